@@ -1,0 +1,644 @@
+//! The layout of everything that crosses between the programs and user space.
+//!
+//! Addresses and ports are byte arrays as on the wire (network order); every other number is
+//! in host order. Each struct derives zerocopy's `IntoBytes`, so a padding byte is a compile
+//! error, and `FromBytes`, so any bytes of the right length are a valid value.
+//!
+//! Two kinds of maps (see `docs/datapath.md`): *dictionaries* (hash maps from a key to an id;
+//! an element is written once and never updated in place) and *two-half arrays* (mmapable
+//! arrays of `2 × capacity` elements; a packet reads [`EPOCH`](map_names::EPOCH) once and uses
+//! element `(epoch & 1) × capacity + id` of each).
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Grows whenever the meaning or layout of anything in this module changes. User space refuses
+/// to adopt pinned maps of another version.
+pub const ABI_VERSION: u32 = 1;
+
+/// Map names, as in the object and below the pin directory.
+pub mod map_names {
+    /// `array[1]` of `u64`, mmapable: the number of the published set. Its parity names the half.
+    pub const EPOCH: &str = "EPOCH";
+    /// `array[1]` of [`Settings`](super::Settings), mmapable.
+    pub const SETTINGS: &str = "SETTINGS";
+    /// `array[PORT_WORDS]` of `u64`, mmapable: two bits per port, see [`port_bit`](super::port_bit).
+    pub const PORTS: &str = "PORTS";
+    /// Dictionary [`VipKey4`](super::VipKey4) → VIP id (`u32`).
+    pub const VIP_IDS4: &str = "VIP_IDS4";
+    /// Dictionary [`VipKey6`](super::VipKey6) → VIP id (`u32`).
+    pub const VIP_IDS6: &str = "VIP_IDS6";
+    /// Dictionary IPv4 address (4 bytes) → source id (`u32`).
+    pub const SOURCE_IDS4: &str = "SOURCE_IDS4";
+    /// Dictionary IPv6 address (16 bytes) → source id (`u32`).
+    pub const SOURCE_IDS6: &str = "SOURCE_IDS6";
+    /// Dictionary [`ClassVip`](super::ClassVip) → route id (`u32`).
+    pub const CLASS_ROUTES: &str = "CLASS_ROUTES";
+    /// Two-half array of [`VipEntry`](super::VipEntry), by VIP id.
+    pub const VIPS: &str = "VIPS";
+    /// Two-half array of [`SourceEntry`](super::SourceEntry), by source id.
+    pub const SOURCES: &str = "SOURCES";
+    /// Two-half array of [`RouteEntry`](super::RouteEntry), by route id.
+    pub const ROUTES: &str = "ROUTES";
+    /// Array of mmapable arrays of [`CHUNK_WORDS`](super::CHUNK_WORDS) `u64`: all tables.
+    pub const ARENA: &str = "ARENA";
+    /// Array, mmapable, of [`Real`](super::Real), by real id.
+    pub const REALS: &str = "REALS";
+    /// LRU hash [`FlowKey4`](super::FlowKey4) → [`Flow4`](super::Flow4).
+    pub const FLOWS4: &str = "FLOWS4";
+    /// LRU hash [`FlowKey6`](super::FlowKey6) → [`Flow6`](super::Flow6).
+    pub const FLOWS6: &str = "FLOWS6";
+    /// LRU hash like [`FLOWS4`]: connections whose handshake is not complete.
+    pub const HALF_OPEN4: &str = "HALF_OPEN4";
+    /// LRU hash like [`FLOWS6`]: connections whose handshake is not complete.
+    pub const HALF_OPEN6: &str = "HALF_OPEN6";
+    /// Array, mmapable, of `u64`, by real id: live connections.
+    pub const ACTIVE: &str = "ACTIVE";
+    /// Per-CPU array of `u32`, by route id: round-robin position.
+    pub const TURNS: &str = "TURNS";
+    /// Per-CPU array of [`Counter`](super::Counter), by counter id.
+    pub const COUNTERS: &str = "COUNTERS";
+    /// Per-CPU array of `u64` (packets), by [`Reason`](crate::reason::Reason).
+    pub const REASONS: &str = "REASONS";
+    /// Every map of the object, in no particular order.
+    pub const ALL: &[&str] = &[
+        EPOCH,
+        SETTINGS,
+        PORTS,
+        VIP_IDS4,
+        VIP_IDS6,
+        SOURCE_IDS4,
+        SOURCE_IDS6,
+        CLASS_ROUTES,
+        VIPS,
+        SOURCES,
+        ROUTES,
+        ARENA,
+        REALS,
+        FLOWS4,
+        FLOWS6,
+        HALF_OPEN4,
+        HALF_OPEN6,
+        ACTIVE,
+        TURNS,
+        COUNTERS,
+        REASONS,
+    ];
+}
+
+/// Program names, as in the object.
+pub mod program_names {
+    /// TC ingress: VIP → real.
+    pub const INGRESS: &str = "balancer_in";
+    /// TC egress: real → VIP.
+    pub const EGRESS: &str = "balancer_out";
+}
+
+/// Names of the read-only globals that user space sets before loading.
+pub mod global_names {
+    /// `u32`: jiffies a second (the kernel's `CONFIG_HZ`).
+    pub const HZ: &str = "HZ";
+}
+
+/// The IP protocol number of TCP.
+pub const TCP: u8 = 6;
+
+/// Words in `PORTS`: two bits for each of 65,536 ports.
+pub const PORT_WORDS: usize = 65_536 * 2 / 64;
+
+/// What a port is used for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u64)]
+pub enum PortUse {
+    /// Some VIP has this port: ingress looks at packets *to* it.
+    Vip = 0b01,
+    /// Some real has this port: egress looks at packets *from* it.
+    Real = 0b10,
+}
+
+/// The word of `PORTS` and the bit in it that say whether `port` (host order) is used so.
+#[inline(always)]
+pub const fn port_bit(port: u16, used: PortUse) -> (u32, u64) {
+    ((port >> 5) as u32, (used as u64) << ((port & 31) * 2))
+}
+
+/// Words (`u64`) in one chunk of `ARENA`: 128 KiB.
+pub const CHUNK_WORDS: usize = 16_384;
+/// Slots packed into one word: 16 bits each, the lowest slot in the lowest bits.
+pub const SLOTS_PER_WORD: u32 = 4;
+/// Targets that one table can name; a slot is an ordinal below this.
+pub const TARGETS_MAX: usize = 65_536;
+
+/// Real id of an unset slot: the packet drops.
+pub const REAL_NONE: u32 = 0;
+/// Real id of a share that has no usable real: the connection is reset (decision D10).
+pub const REAL_BLACKHOLE: u32 = 1;
+/// The first id that names a real.
+pub const REAL_FIRST: u32 = 2;
+/// VIP, source, route, class and counter ids start here; 0 means "none" (class 0 is everybody
+/// whose address is no source).
+pub const ID_FIRST: u32 = 1;
+
+/// Address, port and protocol that clients dial (IPv4). 8 bytes.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    IntoBytes,
+    FromBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct VipKey4 {
+    /// IPv4 address, network order.
+    pub addr: [u8; 4],
+    /// Port, network order.
+    pub port: [u8; 2],
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub zero: u8,
+}
+
+/// Address, port and protocol that clients dial (IPv6). 20 bytes.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    IntoBytes,
+    FromBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct VipKey6 {
+    /// IPv6 address, network order.
+    pub addr: [u8; 16],
+    /// Port, network order.
+    pub port: [u8; 2],
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub zero: u8,
+}
+
+/// Key of `CLASS_ROUTES`. Absent means: the VIP's default route.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    IntoBytes,
+    FromBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct ClassVip {
+    /// Source class, never 0.
+    pub class: u32,
+    /// VIP id.
+    pub vip: u32,
+}
+
+/// What `VIPS` says of a VIP id. One aligned `u64` read.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(8))]
+pub struct VipEntry {
+    /// Route of class 0 and of every class without one of its own; 0: no VIP in this epoch.
+    pub route: u32,
+    /// Bits of [`vip_flags`].
+    pub flags: u32,
+}
+
+/// Bits of [`VipEntry::flags`].
+pub mod vip_flags {
+    /// No class has a route of its own: `CLASS_ROUTES` need not be asked.
+    pub const CLASSES_AGREE: u32 = 1;
+}
+
+/// What `SOURCES` says of a source id. One aligned `u64` read.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(8))]
+pub struct SourceEntry {
+    /// Source class; 0: like an address that is no source.
+    pub class: u32,
+    /// The only interface that this address may come from; 0: not checked.
+    pub ifindex: u32,
+}
+
+/// Values of [`RouteEntry::kind`].
+pub mod route_kind {
+    /// Not in this epoch.
+    pub const NONE: u8 = 0;
+    /// The VIP's default route.
+    pub const INHERIT: u8 = 1;
+    /// A table decides.
+    pub const TABLE: u8 = 2;
+    /// Connections are refused (`no_route: deny`, decision D6).
+    pub const DENY: u8 = 3;
+}
+
+/// Values of [`RouteEntry::pick`]: how a table is indexed.
+pub mod pick {
+    /// By the flow hash: maglev, ring hash.
+    pub const HASH: u8 = 0;
+    /// By a random number.
+    pub const RANDOM: u8 = 1;
+    /// By this CPU's turn.
+    pub const ROUND_ROBIN: u8 = 2;
+    /// A random slot fixes the backend; of `choices` samples in its run the least busy real.
+    pub const LEAST_REQUEST: u8 = 3;
+}
+
+/// Bits of [`RouteEntry::flags`].
+pub mod route_flags {
+    /// The hash covers addresses only, so that a client sticks to its real.
+    pub const HASH_SOURCE_ONLY: u8 = 1;
+}
+
+/// Where a table lies in the arena, and its shape. 16 bytes.
+///
+/// From word `offset` on: `backends` words ([`RunWord`]), `targets` words ([`TargetWord`]),
+/// then `slots` slots of 16 bits, four to a word, each the ordinal of a target.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C)]
+pub struct Table {
+    /// First word in the arena (`u64` words, counted over all chunks).
+    pub offset: u32,
+    /// Number of slots; 0: no table.
+    pub slots: u32,
+    /// Number of targets.
+    pub targets: u32,
+    /// Number of backends.
+    pub backends: u32,
+}
+
+impl Table {
+    /// Words that the whole table takes.
+    pub const fn words(&self) -> u32 {
+        self.backends + self.targets + self.slots.div_ceil(SLOTS_PER_WORD)
+    }
+    /// The word that holds the ordinal of `slot`, and how far to shift it.
+    #[inline(always)]
+    pub const fn slot_word(&self, slot: u32) -> (u32, u32) {
+        let first = self.offset + self.backends + self.targets;
+        (first + (slot >> 2), (slot & 3) * 16)
+    }
+    /// The word of the target with this ordinal.
+    #[inline(always)]
+    pub const fn target_word(&self, ordinal: u32) -> u32 {
+        self.offset + self.backends + ordinal
+    }
+    /// The word of the backend with this ordinal.
+    #[inline(always)]
+    pub const fn run_word(&self, ordinal: u32) -> u32 {
+        self.offset + ordinal
+    }
+}
+
+/// The slots of one backend where slots are grouped by backend (least request), else 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RunWord {
+    /// First slot.
+    pub first: u32,
+    /// Number of slots.
+    pub slots: u32,
+}
+
+impl RunWord {
+    /// As stored in the arena.
+    pub const fn pack(self) -> u64 {
+        self.first as u64 | (self.slots as u64) << 32
+    }
+    /// From the arena.
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        Self { first: word as u32, slots: (word >> 32) as u32 }
+    }
+}
+
+/// What a slot's ordinal stands for: a real, as a member of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TargetWord {
+    /// Real id, or [`REAL_BLACKHOLE`].
+    pub real: u32,
+    /// Ordinal of the backend; the counter id is [`RouteEntry::counters`] plus this.
+    pub backend: u32,
+}
+
+impl TargetWord {
+    /// As stored in the arena.
+    pub const fn pack(self) -> u64 {
+        self.real as u64 | (self.backend as u64) << 32
+    }
+    /// From the arena.
+    #[inline(always)]
+    pub const fn unpack(word: u64) -> Self {
+        Self { real: word as u32, backend: (word >> 32) as u32 }
+    }
+}
+
+/// What `ROUTES` says of a route id. 56 bytes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(8))]
+pub struct RouteEntry {
+    /// One of [`route_kind`].
+    pub kind: u8,
+    /// One of [`pick`].
+    pub pick: u8,
+    /// Bits of [`route_flags`].
+    pub flags: u8,
+    /// Samples for least request, at least 2.
+    pub choices: u8,
+    /// Counter id of the first backend; the others follow.
+    pub counters: u32,
+    /// The table for new connections.
+    pub table: Table,
+    /// The table before the last change, for connections without an entry; `slots` 0: none.
+    pub previous: Table,
+    /// Counter id of the first backend of `previous`.
+    pub previous_counters: u32,
+    /// Zero.
+    pub zero: u32,
+    /// `previous` counts until then: nanoseconds of `CLOCK_MONOTONIC`.
+    pub previous_until_ns: u64,
+}
+
+/// One address and port with an id. All but `flags` and `gone_at_ns` is immutable while the
+/// generation lasts. 40 bytes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(8))]
+pub struct Real {
+    /// IPv4 (first four bytes, the rest zero) or IPv6 address, network order.
+    pub addr: [u8; 16],
+    /// Port, network order.
+    pub port: [u8; 2],
+    /// 4 or 6; 0: unused id.
+    pub family: u8,
+    /// Zero (the forwarding mode, when there is more than one).
+    pub mode: u8,
+    /// Bits of [`real_flags`]. Written alone, after `gone_at_ns`.
+    pub flags: u32,
+    /// Compared with the flow's on each use: a reused id is never taken for its predecessor.
+    pub generation: u32,
+    /// Zero (the next hop's index, when forwarding can bypass the stack).
+    pub hop: u32,
+    /// When the real left the inventory, nanoseconds of `CLOCK_MONOTONIC`.
+    pub gone_at_ns: u64,
+}
+
+/// Bits of [`Real::flags`].
+pub mod real_flags {
+    /// Out of the inventory since `gone_at_ns`: no new flows; established ones are reset once
+    /// [`Settings::gone_reset_ns`](super::Settings::gone_reset_ns) have passed (decision D15).
+    pub const GONE: u32 = 1;
+}
+
+/// Values of [`FlowKey4::direction`] and [`FlowKey6::direction`].
+pub mod direction {
+    /// Client → VIP, as the client sent it.
+    pub const FORWARD: u8 = 0;
+    /// Real → client, as the real sent it.
+    pub const REPLY: u8 = 1;
+}
+
+/// 5-tuple and direction (IPv4). 16 bytes.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    IntoBytes,
+    FromBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct FlowKey4 {
+    /// Source address, network order.
+    pub src: [u8; 4],
+    /// Destination address, network order.
+    pub dst: [u8; 4],
+    /// Source port, network order.
+    pub sport: [u8; 2],
+    /// Destination port, network order.
+    pub dport: [u8; 2],
+    /// IP protocol number.
+    pub proto: u8,
+    /// One of [`direction`].
+    pub direction: u8,
+    /// Zero.
+    pub zero: [u8; 2],
+}
+
+/// 5-tuple and direction (IPv6). 40 bytes.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    IntoBytes,
+    FromBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct FlowKey6 {
+    /// Source address, network order.
+    pub src: [u8; 16],
+    /// Destination address, network order.
+    pub dst: [u8; 16],
+    /// Source port, network order.
+    pub sport: [u8; 2],
+    /// Destination port, network order.
+    pub dport: [u8; 2],
+    /// IP protocol number.
+    pub proto: u8,
+    /// One of [`direction`].
+    pub direction: u8,
+    /// Zero.
+    pub zero: [u8; 2],
+}
+
+/// Bits of [`FlowState::state`].
+pub mod flow_state {
+    /// The real's SYN-ACK was seen.
+    pub const SYN_ACK: u8 = 1;
+    /// The client's handshake ACK was seen; counted in `ACTIVE`.
+    pub const ESTABLISHED: u8 = 2;
+    /// The client sent FIN.
+    pub const CLIENT_FIN: u8 = 4;
+    /// The real sent FIN.
+    pub const REAL_FIN: u8 = 8;
+    /// One of them sent RST.
+    pub const RESET: u8 = 16;
+    /// Made without a SYN (reason `flow_adopted`).
+    pub const ADOPTED: u8 = 32;
+}
+
+/// What both families' flow values begin with. 24 bytes.
+///
+/// The state of the *forward* entry is the connection's; a reply entry's is a copy that may
+/// lag behind.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct FlowState {
+    /// Real id.
+    pub real: u32,
+    /// Generation of the real when the flow was made.
+    pub generation: u32,
+    /// Counter id; 0: not counted.
+    pub counter: u32,
+    /// Low 32 bits of the kernel's jiffies; written at most once a second.
+    pub last_seen: u32,
+    /// Jiffies when the forward path last looked after the reply entry.
+    pub refreshed: u32,
+    /// Bits of [`flow_state`].
+    pub state: u8,
+    /// Zero (direct forwarding, when there is any).
+    pub forwarding: u8,
+    /// Forward entry: the source port that the real sees, network order. Reply entry: the
+    /// client's own port. Equal to the packet's port unless a tuple clash made it another.
+    pub client_port: [u8; 2],
+}
+
+/// Value of `FLOWS4` and `HALF_OPEN4`. 32 bytes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct Flow4 {
+    /// What does not depend on the family.
+    pub flow: FlowState,
+    /// The VIP's address, network order.
+    pub vip: [u8; 4],
+    /// The VIP's port, network order.
+    pub vip_port: [u8; 2],
+    /// Zero.
+    pub zero: [u8; 2],
+}
+
+/// Value of `FLOWS6` and `HALF_OPEN6`. 44 bytes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct Flow6 {
+    /// What does not depend on the family.
+    pub flow: FlowState,
+    /// The VIP's address, network order.
+    pub vip: [u8; 16],
+    /// The VIP's port, network order.
+    pub vip_port: [u8; 2],
+    /// Zero.
+    pub zero: [u8; 2],
+}
+
+/// What `COUNTERS` holds for each route × backend. 40 bytes; add up the CPUs.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(8))]
+pub struct Counter {
+    /// Connections for which this backend was picked (blackholes included).
+    pub connections: u64,
+    /// Packets from clients.
+    pub packets_in: u64,
+    /// Bytes from clients, Ethernet header included.
+    pub bytes_in: u64,
+    /// Packets from reals.
+    pub packets_out: u64,
+    /// Bytes from reals, Ethernet header included.
+    pub bytes_out: u64,
+}
+
+/// Settings of the programs, read off the established path only. 48 bytes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(8))]
+pub struct Settings {
+    /// [`ABI_VERSION`] of the maps.
+    pub abi_version: u32,
+    /// 1 once every map is pinned and complete: what is found without it is thrown away.
+    pub ready: u32,
+    /// How long a gone real keeps its flows, nanoseconds; `u64::MAX`: for ever (`on_gone: keep`).
+    pub gone_reset_ns: u64,
+    /// Capacity of one half of `VIPS`.
+    pub vips: u32,
+    /// Capacity of one half of `SOURCES`.
+    pub sources: u32,
+    /// Capacity of one half of `ROUTES`.
+    pub routes: u32,
+    /// Jiffies a second.
+    pub hz: u32,
+    /// Low 32 bits of jiffies at `base_ns`, to turn jiffies into time.
+    pub base_jiffies: u32,
+    /// Zero.
+    pub zero: u32,
+    /// `CLOCK_MONOTONIC` when `base_jiffies` was read, nanoseconds.
+    pub base_ns: u64,
+}
+
+// The halves' capacities must be known to the programs without a map lookup: they are
+// read-only globals of these names, set together with the maps' sizes.
+/// Global `u32`: capacity of one half of `VIPS`.
+pub const VIPS_CAPACITY: &str = "VIPS_CAPACITY";
+/// Global `u32`: capacity of one half of `SOURCES`.
+pub const SOURCES_CAPACITY: &str = "SOURCES_CAPACITY";
+/// Global `u32`: capacity of one half of `ROUTES`.
+pub const ROUTES_CAPACITY: &str = "ROUTES_CAPACITY";
+
+const _: () = {
+    assert!(size_of::<VipKey4>() == 8);
+    assert!(size_of::<VipKey6>() == 20);
+    assert!(size_of::<FlowKey4>() == 16);
+    assert!(size_of::<FlowKey6>() == 40);
+    assert!(size_of::<FlowState>() == 24);
+    assert!(size_of::<Flow4>() == 32);
+    assert!(size_of::<Flow6>() == 44);
+    assert!(size_of::<Real>() == 40);
+    assert!(size_of::<RouteEntry>() == 56);
+    assert!(size_of::<Settings>() == 48);
+    assert!(size_of::<Counter>() == 40);
+};

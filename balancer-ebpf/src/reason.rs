@@ -1,0 +1,66 @@
+//! Why a packet met its fate. Every path through the programs ends in exactly one of these.
+
+/// What becomes of a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// Left as it is; the next program or the stack decides.
+    Pass,
+    /// Translated and sent on.
+    Forward,
+    /// Answered with a TCP reset.
+    Reset,
+    /// Dropped.
+    Drop,
+}
+
+macro_rules! reasons {
+    ($($variant:ident = $name:literal, $fate:ident, $text:literal;)*) => {
+        /// A reason; its number is its index in `REASONS`.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[repr(u32)]
+        pub enum Reason { $(#[doc = $text] $variant,)* }
+
+        impl Reason {
+            /// Every reason, in the order of their numbers.
+            pub const ALL: &'static [Reason] = &[$(Reason::$variant,)*];
+            /// The name in output, metrics and docs.
+            pub const fn name(self) -> &'static str {
+                match self { $(Reason::$variant => $name,)* }
+            }
+            /// What becomes of the packet.
+            pub const fn fate(self) -> Fate {
+                match self { $(Reason::$variant => Fate::$fate,)* }
+            }
+            /// One sentence for people.
+            pub const fn text(self) -> &'static str {
+                match self { $(Reason::$variant => $text,)* }
+            }
+        }
+    };
+}
+
+reasons! {
+    NonVip = "non_vip", Pass, "No VIP or real uses this port.";
+    NotTcp = "not_tcp", Pass, "Not IPv4 or IPv6, or not TCP.";
+    Malformed = "malformed", Pass, "Headers are cut short or contradict each other; the stack decides.";
+    FragmentTail = "fragment_tail", Pass, "A fragment without a TCP header; nothing tells whether it is ours.";
+    UnknownDestination = "unknown_destination", Pass, "A VIP uses this port, but not at this address.";
+    UnknownReply = "unknown_reply", Pass, "A real uses this port, but the packet is no reply of a known flow.";
+    Established = "established", Forward, "A packet of a known flow, client to real.";
+    Reply = "reply", Forward, "A packet of a known flow, real to client.";
+    NewFlow = "new_flow", Forward, "A SYN for which a real was picked.";
+    HalfOpen = "half_open", Forward, "A packet of a flow whose handshake is not complete.";
+    FlowAdopted = "flow_adopted", Forward, "A packet without an entry; the hash found its real.";
+    TupleClash = "tuple_clash", Forward, "A SYN whose real already talks to this client address and port through another VIP: another real, or another source port, was taken.";
+    FlowLost = "flow_lost", Reset, "A packet without an entry, on a route that cannot tell its real.";
+    RealGone = "real_gone", Reset, "The flow's real has left the inventory.";
+    Blackhole = "blackhole", Reset, "The share of a backend without usable reals.";
+    Denied = "denied", Reset, "No policy gives this source a route to the VIP (no_route: deny).";
+    StrayReset = "stray_reset", Drop, "A RST to a VIP that belongs to no known flow.";
+    Fragment = "fragment", Drop, "A fragment to a VIP: fragments are not carried yet.";
+    SpoofedSource = "spoofed_source", Drop, "The source address belongs to a workload behind another interface.";
+    EmptySlot = "empty_slot", Drop, "The table's slot names no real.";
+    FlowTableFull = "flow_table_full", Drop, "The flow could not be recorded.";
+    TuplesExhausted = "tuples_exhausted", Drop, "No real and no source port was free for this client tuple.";
+    RewriteFailed = "rewrite_failed", Drop, "The kernel refused to change the packet.";
+}

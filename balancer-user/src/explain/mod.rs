@@ -1,0 +1,1 @@
+//! Where a connection would go, and why.

@@ -1,0 +1,1 @@
+//! The only room that knows aya and the only writer of maps.

@@ -1,0 +1,22 @@
+//! balancer, the library: traffic-routing policies into eBPF maps.
+//!
+//! ```text
+//! files ──> policy ──> resolve ──> compile ──> kernel::publish ──> maps
+//!           typed,     best route  tables,     one atomic flip
+//!           spans      per source  ids
+//!                      × VIP
+//! ```
+//!
+//! Data flows one way; no room reaches back. `policy`, `resolve` and `compile` are pure: no
+//! clock, sockets, kernel or randomness. `kernel` is the only room that knows aya and the only
+//! writer of maps. `explain` turns resolved routes into answers for people. `cli` chooses words
+//! and exit codes. `store` keeps what must outlive a process (VIP assignments, what was loaded).
+
+pub mod cli;
+pub mod compile;
+pub mod explain;
+pub mod kernel;
+pub mod policy;
+pub mod resolve;
+pub mod settings;
+pub mod store;

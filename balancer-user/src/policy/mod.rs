@@ -1,0 +1,246 @@
+//! YAML and JSON text into typed policies, with the position of everything.
+//!
+//! Belongs here: reading files and documents, envelopes (Universal, Kubernetes), field
+//! spellings of each version, validation, diagnostics. Does not know which policy wins, what
+//! an id is, or that there is a kernel. The meaning of every field is that of Kuma's
+//! documentation; deviations have a decision record.
+//!
+//! Stages are types: text → [`yaml::Node`] (a tree with positions) → typed resources in a
+//! [`PolicySet`]. A value that exists is valid: a [`Weight`](u32) is a number, a port is not 0.
+
+use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, sync::Arc};
+
+pub mod diagnostic;
+
+pub use diagnostic::{Diagnostic, Severity};
+
+/// Tag or label map. Sorted, so that output and hashes do not depend on the input's order.
+pub type Tags = BTreeMap<String, String>;
+
+/// The tag that names a service.
+pub const SERVICE_TAG: &str = "kuma.io/service";
+/// The tag that names a protocol.
+pub const PROTOCOL_TAG: &str = "kuma.io/protocol";
+/// The tag that names a zone.
+pub const ZONE_TAG: &str = "kuma.io/zone";
+/// The service of an address that no Dataplane has (decision D1).
+pub const UNKNOWN_SERVICE: &str = "unknown";
+
+/// One input text: a file, or standard input.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct SourceText {
+    /// The path as given, or `-`.
+    pub name: String,
+    /// The whole text.
+    pub text: Arc<str>,
+}
+
+/// A place in an input text. Lines and columns count from 1, columns in characters.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// Index into [`PolicySet::texts`].
+    pub text: u32,
+    /// Line, from 1.
+    pub line: u32,
+    /// Column, from 1.
+    pub column: u32,
+    /// Length in characters on that line, at least 1.
+    pub len: u32,
+}
+
+/// Who a resource is and where it stands.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Meta {
+    /// `TrafficRoute`, `Dataplane`, …
+    pub kind: &'static str,
+    /// The mesh; for a `Mesh` its own name.
+    pub mesh: String,
+    /// Kubernetes namespace.
+    pub namespace: Option<String>,
+    /// The internal name: `<name>.<namespace>` for namespaced Kubernetes objects.
+    pub name: String,
+    /// What ordering goes by: label `kuma.io/display-name`, else the internal name.
+    pub display_name: String,
+    /// Labels.
+    pub labels: Tags,
+    /// Creation time, seconds since 1970 with a fraction; absent: unknown (decision D12).
+    pub created: Option<f64>,
+    /// Index of the document in its text, from 0.
+    pub document: u32,
+    /// Where the document begins.
+    pub span: Span,
+}
+
+/// `Mesh` (semantics 2.2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mesh {
+    /// Its name is the mesh.
+    pub meta: Meta,
+    /// `routing.localityAwareLoadBalancing`.
+    pub locality_aware: bool,
+}
+
+/// An address that may be a name still to be resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Host {
+    /// An IP address.
+    Ip(IpAddr),
+    /// A DNS name.
+    Name(String),
+}
+
+/// `Dataplane` (semantics 2.3).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataplane {
+    /// Identity.
+    pub meta: Meta,
+    /// `networking.address`.
+    pub address: Host,
+    /// `networking.advertisedAddress`.
+    pub advertised: Option<Host>,
+    /// Inbounds in written order.
+    pub inbounds: Vec<Inbound>,
+    /// Tags of `networking.gateway`.
+    pub gateway: Option<Tags>,
+    /// Outbounds in written order.
+    pub outbounds: Vec<Outbound>,
+}
+
+/// One inbound of a Dataplane.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Inbound {
+    /// Where it stands.
+    pub span: Span,
+    /// `address`, else the Dataplane's.
+    pub address: Option<IpAddr>,
+    /// Port that others dial.
+    pub port: NonZeroU16,
+    /// `serviceAddress`.
+    pub service_address: Option<IpAddr>,
+    /// `servicePort`, else `port`.
+    pub service_port: Option<NonZeroU16>,
+    /// Tags, `kuma.io/service` among them.
+    pub tags: Tags,
+    /// `state` is `Ready` and `health` is absent or ready: it is an endpoint.
+    pub ready: bool,
+}
+
+/// One outbound of a Dataplane that names a service by tags. Outbounds with a `backendRef`
+/// are reported when read and do not get this far.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Outbound {
+    /// Where it stands.
+    pub span: Span,
+    /// Address to intercept; 127.0.0.1 where absent.
+    pub address: IpAddr,
+    /// Port.
+    pub port: NonZeroU16,
+    /// Tags, `kuma.io/service` among them.
+    pub tags: Tags,
+}
+
+/// `TrafficRoute`, K0.5 form already turned into the K1 form (semantics 3, decision D5).
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrafficRoute {
+    /// Identity.
+    pub meta: Meta,
+    /// `sources[].match`.
+    pub sources: Vec<Tags>,
+    /// `destinations[].match`: the service names, `*` among them.
+    pub destinations: Vec<String>,
+    /// `conf`.
+    pub conf: TrafficRouteConf,
+}
+
+/// `TrafficRoute.conf`.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrafficRouteConf {
+    /// `loadBalancer`; absent: round robin.
+    pub load_balancer: Option<LoadBalancer>,
+    /// Outer `split`, or `destination` as one entry of weight 1, in written order, zero weights
+    /// included. Empty only where decision D3 allows it to be missing.
+    pub split: Vec<SplitEntry>,
+    /// `http` entries, read and validated; carried out once the proxy exists.
+    pub http: Vec<HttpEntry>,
+    /// Where `http` stands.
+    pub http_span: Option<Span>,
+}
+
+/// A weighted destination.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitEntry {
+    /// Where it stands.
+    pub span: Span,
+    /// Relative weight; 0: takes nothing.
+    pub weight: u32,
+    /// Destination tags, `kuma.io/service` among them, `*` not yet replaced.
+    pub destination: Tags,
+}
+
+/// One entry of `conf.http`. What it matches and modifies stays here as read until the L7
+/// model exists.
+#[derive(Clone, Debug, PartialEq)]
+pub struct HttpEntry {
+    /// Where it stands.
+    pub span: Span,
+    /// It has a `match`.
+    pub has_match: bool,
+    /// `split` or `destination`, as in the outer conf.
+    pub split: Vec<SplitEntry>,
+}
+
+/// `conf.loadBalancer` (semantics 3.11).
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(tag = "type", rename_all = "camelCase")]
+pub enum LoadBalancer {
+    /// In turn.
+    RoundRobin,
+    /// Fewest live connections of `choice_count` samples.
+    #[serde(rename_all = "camelCase")]
+    LeastRequest {
+        /// Samples, at least 2.
+        choice_count: u32,
+    },
+    /// Ketama-like ring.
+    #[serde(rename_all = "camelCase")]
+    RingHash {
+        /// Hash of the ring's points.
+        function: HashFunction,
+        /// Fewest points on the ring; 1,024 where absent (decision D7).
+        min_ring_size: u64,
+        /// Most points on the ring; 8,388,608 where absent.
+        max_ring_size: u64,
+    },
+    /// At random.
+    Random,
+    /// Maglev.
+    Maglev,
+}
+
+/// Hash function of a ring.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+#[serde(rename_all = "SCREAMING_SNAKE_CASE")]
+pub enum HashFunction {
+    /// xxHash64, seed 0.
+    XxHash,
+    /// MurmurHash2, 64 bit, as `std::hash` of libstdc++ computes it.
+    #[serde(rename = "MURMUR_HASH_2")]
+    MurmurHash2,
+}
+
+/// Everything that was read, valid resources only.
+#[derive(Clone, Debug, Default)]
+pub struct PolicySet {
+    /// The texts that spans point into.
+    pub texts: Vec<SourceText>,
+    /// Sorted by name.
+    pub meshes: Vec<Mesh>,
+    /// Sorted by (mesh, name).
+    pub dataplanes: Vec<Dataplane>,
+    /// Sorted by (mesh, name).
+    pub traffic_routes: Vec<TrafficRoute>,
+}

@@ -1,0 +1,195 @@
+//! Typed policies into one route for each source class × VIP.
+//!
+//! Belongs here: the inventory (services, endpoints), VIPs, which policy wins, wildcards,
+//! locality, what a backend's endpoints are. Does not know slots, ids, or the kernel; carries
+//! text positions without looking at them. Pure: the same [`PolicySet`](crate::policy::PolicySet)
+//! and [`ResolveSettings`] give the same [`Resolved`], whatever the order of the files.
+
+use std::{
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
+};
+
+use crate::policy::{Diagnostic, LoadBalancer, Tags};
+
+/// What resolution depends on besides the policies.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ResolveSettings {
+    /// IPv4 range that VIPs are allocated from: network and prefix length.
+    pub vips4: (std::net::Ipv4Addr, u8),
+    /// IPv6 range that VIPs are allocated from.
+    pub vips6: (std::net::Ipv6Addr, u8),
+    /// This node's zone.
+    pub zone: Option<String>,
+    /// What a destination gets that no TrafficRoute of its mesh matches (decision D6).
+    pub no_route: NoRoute,
+    /// Existing VIP assignments (decision D2): kept as they are.
+    pub assigned: VipAssignments,
+}
+
+/// `no_route` of the configuration.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum NoRoute {
+    /// To the service itself.
+    #[default]
+    Direct,
+    /// Refused.
+    Deny,
+}
+
+/// (mesh, service) → its allocated address of each family.
+pub type VipAssignments = BTreeMap<(String, String), AssignedVip>;
+
+/// Allocated addresses of a service.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AssignedVip {
+    /// IPv4 address.
+    pub v4: Option<std::net::Ipv4Addr>,
+    /// IPv6 address.
+    pub v6: Option<std::net::Ipv6Addr>,
+}
+
+/// Address, port and protocol that clients dial. The protocol is TCP until there is another.
+#[derive(
+    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
+)]
+pub struct VipKey {
+    /// Address and port.
+    pub addr: SocketAddr,
+}
+
+/// A VIP and what each class does with it.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Vip {
+    /// What is dialled.
+    pub key: VipKey,
+    /// Its mesh.
+    pub mesh: String,
+    /// The service that it stands for.
+    pub service: String,
+    /// Where the address comes from.
+    pub origin: VipOrigin,
+    /// Index into [`Resolved::routes`] for class 0 and every class not in `class_routes`.
+    pub route: usize,
+    /// Classes (index into [`Resolved::classes`]) whose route differs from `route`.
+    pub class_routes: BTreeMap<usize, usize>,
+}
+
+/// Where a VIP's address comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum VipOrigin {
+    /// A Dataplane's outbound names it.
+    Outbound,
+    /// Allocated from the configured range.
+    Allocated,
+}
+
+/// A workload address.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// The address that its packets come from.
+    pub address: IpAddr,
+    /// The Dataplanes that have it: (mesh, name), sorted.
+    pub dataplanes: Vec<(String, String)>,
+    /// Index into [`Resolved::classes`].
+    pub class: usize,
+}
+
+/// All sources with the same routes. Index 0 is everybody whose address is no source
+/// (decision D1); its `sources` is empty.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Class {
+    /// Addresses, sorted.
+    pub sources: Vec<IpAddr>,
+}
+
+/// What one class does with one VIP.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Route {
+    /// The policy that decided; `None`: no policy, `decision` says what then.
+    pub policy: Option<PolicyRef>,
+    /// Forward or refuse.
+    pub decision: Decision,
+    /// How connections are spread.
+    pub load_balancer: LoadBalancer,
+    /// In written order; zero-weight entries are kept (state [`BackendState::Drained`]) so that
+    /// they can be shown; they take nothing.
+    pub backends: Vec<Backend>,
+}
+
+/// What happens to connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Decision {
+    /// Split over the backends as the policy says.
+    Forward,
+    /// No policy: to the service itself.
+    Direct,
+    /// No policy, and the configuration refuses such connections.
+    Reject,
+}
+
+/// Which policy.
+#[derive(
+    Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
+)]
+pub struct PolicyRef {
+    /// `TrafficRoute`.
+    pub kind: String,
+    /// Its mesh.
+    pub mesh: String,
+    /// Its name.
+    pub name: String,
+}
+
+/// A weighted destination of a route, wildcards replaced, endpoints found.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Backend {
+    /// Service.
+    pub service: String,
+    /// The other tags that endpoints must have.
+    pub tags: Tags,
+    /// Relative weight.
+    pub weight: u32,
+    /// Usable or not.
+    pub state: BackendState,
+    /// Endpoints of the VIP's family, sorted, each once. Empty unless `state` is `Ok` or
+    /// `Drained`.
+    pub reals: Vec<SocketAddr>,
+}
+
+/// State of a backend.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BackendState {
+    /// Takes its share.
+    Ok,
+    /// The service exists but has no usable endpoint here: its share is refused (D10).
+    Empty,
+    /// The service does not exist: its share is refused (D10).
+    Invalid,
+    /// Weight 0.
+    Drained,
+}
+
+/// The whole outcome.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Resolved {
+    /// Sorted by key.
+    pub vips: Vec<Vip>,
+    /// Sorted by address.
+    pub sources: Vec<Source>,
+    /// Index 0 first, the others by their first source.
+    pub classes: Vec<Class>,
+    /// Distinct routes, in the order in which VIPs and classes first name them.
+    pub routes: Vec<Route>,
+    /// Every endpoint of the inventory in any state, sorted: a real in none of them is *gone*
+    /// (decision D15).
+    pub inventory: Vec<SocketAddr>,
+    /// All assignments, those in `ResolveSettings::assigned` included.
+    pub assigned: VipAssignments,
+    /// Findings: outbounds on loopback, http sections not carried out, VIPs claimed twice, …
+    pub diagnostics: Vec<(crate::policy::Meta, Diagnostic)>,
+}

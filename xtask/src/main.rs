@@ -1,0 +1,2 @@
+//! Developer commands of the project: `cargo xtask`.
+fn main() {}
