@@ -91,12 +91,19 @@ pub mod program_names {
     pub const INGRESS: &str = "balancer_in";
     /// TC egress: real → VIP.
     pub const EGRESS: &str = "balancer_out";
+    /// The ingress walk without recording, for `BPF_PROG_TEST_RUN` only: the return value is the
+    /// number of the [`Reason`](crate::reason::Reason), the packet out is what would be sent.
+    pub const ASK: &str = "balancer_ask";
 }
 
 /// Names of the read-only globals that user space sets before loading.
 pub mod global_names {
     /// `u32`: jiffies a second (the kernel's `CONFIG_HZ`).
     pub const HZ: &str = "HZ";
+    /// `u64`: flags added to the checksum helper for IPv6 addresses: `BPF_F_IPV6` (1 << 7) where
+    /// the kernel knows it, else 0. Without it a received packet whose device summed up the
+    /// whole of it (`CHECKSUM_COMPLETE`) is summed again in software.
+    pub const IPV6_CSUM_FLAG: &str = "IPV6_CSUM_FLAG";
 }
 
 /// The IP protocol number of TCP.
