@@ -1,1 +1,657 @@
 //! The state directory: VIP assignments, and the texts that the live set was made of.
+//!
+//! ```text
+//! vips.json            service → allocated VIP (decision D2); outlives unload and reboot
+//! texts/HASH           policy texts, named by their content
+//! live-EPOCH.json      which texts and settings the epoch was made of
+//! ```
+//!
+//! Every file is written beside its place and renamed into it, so that a reader meets the old
+//! or the new one. `live-EPOCH.json` is written before the epoch is published and those of
+//! other epochs are removed after: whichever epoch a crash leaves, its record is there. Names
+//! in `show` and `explain` come from compiling the recorded texts again, so there is no second
+//! table of names that could drift from the maps.
+//!
+//! Writers hold the lock on the pin directory; readers need none.
+#![forbid(unsafe_code)]
+
+use std::{
+    collections::BTreeSet,
+    fs, io,
+    io::Write as _,
+    net::{Ipv4Addr, Ipv6Addr},
+    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
+    path::{Path, PathBuf},
+    sync::Arc,
+};
+
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{
+    policy::SourceText,
+    resolve::{AssignedVip, NoRoute, ResolveSettings, VipAssignments},
+};
+
+/// Version of the files' form. A file of another version is refused, never guessed at.
+const FORMAT: u32 = 1;
+const ASSIGNMENTS: &str = "vips.json";
+const TEXTS: &str = "texts";
+
+/// What went wrong with the state directory.
+#[derive(Debug, thiserror::Error)]
+pub enum StoreError {
+    /// The file system refused.
+    #[error("cannot {doing} {}", path.display())]
+    Io {
+        /// What was tried, as a verb.
+        doing: &'static str,
+        /// On what.
+        path: PathBuf,
+        /// Why not.
+        source: io::Error,
+    },
+    /// The state path is something else than a directory.
+    #[error("{} is not a directory", path.display())]
+    NotADirectory {
+        /// The state path.
+        path: PathBuf,
+    },
+    /// A file is there, but nothing that this program wrote.
+    #[error("{} is damaged or not a file of balancer: {reason}", path.display())]
+    Damaged {
+        /// The file.
+        path: PathBuf,
+        /// What was expected and not found.
+        reason: String,
+    },
+    /// Another instance keeps its live set here.
+    #[error("{} belongs to the instance pinned at {owner}", path.display())]
+    Foreign {
+        /// The record.
+        path: PathBuf,
+        /// Pin directory named in the record.
+        owner: String,
+    },
+}
+
+impl StoreError {
+    /// What to do about it.
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Io { source, .. } if source.kind() == io::ErrorKind::PermissionDenied => {
+                Some("run as root, or name a directory of your own with --state DIR".to_owned())
+            }
+            Self::Io { .. } => None,
+            Self::NotADirectory { .. } => {
+                Some("name a directory, or a path still free, with --state DIR".to_owned())
+            }
+            Self::Damaged { path, .. } if path.ends_with(ASSIGNMENTS) => Some(format!(
+                "restore it from a backup, or move it away: services then get VIPs anew, mostly \
+                 the same ones\nmv {0} {0}.damaged",
+                path.display()
+            )),
+            Self::Damaged { path, .. } => Some(format!(
+                "move it away and load the policies again\nmv {0} {0}.damaged",
+                path.display()
+            )),
+            Self::Foreign { .. } => Some(
+                "give each instance a directory of its own with --state DIR, or unload the \
+                 other one first"
+                    .to_owned(),
+            ),
+        }
+    }
+}
+
+/// What the live set was made of.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Live {
+    /// The pin directory that it was published to.
+    pub bpffs: PathBuf,
+    /// What resolution depended on, assignments included.
+    pub settings: ResolveSettings,
+    /// The texts, as given.
+    pub texts: Vec<SourceText>,
+}
+
+/// The state directory.
+#[derive(Clone, Debug)]
+pub struct Store {
+    root: PathBuf,
+}
+
+impl Store {
+    /// The state directory at `state`, which need not exist yet: reading then finds nothing,
+    /// and the first save makes it, for its owner alone.
+    ///
+    /// # Errors
+    /// The path is there and not a directory, or cannot be looked at.
+    pub fn open(state: &Path) -> Result<Self, StoreError> {
+        match fs::metadata(state) {
+            Ok(meta) if !meta.is_dir() => Err(StoreError::NotADirectory { path: state.to_owned() }),
+            Ok(_) => Ok(Self { root: state.to_owned() }),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                Ok(Self { root: state.to_owned() })
+            }
+            Err(source) => Err(failed("open", state, source)),
+        }
+    }
+
+    /// VIPs allocated so far; none where nothing was saved.
+    ///
+    /// # Errors
+    /// The file cannot be read or is damaged. Taking it for empty would move VIPs that clients
+    /// have resolved.
+    pub fn assignments(&self) -> Result<VipAssignments, StoreError> {
+        let path = self.root.join(ASSIGNMENTS);
+        let Some(file) = read_json::<AssignmentsFile>(&path)? else {
+            return Ok(VipAssignments::new());
+        };
+        let mut taken = BTreeSet::new();
+        let mut assignments = VipAssignments::new();
+        for row in file.vips {
+            let service = format!("service `{}` of mesh `{}`", row.service, row.mesh);
+            for address in [row.ipv4.map(Into::into), row.ipv6.map(Into::into)] {
+                let address: Option<std::net::IpAddr> = address;
+                if address.is_some_and(|address| !taken.insert(address)) {
+                    return Err(damaged(&path, format!("{service} shares its VIP with another")));
+                }
+            }
+            let vip = AssignedVip { v4: row.ipv4, v6: row.ipv6 };
+            if assignments.insert((row.mesh, row.service), vip).is_some() {
+                return Err(damaged(&path, format!("{service} is there twice")));
+            }
+        }
+        Ok(assignments)
+    }
+
+    /// Keeps `assignments` for later loads. Does nothing where they are what is kept.
+    ///
+    /// # Errors
+    /// The directory or file cannot be written, or what is there is damaged.
+    pub fn save_assignments(&self, assignments: &VipAssignments) -> Result<(), StoreError> {
+        if self.assignments()? == *assignments {
+            return Ok(());
+        }
+        self.write_json(
+            ASSIGNMENTS,
+            &AssignmentsFile { format: FORMAT, vips: assignment_rows(assignments) },
+        )
+    }
+
+    /// Records what `epoch` is made of. Call it before the epoch is published.
+    ///
+    /// # Errors
+    /// A file cannot be written, or the directory belongs to an instance pinned elsewhere.
+    pub fn save_live(&self, epoch: u64, live: &Live) -> Result<(), StoreError> {
+        for (path, record) in self.records()? {
+            if record.bpffs != live.bpffs {
+                let owner = record.bpffs.display().to_string();
+                return Err(StoreError::Foreign { path, owner });
+            }
+        }
+        let texts = live
+            .texts
+            .iter()
+            .map(|text| Ok(TextRow { name: text.name.clone(), hash: self.save_text(&text.text)? }))
+            .collect::<Result<_, StoreError>>()?;
+        let settings = &live.settings;
+        self.write_json(
+            &live_name(epoch),
+            &LiveFile {
+                format: FORMAT,
+                bpffs: live.bpffs.clone(),
+                vips4: settings.vips4,
+                vips6: settings.vips6,
+                zone: settings.zone.clone(),
+                no_route: settings.no_route,
+                assigned: assignment_rows(&settings.assigned),
+                texts,
+            },
+        )
+    }
+
+    /// What `epoch` was made of; `None` where no record of it is here.
+    ///
+    /// # Errors
+    /// The record or a text of it is missing, damaged or cannot be read.
+    pub fn live(&self, epoch: u64) -> Result<Option<Live>, StoreError> {
+        let path = self.root.join(live_name(epoch));
+        let Some(file) = read_json::<LiveFile>(&path)? else { return Ok(None) };
+        let texts = file
+            .texts
+            .into_iter()
+            .map(|row| Ok(SourceText { text: self.text(&row.hash)?, name: row.name }))
+            .collect::<Result<_, StoreError>>()?;
+        Ok(Some(Live {
+            bpffs: file.bpffs,
+            settings: ResolveSettings {
+                vips4: file.vips4,
+                vips6: file.vips6,
+                zone: file.zone,
+                no_route: file.no_route,
+                assigned: file
+                    .assigned
+                    .into_iter()
+                    .map(|row| {
+                        ((row.mesh, row.service), AssignedVip { v4: row.ipv4, v6: row.ipv6 })
+                    })
+                    .collect(),
+            },
+            texts,
+        }))
+    }
+
+    /// Removes the records of every epoch but `epoch`, and the texts that only they name.
+    ///
+    /// # Errors
+    /// A file cannot be read or removed.
+    pub fn forget_others(&self, epoch: u64) -> Result<(), StoreError> {
+        self.forget(Some(epoch))
+    }
+
+    /// Removes the records of every epoch and all texts; VIP assignments stay.
+    ///
+    /// # Errors
+    /// A file cannot be removed.
+    pub fn forget_all(&self) -> Result<(), StoreError> {
+        self.forget(None)
+    }
+
+    fn forget(&self, keep: Option<u64>) -> Result<(), StoreError> {
+        let mut kept_texts = BTreeSet::new();
+        if let Some(epoch) = keep
+            && let Some(file) = read_json::<LiveFile>(&self.root.join(live_name(epoch)))?
+        {
+            kept_texts.extend(file.texts.into_iter().map(|row| row.hash));
+        }
+        for (path, epoch) in self.live_files()? {
+            if Some(epoch) != keep {
+                remove(&path)?;
+            }
+        }
+        // Only names that this file gives: whatever else lies there is not ours.
+        let texts = entries(&self.root.join(TEXTS))?;
+        for path in entries(&self.root)?.iter().chain(&texts) {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            if is_unfinished(name) || (is_hash(name) && !kept_texts.contains(name)) {
+                remove(path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every `live-EPOCH.json` with its epoch, sorted.
+    fn live_files(&self) -> Result<Vec<(PathBuf, u64)>, StoreError> {
+        Ok(entries(&self.root)?
+            .into_iter()
+            .filter_map(|path| {
+                let epoch = epoch_of(path.file_name()?.to_str()?)?;
+                Some((path, epoch))
+            })
+            .collect())
+    }
+
+    fn records(&self) -> Result<Vec<(PathBuf, LiveFile)>, StoreError> {
+        let mut records = Vec::new();
+        for (path, _) in self.live_files()? {
+            if let Some(record) = read_json(&path)? {
+                records.push((path, record));
+            }
+        }
+        Ok(records)
+    }
+
+    /// Writes a text under the hash of its content, where it is not there already.
+    fn save_text(&self, text: &str) -> Result<String, StoreError> {
+        let hash = hash_of(text);
+        let path = self.root.join(TEXTS).join(&hash);
+        match fs::read_to_string(&path) {
+            Ok(there) if there == text => return Ok(hash),
+            // Cut short by a full disk, say: written again below.
+            Ok(_) => {}
+            Err(error)
+                if matches!(error.kind(), io::ErrorKind::NotFound | io::ErrorKind::InvalidData) => {
+            }
+            Err(source) => return Err(failed("read", &path, source)),
+        }
+        self.write(&path, text.as_bytes())?;
+        Ok(hash)
+    }
+
+    fn text(&self, hash: &str) -> Result<Arc<str>, StoreError> {
+        let path = self.root.join(TEXTS).join(hash);
+        if !is_hash(hash) {
+            return Err(damaged(&path, "its name is no hash".to_owned()));
+        }
+        let text = match fs::read_to_string(&path) {
+            Ok(text) => text,
+            Err(error) if error.kind() == io::ErrorKind::InvalidData => {
+                return Err(damaged(&path, "it is not UTF-8".to_owned()));
+            }
+            Err(source) => return Err(failed("read", &path, source)),
+        };
+        if hash_of(&text) != hash {
+            return Err(damaged(&path, "its content does not have the hash it is named by".into()));
+        }
+        Ok(text.into())
+    }
+
+    fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StoreError> {
+        let path = self.root.join(name);
+        let mut bytes = serde_json::to_vec_pretty(value)
+            .map_err(|error| failed("write", &path, error.into()))?;
+        bytes.push(b'\n');
+        self.write(&path, &bytes)
+    }
+
+    /// Writes beside `path`, syncs, renames into place.
+    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+        let directory = path.parent().unwrap_or(&self.root);
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|source| failed("create", directory, source))?;
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        let beside = directory.join(format!(".{name}.{}", std::process::id()));
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)
+            .and_then(|mut file| {
+                file.write_all(bytes)?;
+                file.sync_all()
+            })
+            .and_then(|()| fs::rename(&beside, path))
+            // The rename itself must survive a power cut: VIPs that clients know depend on it.
+            .and_then(|()| fs::File::open(directory)?.sync_all());
+        written.map_err(|source| {
+            // The write's error is the one to report; what may be left is removed by `forget`.
+            let _ = fs::remove_file(&beside);
+            failed("write", path, source)
+        })
+    }
+}
+
+/// `vips.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AssignmentsFile {
+    format: u32,
+    vips: Vec<AssignmentRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct AssignmentRow {
+    mesh: String,
+    service: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ipv4: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    ipv6: Option<Ipv6Addr>,
+}
+
+/// `live-EPOCH.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LiveFile {
+    format: u32,
+    bpffs: PathBuf,
+    vips4: (Ipv4Addr, u8),
+    vips6: (Ipv6Addr, u8),
+    zone: Option<String>,
+    no_route: NoRoute,
+    assigned: Vec<AssignmentRow>,
+    texts: Vec<TextRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct TextRow {
+    name: String,
+    hash: String,
+}
+
+fn assignment_rows(assignments: &VipAssignments) -> Vec<AssignmentRow> {
+    assignments
+        .iter()
+        .map(|((mesh, service), vip)| AssignmentRow {
+            mesh: mesh.clone(),
+            service: service.clone(),
+            ipv4: vip.v4,
+            ipv6: vip.v6,
+        })
+        .collect()
+}
+
+fn live_name(epoch: u64) -> String {
+    format!("live-{epoch}.json")
+}
+
+/// XXH3 of 128 bits: tells accidents apart, not attackers; who can write here is root anyway.
+fn hash_of(text: &str) -> String {
+    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
+}
+
+fn is_hash(name: &str) -> bool {
+    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
+}
+
+/// What a writer that was killed left beside its file; see [`Store::write`].
+fn is_unfinished(name: &str) -> bool {
+    let Some((name, pid)) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')) else {
+        return false;
+    };
+    let ours = name == ASSIGNMENTS || is_hash(name) || epoch_of(name).is_some();
+    ours && pid.parse::<u32>().is_ok()
+}
+
+/// The epoch in the name of a record.
+fn epoch_of(name: &str) -> Option<u64> {
+    let epoch = name.strip_prefix("live-")?.strip_suffix(".json")?.parse().ok()?;
+    (live_name(epoch) == name).then_some(epoch)
+}
+
+/// The parsed file, or `None` where there is none.
+fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(failed("read", path, source)),
+    };
+    // The version first: the other fields of another version may be named differently.
+    #[derive(Deserialize)]
+    struct Version {
+        format: u32,
+    }
+    match serde_json::from_slice::<Version>(&bytes) {
+        Ok(Version { format: FORMAT }) => {}
+        Ok(Version { format }) => {
+            return Err(damaged(
+                path,
+                format!("it has format {format}, this balancer writes and reads {FORMAT}"),
+            ));
+        }
+        Err(error) => return Err(damaged(path, error.to_string())),
+    }
+    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(path, error.to_string()))
+}
+
+/// Entries of a directory, sorted; none where there is no such directory.
+fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
+    let read = match fs::read_dir(directory) {
+        Ok(read) => read,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(source) => return Err(failed("read", directory, source)),
+    };
+    let mut paths = read
+        .map(|entry| entry.map(|entry| entry.path()))
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|source| failed("read", directory, source))?;
+    paths.sort();
+    Ok(paths)
+}
+
+fn remove(path: &Path) -> Result<(), StoreError> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
+        _ => Ok(()),
+    }
+}
+
+fn failed(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
+    StoreError::Io { doing, path: path.to_owned(), source }
+}
+
+fn damaged(path: &Path, reason: String) -> StoreError {
+    StoreError::Damaged { path: path.to_owned(), reason }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    fn assignments() -> VipAssignments {
+        let vip = AssignedVip {
+            v4: Some(Ipv4Addr::new(240, 0, 0, 3)),
+            v6: Some("fd62:616c::3".parse().unwrap()),
+        };
+        VipAssignments::from([(("default".to_owned(), "redis".to_owned()), vip)])
+    }
+
+    fn live(texts: &[(&str, &str)]) -> Live {
+        Live {
+            bpffs: PathBuf::from("/sys/fs/bpf/test"),
+            settings: ResolveSettings {
+                vips4: (Ipv4Addr::new(240, 0, 0, 0), 8),
+                vips6: ("fd62:616c::".parse().unwrap(), 64),
+                zone: Some("east".to_owned()),
+                no_route: NoRoute::Deny,
+                assigned: assignments(),
+            },
+            texts: texts
+                .iter()
+                .map(|(name, text)| SourceText { name: (*name).to_owned(), text: (*text).into() })
+                .collect(),
+        }
+    }
+
+    fn names(root: &Path) -> Vec<String> {
+        let mut names = Vec::new();
+        for path in entries(root).unwrap() {
+            if path.is_dir() {
+                names.extend(entries(&path).unwrap());
+            }
+            names.push(path);
+        }
+        names.iter().map(|path| path.strip_prefix(root).unwrap().display().to_string()).collect()
+    }
+
+    #[test]
+    fn missing_directory_reads_as_empty_and_is_not_made() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("state")).unwrap();
+        assert_eq!(store.assignments().unwrap(), VipAssignments::new());
+        assert_eq!(store.live(3).unwrap(), None);
+        store.forget_others(3).unwrap();
+        assert!(!dir.path().join("state").exists());
+    }
+
+    #[test]
+    fn what_is_saved_is_read_back() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("a/b")).unwrap();
+        store.save_assignments(&assignments()).unwrap();
+        assert_eq!(store.assignments().unwrap(), assignments());
+        let live = live(&[("a.yaml", "kind: a\n"), ("-", "ü\n"), ("b.yaml", "kind: a\n")]);
+        store.save_live(7, &live).unwrap();
+        assert_eq!(store.live(7).unwrap(), Some(live));
+        for made in ["a", "a/b", "a/b/texts"] {
+            let mode = fs::metadata(dir.path().join(made)).unwrap().permissions().mode();
+            assert_eq!(mode & 0o777, 0o700, "{made}");
+        }
+    }
+
+    #[test]
+    fn equal_texts_are_stored_once_and_nothing_is_left_beside() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.save_live(1, &live(&[("a", "same"), ("b", "same")])).unwrap();
+        assert_eq!(names(dir.path()).len(), 3, "{:?}", names(dir.path()));
+    }
+
+    #[test]
+    fn forgetting_keeps_the_texts_that_the_kept_epoch_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.save_live(1, &live(&[("a", "shared"), ("b", "old")])).unwrap();
+        store.save_live(2, &live(&[("a", "shared"), ("b", "new")])).unwrap();
+        fs::write(dir.path().join("texts/README"), "not ours").unwrap();
+        fs::write(dir.path().join(".vips.json.4711"), "a writer was killed").unwrap();
+        store.forget_others(2).unwrap();
+        assert_eq!(store.live(1).unwrap(), None);
+        assert_eq!(store.live(2).unwrap(), Some(live(&[("a", "shared"), ("b", "new")])));
+        assert_eq!(entries(&dir.path().join("texts")).unwrap().len(), 3);
+        store.save_assignments(&assignments()).unwrap();
+        store.forget_all().unwrap();
+        assert_eq!(names(dir.path()), ["texts/README", "texts", "vips.json"]);
+    }
+
+    #[test]
+    fn damaged_assignments_are_refused_and_left_as_they_are() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        let twice = r#"{"format":1,"vips":[{"mesh":"m","service":"a","ipv4":"240.0.0.1"},
+                                           {"mesh":"m","service":"b","ipv4":"240.0.0.1"}]}"#;
+        for (text, expected) in [
+            ("", "EOF"),
+            ("{\"format\": 2, \"vipses\": []}", "format 2"),
+            ("{\"format\": 1, \"vips\": [], \"more\": 1}", "unknown field"),
+            (twice, "shares its VIP"),
+        ] {
+            let path = dir.path().join(ASSIGNMENTS);
+            fs::write(&path, text).unwrap();
+            let error = store.save_assignments(&assignments()).unwrap_err();
+            assert!(error.to_string().contains(expected), "{error}");
+            assert!(error.hint().unwrap().contains("mv "), "{error}");
+            assert_eq!(fs::read_to_string(&path).unwrap(), text);
+        }
+    }
+
+    #[test]
+    fn changed_text_is_noticed() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.save_live(1, &live(&[("a", "before")])).unwrap();
+        let text = entries(&dir.path().join(TEXTS)).unwrap().remove(0);
+        fs::write(&text, "after").unwrap();
+        let error = store.live(1).unwrap_err();
+        assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+        // The next save puts it right.
+        store.save_live(2, &live(&[("a", "before")])).unwrap();
+        assert!(store.live(1).unwrap().is_some());
+    }
+
+    #[test]
+    fn directory_of_another_instance_is_refused() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(dir.path()).unwrap();
+        store.save_live(1, &live(&[])).unwrap();
+        let other = Live { bpffs: PathBuf::from("/sys/fs/bpf/other"), ..live(&[]) };
+        let error = store.save_live(2, &other).unwrap_err();
+        assert!(error.to_string().contains("/sys/fs/bpf/test"), "{error}");
+        assert!(error.hint().unwrap().contains("--state"));
+    }
+
+    #[test]
+    fn file_in_the_place_of_the_directory_is_refused() {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        assert!(matches!(Store::open(file.path()), Err(StoreError::NotADirectory { .. })));
+    }
+}
