@@ -1,1 +1,20 @@
-//! Test harness.
+//! What the suites share: namespaces and wires, real TCP servers and clients, and the
+//! `balancer` command inside a namespace.
+//!
+//! Everything here removes what it made when it is dropped, also while a test panics, carries
+//! the process id in its name, and removes what dead processes left. Nothing here decides
+//! whether balancer is right: expectations belong to the suites.
+
+pub mod backends;
+pub mod instance;
+pub mod netns;
+pub mod privileges;
+pub mod shell;
+pub mod topology;
+
+pub use backends::{Connection, EchoServer, Greeting};
+pub use instance::Instance;
+pub use netns::NetNs;
+pub use privileges::{Root, root_or_skip};
+pub use shell::Shell;
+pub use topology::{Host, Topology};
