@@ -8,11 +8,22 @@
 //! Stages are types: text → [`yaml::Node`] (a tree with positions) → typed resources in a
 //! [`PolicySet`]. A value that exists is valid: a [`Weight`](u32) is a number, a port is not 0.
 
+#![forbid(unsafe_code)]
+
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, sync::Arc};
 
 pub mod diagnostic;
+pub mod http;
+pub mod input;
+mod read;
+pub mod render;
+pub mod report;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use http::{HttpMatch, HttpModify};
+pub use input::{InputError, gather};
+pub use read::read;
+pub use report::{Api, ReadOptions, Reading, Report, ResourceReport};
 
 /// Tag or label map. Sorted, so that output and hashes do not depend on the input's order.
 pub type Tags = BTreeMap<String, String>;
@@ -119,7 +130,7 @@ pub struct Inbound {
     pub service_address: Option<IpAddr>,
     /// `servicePort`, else `port`.
     pub service_port: Option<NonZeroU16>,
-    /// Tags, `kuma.io/service` among them.
+    /// Tags. Without `kuma.io/service` (Kuma 3 only) the inbound is an endpoint of no service.
     pub tags: Tags,
     /// `state` is `Ready` and `health` is absent or ready: it is an endpoint.
     pub ready: bool,
@@ -177,14 +188,17 @@ pub struct SplitEntry {
     pub destination: Tags,
 }
 
-/// One entry of `conf.http`. What it matches and modifies stays here as read until the L7
-/// model exists.
+/// One entry of `conf.http`, kept as read until the proxy exists.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpEntry {
     /// Where it stands.
     pub span: Span,
-    /// It has a `match`.
+    /// It has a `match`; without one it always matches (decision D3).
     pub has_match: bool,
+    /// `match`; empty where there is none.
+    pub matches: HttpMatch,
+    /// `modify`; empty where there is none.
+    pub modify: HttpModify,
     /// `split` or `destination`, as in the outer conf.
     pub split: Vec<SplitEntry>,
 }
@@ -243,4 +257,6 @@ pub struct PolicySet {
     pub dataplanes: Vec<Dataplane>,
     /// Sorted by (mesh, name).
     pub traffic_routes: Vec<TrafficRoute>,
+    /// TrafficRoutes labelled `kuma.io/effect: shadow`: kept for display, never applied.
+    pub shadowed: Vec<TrafficRoute>,
 }
