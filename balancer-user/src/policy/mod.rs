@@ -142,6 +142,8 @@ pub struct Inbound {
 pub struct Outbound {
     /// Where it stands.
     pub span: Span,
+    /// Its place in the written list, those with a `backendRef` counted.
+    pub index: u32,
     /// Address to intercept; 127.0.0.1 where absent.
     pub address: IpAddr,
     /// Port.
@@ -182,6 +184,9 @@ pub struct TrafficRouteConf {
 pub struct SplitEntry {
     /// Where it stands.
     pub span: Span,
+    /// Field path of its destination as written: `conf.split[0].destination`,
+    /// `conf[0].destination` (0.5 form), `conf.destination`, `conf.http[1].destination`.
+    pub field: String,
     /// Relative weight; 0: takes nothing.
     pub weight: u32,
     /// Destination tags, `kuma.io/service` among them, `*` not yet replaced.
