@@ -5,12 +5,16 @@
 //! text positions without looking at them. Pure: the same [`PolicySet`](crate::policy::PolicySet)
 //! and [`ResolveSettings`] give the same [`Resolved`], whatever the order of the files.
 
+#![forbid(unsafe_code)]
+
 use std::{
     collections::BTreeMap,
     net::{IpAddr, SocketAddr},
 };
 
 use crate::policy::{Diagnostic, LoadBalancer, Tags};
+
+pub mod selection;
 
 /// What resolution depends on besides the policies.
 #[derive(Clone, Debug, PartialEq)]
