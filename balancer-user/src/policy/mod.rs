@@ -18,6 +18,7 @@ pub mod input;
 mod read;
 pub mod render;
 pub mod report;
+pub mod suggest;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use http::{HttpMatch, HttpModify};
