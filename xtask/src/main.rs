@@ -1,2 +1,83 @@
-//! Developer commands of the project: `cargo xtask`.
-fn main() {}
+//! Developer commands of the project: `cargo xtask`. Ordinary code, one file per verb; every
+//! command that it runs is printed first, so that a reader can do without it.
+
+mod bench;
+mod bpf;
+mod ci;
+mod demo;
+mod lint;
+mod run;
+mod setup;
+mod test;
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{CommandFactory, Parser, Subcommand};
+
+/// Builds, tests and shows balancer.
+#[derive(Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version)]
+struct Args {
+    #[command(subcommand)]
+    verb: Option<Verb>,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Install what the build, the tests and the demo need, or list what is missing
+    Setup,
+    /// Build a small world in network namespaces and watch connections follow a policy (root)
+    Demo,
+    /// Run what CI runs: format, clippy, house rules, every test
+    Ci,
+    /// Run one suite of tests, or all of them
+    Test {
+        /// The suite; without it, every one
+        suite: Option<test::Suite>,
+        /// Conformance data to run beside the project's own cases
+        #[arg(long, value_name = "DIR", default_value = test::CORPUS)]
+        corpus: PathBuf,
+    },
+    /// Run a bench
+    Bench {
+        /// Which one; without it, every one
+        bench: Option<bench::Bench>,
+        /// Form of the result
+        #[arg(short, long, value_enum, default_value_t = bench::Output::Text)]
+        output: bench::Output,
+    },
+    /// Build the eBPF object and say where it is and how long its programs are
+    Bpf {
+        /// Disassemble it too
+        #[arg(long)]
+        dump: bool,
+    },
+    /// Check the house rules that clippy cannot express
+    Lint,
+}
+
+fn main() -> ExitCode {
+    let Some(verb) = Args::parse().verb else {
+        // Nothing was asked for, so showing what can be asked for is no failure.
+        return match Args::command().print_help() {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(_) => ExitCode::FAILURE,
+        };
+    };
+    let outcome = match verb {
+        Verb::Setup => setup::run(setup::Talk::Full),
+        Verb::Demo => demo::run(),
+        Verb::Ci => ci::run(),
+        Verb::Test { suite, corpus } => test::run(suite, &corpus),
+        Verb::Bench { bench, output } => bench::run(bench, output),
+        Verb::Bpf { dump } => bpf::run(dump),
+        Verb::Lint => lint::run(),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            eprintln!("error: {e:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

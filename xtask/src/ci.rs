@@ -1,0 +1,27 @@
+//! `cargo xtask ci`: what CI runs, in the order that fails soonest. The last step is the
+//! command that README names for testing.
+
+use std::{path::Path, time::Instant};
+
+use anyhow::{Context, Result};
+
+use crate::{lint, run, setup, test};
+
+pub(crate) fn run() -> Result<()> {
+    let begun = Instant::now();
+    step("format", || run::run(&mut run::cargo(&["fmt", "--all", "--check"])))?;
+    step("house rules", lint::run)?;
+    step("setup", || setup::run(setup::Talk::Full))?;
+    step("clippy", || {
+        let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
+        run::run(&mut run::cargo(&clippy))
+    })?;
+    step("tests", || test::run(None, Path::new(test::CORPUS)))?;
+    println!("ci: everything passed in {:.0} s", begun.elapsed().as_secs_f64());
+    Ok(())
+}
+
+fn step(name: &str, work: impl FnOnce() -> Result<()>) -> Result<()> {
+    println!("== {name}");
+    work().with_context(|| format!("step `{name}`"))
+}

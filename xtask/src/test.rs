@@ -1,0 +1,119 @@
+//! `cargo xtask test`: the suites. Each is a plain `cargo test`; this knows their names, which
+//! of them need root, and adds up their results.
+
+use std::{fmt, path::Path, time::Instant};
+
+use anyhow::{Result, ensure};
+use clap::ValueEnum;
+
+use crate::{run, setup};
+
+/// Where conformance data lies when nobody says.
+pub(crate) const CORPUS: &str = "../shared/conformance";
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub(crate) enum Suite {
+    /// Everything beside the code: values, properties, examples in the docs
+    Unit,
+    /// Packets through the real programs by BPF_PROG_TEST_RUN (root)
+    Datapath,
+    /// The real command, interfaces and sockets in network namespaces (root)
+    E2e,
+    /// Cases of other projects and of this one, as data
+    Conformance,
+    /// Transcripts of commands, help texts
+    Cli,
+    /// Maps, pins, publishing, refusals (root)
+    Kernel,
+}
+
+impl fmt::Display for Suite {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let value = self.to_possible_value();
+        f.write_str(value.as_ref().map_or("?", |v| v.get_name()))
+    }
+}
+
+/// Sums of cargo's `test result:` lines.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Tally {
+    passed: u64,
+    failed: u64,
+    ignored: u64,
+}
+
+impl Tally {
+    /// Adds a line of output, if it is a result.
+    fn add(&mut self, line: &str) {
+        let Some(rest) = line.strip_prefix("test result: ") else { return };
+        // `ok. 12 passed; 0 failed; 1 ignored; …`
+        for part in rest.split_once(". ").map_or(rest, |(_, counts)| counts).split("; ") {
+            let Some((count, what)) = part.split_once(' ') else { continue };
+            let Ok(count) = count.parse::<u64>() else { continue };
+            match what {
+                "passed" => self.passed += count,
+                "failed" => self.failed += count,
+                "ignored" => self.ignored += count,
+                _ => {}
+            }
+        }
+    }
+}
+
+/// Runs `suite`, or each one; fails at the end if any failed.
+pub(crate) fn run(suite: Option<Suite>, corpus: &Path) -> Result<()> {
+    setup::run(setup::Talk::Short)?;
+    let suites = match &suite {
+        Some(one) => std::slice::from_ref(one),
+        None => Suite::value_variants(),
+    };
+    let corpus = std::path::absolute(run::root().join(corpus))?;
+    let mut lines = Vec::new();
+    let mut failed = Vec::new();
+    for suite in suites {
+        let begun = Instant::now();
+        let mut tally = Tally::default();
+        let fine = run::watch(&mut command(*suite, &corpus), |line| tally.add(line))?;
+        if !fine {
+            failed.push(suite.to_string());
+        }
+        lines.push(format!(
+            "{} {suite:<12} {} passed, {} failed, {} ignored in {:.1} s",
+            if fine { "ok    " } else { "FAILED" },
+            tally.passed,
+            tally.failed,
+            tally.ignored,
+            begun.elapsed().as_secs_f64()
+        ));
+    }
+    println!("\n{}", lines.join("\n"));
+    ensure!(failed.is_empty(), "suites failed: {}", failed.join(", "));
+    Ok(())
+}
+
+fn command(suite: Suite, corpus: &Path) -> std::process::Command {
+    let name = suite.to_string();
+    let mut command = match suite {
+        Suite::Unit => run::cargo(&["test", "--workspace", "--exclude", "balancer-tests"]),
+        _ => run::cargo(&["test", "--package", "balancer-tests", "--test", &name]),
+    };
+    if suite == Suite::Conformance {
+        // Its report, one line per file of cases, is the point of it.
+        command.args(["--", "--nocapture"]).env("BALANCER_CORPUS", corpus);
+    }
+    command
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn results_of_several_binaries_add_up() {
+        let mut tally = Tally::default();
+        tally.add("running 3 tests");
+        tally.add("test result: ok. 3 passed; 0 failed; 1 ignored; 0 measured; 7 filtered out");
+        tally.add("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out");
+        assert_eq!(tally, Tally { passed: 5, failed: 4, ignored: 1 });
+    }
+}
