@@ -1,2 +1,67 @@
 //! The only room that knows aya and the only writer of maps.
+//!
+//! Belongs here: the pin directory, loading, publishing, attaching, unloading, and reading back.
+//! Does not know policies, names or words for people: it speaks ids and addresses. The order in
+//! which things are written is `docs/datapath.md`; the layout of what is written is
+//! [`balancer_ebpf::abi`].
+//!
+//! ```text
+//! lock ──> Datapath::open | create ──> publish(Tables) ──> attach(interfaces)
+//!          View::open (no lock)    ──> readers, ask
+//! ```
+//!
+//! A [`Datapath`] is the right to write, a [`View`] only reads. Both work from pins alone: the
+//! programs keep forwarding when the process that loaded them has ended.
+
+mod ask;
+mod assignment;
+mod attach;
+mod create;
+mod datapath;
+mod error;
+mod layout;
+mod lock;
+mod mapped;
+mod netlink;
 pub mod object;
+mod publish;
+mod read;
+mod sys;
+mod unload;
+mod verifier;
+mod view;
+
+pub use ask::{Answer, Tuple};
+pub use attach::{AttachOptions, Attached, Attachment, Direction, ForeignProgram, Hook, Link};
+pub use datapath::Datapath;
+pub use error::KernelError;
+pub use lock::{Lock, lock};
+pub use publish::{BeforeFlip, PublishOptions, Published, Written};
+pub use read::{
+    ClassRouteRow, CounterRow, FlowRow, MapFill, ProgramRow, RealRow, RouteRow, SourceRow,
+    TableContent, VipRow,
+};
+pub use unload::{Unloaded, unload};
+pub use verifier::Rejection;
+pub use view::View;
+
+/// An error of aya's about the map `name`.
+fn map_failed(name: &str, error: aya::maps::MapError) -> KernelError {
+    use aya::maps::MapError;
+    match error {
+        MapError::CreateError { io_error, .. } => {
+            KernelError::map(name, "BPF_MAP_CREATE", io_error)
+        }
+        MapError::SyscallError(e) => KernelError::map(name, e.call, e.io_error),
+        other => KernelError::Object(format!("map {name}: {other}")),
+    }
+}
+
+/// An error of aya's about a program or its link.
+fn program_failed(action: String, error: aya::programs::ProgramError) -> KernelError {
+    use aya::programs::ProgramError;
+    match error {
+        ProgramError::SyscallError(e) => KernelError::system(action, e.io_error),
+        other => KernelError::system(action, std::io::Error::other(other)),
+    }
+}

@@ -1,0 +1,255 @@
+//! System calls that neither aya nor nix offer: batched map calls, `membarrier`, descriptors of
+//! pins, jiffies.
+
+use std::{
+    ffi::CString,
+    io,
+    os::{
+        fd::{AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+        unix::ffi::OsStrExt as _,
+    },
+    path::Path,
+};
+
+use nix::time::{ClockId, clock_getres, clock_gettime};
+
+const BPF_PROG_LOAD: libc::c_int = 5;
+const BPF_OBJ_GET: libc::c_int = 7;
+const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
+const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
+const BPF_FUNC_L4_CSUM_REPLACE: i32 = 11;
+const BPF_FUNC_JIFFIES64: i32 = 118;
+/// `BPF_F_IPV6` of `bpf_l4_csum_replace`.
+pub(crate) const IPV6_CHECKSUM_FLAG: u64 = 1 << 7;
+const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
+
+/// Elements asked for in one call.
+const BATCH: usize = 4096;
+
+/// `bpf(2)` with one of the attribute structs below.
+fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_long> {
+    // SAFETY: `attributes` is a live, exclusively borrowed struct of the size that is passed
+    // along; the kernel reads and writes within it, and the pointers in it are kept alive by the
+    // callers for the duration of the call.
+    let returned =
+        unsafe { libc::syscall(libc::SYS_bpf, command, attributes as *mut A, size_of::<A>()) };
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(returned) }
+}
+
+#[repr(C)]
+struct Batch {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// Hands every element of a hash map to `visit`. The kernel walks whole buckets, so elements
+/// that come and go meanwhile neither restart the walk nor hide others.
+pub(crate) fn for_each_element(
+    map: BorrowedFd<'_>,
+    key_size: usize,
+    value_size: usize,
+    mut visit: impl FnMut(&[u8], &[u8]),
+) -> io::Result<()> {
+    let mut room = BATCH;
+    let (mut keys, mut values) = (vec![0; room * key_size], vec![0; room * value_size]);
+    let mut position: Option<u32> = None;
+    loop {
+        let mut next = 0u32;
+        let mut batch = Batch {
+            in_batch: position.as_ref().map_or(0, |p| p as *const u32 as u64),
+            out_batch: &raw mut next as u64,
+            keys: keys.as_mut_ptr() as u64,
+            values: values.as_mut_ptr() as u64,
+            count: room as u32,
+            map_fd: map.as_raw_fd() as u32,
+            elem_flags: 0,
+            flags: 0,
+        };
+        let last = match bpf(BPF_MAP_LOOKUP_BATCH, &mut batch) {
+            Ok(_) => false,
+            Err(e) => match e.raw_os_error() {
+                Some(libc::ENOENT) => true,
+                // One bucket holds more than there is room for.
+                Some(libc::ENOSPC) => {
+                    room *= 2;
+                    keys.resize(room * key_size, 0);
+                    values.resize(room * value_size, 0);
+                    continue;
+                }
+                Some(libc::EINTR) => continue,
+                _ => return Err(e),
+            },
+        };
+        let count = batch.count as usize;
+        for (key, value) in
+            keys.chunks_exact(key_size).zip(values.chunks_exact(value_size)).take(count)
+        {
+            visit(key, value);
+        }
+        if last {
+            return Ok(());
+        }
+        position = Some(next);
+    }
+}
+
+/// Puts `maps` into an array of maps from `first` on: one RCU wait for all of them, where
+/// element-wise updates wait for each.
+pub(crate) fn insert_inner_maps(
+    outer: BorrowedFd<'_>,
+    first: u32,
+    maps: &[BorrowedFd<'_>],
+) -> io::Result<()> {
+    let keys: Vec<u32> = (first..).take(maps.len()).collect();
+    let values: Vec<u32> = maps.iter().map(|m| m.as_raw_fd() as u32).collect();
+    let mut batch = Batch {
+        in_batch: 0,
+        out_batch: 0,
+        keys: keys.as_ptr() as u64,
+        values: values.as_ptr() as u64,
+        count: maps.len() as u32,
+        map_fd: outer.as_raw_fd() as u32,
+        elem_flags: 0,
+        flags: 0,
+    };
+    bpf(BPF_MAP_UPDATE_BATCH, &mut batch).map(drop)
+}
+
+#[repr(C)]
+struct ObjectGet {
+    path: u64,
+    fd: u32,
+    flags: u32,
+}
+
+/// Opens the object that is pinned at `path`.
+pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let mut get = ObjectGet { path: name.as_ptr() as u64, fd: 0, flags: 0 };
+    let fd = bpf(BPF_OBJ_GET, &mut get)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Waits until every program run that had begun has ended (`membarrier(2)`,
+/// `MEMBARRIER_CMD_GLOBAL` is `synchronize_rcu`).
+///
+/// # Errors
+/// `EINVAL` on kernels booted with `nohz_full`.
+pub(crate) fn membarrier() -> io::Result<()> {
+    // SAFETY: the call takes numbers only.
+    let returned = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_GLOBAL, 0, 0) };
+    if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+/// `CLOCK_MONOTONIC` in nanoseconds, as `bpf_ktime_get_ns` has it.
+pub(crate) fn monotonic_ns() -> io::Result<u64> {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
+    Ok(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}
+
+/// Jiffies a second: the coarse clock advances once a tick (clock_getres(2)).
+pub(crate) fn hz() -> io::Result<u32> {
+    let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?;
+    let ns = tick.tv_sec() as u64 * 1_000_000_000 + tick.tv_nsec() as u64;
+    if ns == 0 {
+        return Err(io::Error::other("the kernel names no resolution of its coarse clock"));
+    }
+    // Ticks that do not divide a second are reported rounded (3,333,333 ns for 300 Hz).
+    Ok((1_000_000_000 + ns / 2).checked_div(ns).unwrap_or(0) as u32)
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct ProgramLoad {
+    prog_type: u32,
+    insn_cnt: u32,
+    insns: u64,
+    license: u64,
+    log_level: u32,
+    log_size: u32,
+    log_buf: u64,
+    kern_version: u32,
+    prog_flags: u32,
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+}
+
+/// `struct bpf_insn` as a word: operation, destination register and immediate.
+const fn instruction(code: u8, destination: u8, immediate: i32) -> u64 {
+    code as u64 | (destination as u64) << 8 | (immediate as u32 as u64) << 32
+}
+const MOVE: u8 = 0xb7;
+const CALL: u8 = 0x85;
+const EXIT: u64 = instruction(0x95, 0, 0);
+
+/// Loads a classifier of a few instructions, runs it once on a packet of zeros and returns what
+/// it returned.
+fn run_once(program: &[u64]) -> io::Result<u32> {
+    let licence = c"GPL";
+    let mut load = ProgramLoad {
+        prog_type: BPF_PROG_TYPE_SCHED_CLS,
+        insn_cnt: program.len() as u32,
+        insns: program.as_ptr() as u64,
+        license: licence.as_ptr() as u64,
+        ..ProgramLoad::default()
+    };
+    let fd = bpf(BPF_PROG_LOAD, &mut load)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let packet = [0u8; 128];
+    let mut run = TestRun {
+        prog_fd: fd.as_raw_fd() as u32,
+        data_size_in: packet.len() as u32,
+        data_in: packet.as_ptr() as u64,
+        repeat: 1,
+        ..TestRun::default()
+    };
+    bpf(BPF_PROG_TEST_RUN, &mut run)?;
+    Ok(run.retval)
+}
+
+/// The kernel's jiffies, low 32 bits. User space cannot read them, a program of two
+/// instructions can.
+pub(crate) fn jiffies() -> io::Result<u32> {
+    run_once(&[instruction(CALL, 0, BPF_FUNC_JIFFIES64), EXIT])
+}
+
+/// Whether `bpf_l4_csum_replace` knows `BPF_F_IPV6` (kernel commit ead7f9b8de65, 6.16 and
+/// stable trees): an unknown flag gives `EINVAL`.
+pub(crate) fn knows_ipv6_checksum_flag() -> io::Result<bool> {
+    // The size of the field, BPF_F_PSEUDO_HDR and the flag in question.
+    let flags = 4 | 1 << 4 | IPV6_CHECKSUM_FLAG as i32;
+    let returned = run_once(&[
+        instruction(MOVE, 2, 64),
+        instruction(MOVE, 3, 0),
+        instruction(MOVE, 4, 0),
+        instruction(MOVE, 5, flags),
+        instruction(CALL, 0, BPF_FUNC_L4_CSUM_REPLACE),
+        EXIT,
+    ])?;
+    match returned as i32 {
+        0 => Ok(true),
+        r if r == -libc::EINVAL => Ok(false),
+        other => Err(io::Error::from_raw_os_error(-other)),
+    }
+}
