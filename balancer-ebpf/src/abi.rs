@@ -391,8 +391,9 @@ pub struct RouteEntry {
     pub previous: Table,
     /// Counter id of the first backend of `previous`.
     pub previous_counters: u32,
-    /// Zero.
-    pub zero: u32,
+    /// Fingerprint of the list of backends that `counters` counts: user space gives a route
+    /// with another list other counters. The programs do not look at it.
+    pub counted: u32,
     /// `previous` counts until then: nanoseconds of `CLOCK_MONOTONIC`.
     pub previous_until_ns: u64,
 }

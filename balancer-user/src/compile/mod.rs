@@ -1,9 +1,11 @@
 //! Resolved routes into tables and ids: what the maps should hold.
 //!
-//! Belongs here: apportionment, the table ladder, the five fills, ids. Does not know policies'
-//! text, the clock or the kernel. Compile is a function of ([`Resolved`](crate::resolve::Resolved),
+//! Belongs here: apportionment, the ladder of table sizes, the five fills, ids. Does not know
+//! policies' text, the clock or the kernel. Compile is a function of ([`Resolved`](crate::resolve::Resolved),
 //! [`Assignment`], [`Limits`]): equal inputs give equal bytes. It fails on capacity only, and
 //! says which limit.
+
+#![forbid(unsafe_code)]
 
 use std::{
     collections::BTreeMap,
@@ -13,7 +15,31 @@ use std::{
 
 use balancer_ebpf::abi::TargetWord;
 
-use crate::resolve::VipKey;
+use crate::resolve::{Resolved, VipKey};
+
+pub mod apportion;
+mod compiler;
+mod error;
+mod fill;
+mod ids;
+mod size;
+mod table;
+
+pub use compiler::Compiler;
+pub use error::CapacityError;
+pub use fill::{maglev, murmur, ring, smooth};
+pub use size::{LARGEST, RUNGS, TableSize, TableSizeError};
+pub use table::{TableError, table};
+
+/// Compiles everything that the maps should hold. Fails only if something does not fit, before
+/// anything is written. [`Compiler`] gives the same result and remembers tables.
+pub fn compile(
+    resolved: &Resolved,
+    assignment: &Assignment,
+    limits: &Limits,
+) -> Result<Tables, CapacityError> {
+    Compiler::new().compile(resolved, assignment, limits)
+}
 
 /// Ids that are in use: read back from the maps, empty at first.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -28,12 +54,23 @@ pub struct Assignment {
     pub routes: BTreeMap<(u32, u32), u32>,
     /// Real → (id, generation). Ids whose real is gone but may still have flows are here too.
     pub reals: BTreeMap<SocketAddr, (u32, u32)>,
-    /// Route id → (first counter id, number of counters).
-    pub counters: BTreeMap<u32, (u32, u32)>,
+    /// Route id → its counters.
+    pub counters: BTreeMap<u32, CounterRun>,
     /// The last generation of ids that are free, so that the next one is newer.
     pub free_real_generations: BTreeMap<u32, u32>,
     /// Ids that must not be given out yet (their grace has not passed, or flows may use them).
     pub quarantine: Quarantine,
+}
+
+/// Counters of one route: as many ids in a row as it has backends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CounterRun {
+    /// First counter id.
+    pub first: u32,
+    /// How many.
+    pub count: u32,
+    /// Fingerprint of the list of backends ([`balancer_ebpf::abi::RouteEntry::counted`]).
+    pub backends: u32,
 }
 
 /// Ids not to be given out yet.
@@ -136,8 +173,8 @@ pub struct RouteSpec {
     pub pick: u8,
     /// Samples for least request.
     pub choices: u8,
-    /// First counter id; one for each backend of the table.
-    pub counters: u32,
+    /// Counters, one for each backend of the table; none where `deny`.
+    pub counters: CounterRun,
     /// The table; `None` only where `deny`.
     pub table: Option<Arc<Table>>,
 }
@@ -158,7 +195,8 @@ pub struct Table {
     pub backends: Vec<usize>,
     /// First slot and number of slots of each backend where slots are grouped, else zeros.
     pub runs: Vec<(u32, u32)>,
-    /// Targets: sorted by (backend, real id).
+    /// Targets: sorted by (backend, address of the real), so that the slots of one route are
+    /// the same on every node, whatever ids its reals have there.
     pub targets: Vec<TargetWord>,
     /// Slot → ordinal of a target.
     pub slots: Vec<u16>,
