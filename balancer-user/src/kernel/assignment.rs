@@ -4,7 +4,7 @@ use std::{collections::BTreeSet, net::IpAddr};
 
 use balancer_ebpf::abi::{ID_FIRST, REAL_FIRST, Real, SourceEntry, map_names, route_kind};
 
-use crate::compile::{Assignment, Quarantine};
+use crate::compile::{Assignment, CounterRun, Quarantine};
 
 use super::{
     KernelError, View,
@@ -55,7 +55,12 @@ impl View {
         for id in ID_FIRST..self.settings.routes {
             let route = self.route(epoch, id);
             if route.kind == route_kind::TABLE && route.counters != 0 {
-                assignment.counters.insert(id, (route.counters, route.table.backends));
+                let run = CounterRun {
+                    first: route.counters,
+                    count: route.table.backends,
+                    backends: route.counted,
+                };
+                assignment.counters.insert(id, run);
             }
         }
         Ok(assignment)
@@ -81,7 +86,7 @@ impl View {
         let owned: BTreeSet<u32> = assignment
             .counters
             .values()
-            .flat_map(|(first, count)| (*first..).take(*count as usize))
+            .flat_map(|run| (run.first..).take(run.count as usize))
             .collect();
         let mut touched = self.touched_counters()?;
         touched.retain(|id| !owned.contains(id));
