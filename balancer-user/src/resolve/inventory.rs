@@ -279,3 +279,52 @@ impl Protocol {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Inventory, Protocol};
+    use crate::resolve::tests::world::dataplane;
+
+    #[test]
+    fn protocols_have_in_common_what_the_table_says() {
+        use Protocol::{Grpc, Http, Http2, Kafka, Tcp, Unknown};
+        let table = [
+            (Http, Http, Http),
+            (Http, Unknown, Unknown),
+            (Grpc, Http2, Http2),
+            (Grpc, Http, Tcp),
+            (Http2, Http, Tcp),
+            (Http, Tcp, Tcp),
+            (Kafka, Tcp, Tcp),
+            (Kafka, Grpc, Tcp),
+            (Kafka, Kafka, Kafka),
+            (Tcp, Unknown, Unknown),
+        ];
+        for (a, b, common) in table {
+            assert_eq!((a.common(b), b.common(a)), (common, common), "{a:?} and {b:?}");
+        }
+    }
+
+    #[test]
+    fn protocol_tags_are_read_in_any_case() {
+        assert_eq!(Protocol::parse(Some("HTTP2")), Protocol::Http2);
+        assert_eq!(Protocol::parse(Some("gopher")), Protocol::Unknown);
+        assert_eq!(Protocol::parse(None), Protocol::Unknown);
+    }
+
+    #[test]
+    fn one_endpoint_without_the_tag_demotes_the_service() {
+        let tagged = dataplane("a", "10.0.0.1").inbound(80, "service=web,protocol=http");
+        let bare = dataplane("b", "10.0.0.2").inbound(80, "service=web");
+        let protocol = |dataplanes: &[_]| {
+            Inventory::of(dataplanes).service("default", "web").unwrap().protocol()
+        };
+        assert_eq!(protocol(std::slice::from_ref(&tagged)), Protocol::Http);
+        assert_eq!(protocol(&[tagged.clone(), bare.clone()]), Protocol::Unknown);
+        assert_eq!(
+            protocol(&[tagged, bare.not_ready()]),
+            Protocol::Http,
+            "an inbound that is not ready is no endpoint"
+        );
+    }
+}

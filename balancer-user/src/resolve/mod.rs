@@ -233,3 +233,6 @@ pub struct Resolved {
     /// Findings: outbounds on loopback, http sections not carried out, VIPs claimed twice, …
     pub diagnostics: Vec<(crate::policy::Meta, Diagnostic)>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests;
