@@ -101,8 +101,8 @@ pub mod global_names {
     /// `u32`: jiffies a second (the kernel's `CONFIG_HZ`).
     pub const HZ: &str = "HZ";
     /// `u64`: flags added to the checksum helper for IPv6 addresses: `BPF_F_IPV6` (1 << 7) where
-    /// the kernel knows it, else 0. Without it a received packet whose device summed up the
-    /// whole of it (`CHECKSUM_COMPLETE`) is summed again in software.
+    /// the kernel knows it, else 0. Then the programs themselves put right what the helper does
+    /// to the sum of a device that sums up the whole packet (`CHECKSUM_COMPLETE`): one call more.
     pub const IPV6_CSUM_FLAG: &str = "IPV6_CSUM_FLAG";
 }
 

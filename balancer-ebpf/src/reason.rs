@@ -28,6 +28,7 @@ macro_rules! reasons {
                 match self { $(Reason::$variant => $name,)* }
             }
             /// What becomes of the packet.
+            #[inline(always)]
             pub const fn fate(self) -> Fate {
                 match self { $(Reason::$variant => Fate::$fate,)* }
             }
@@ -57,7 +58,7 @@ reasons! {
     Blackhole = "blackhole", Reset, "The share of a backend without usable reals.";
     Denied = "denied", Reset, "No policy gives this source a route to the VIP (no_route: deny).";
     StrayReset = "stray_reset", Drop, "A RST to a VIP that belongs to no known flow.";
-    Fragment = "fragment", Drop, "A fragment to a VIP: fragments are not carried yet.";
+    Fragment = "fragment", Drop, "A fragment to a VIP, or of a known flow: fragments are not carried yet.";
     SpoofedSource = "spoofed_source", Drop, "The source address belongs to a workload behind another interface.";
     EmptySlot = "empty_slot", Drop, "The table's slot names no real.";
     FlowTableFull = "flow_table_full", Drop, "The flow could not be recorded.";

@@ -6,9 +6,9 @@
 //! whether balancer is right: expectations belong to the suites.
 
 pub mod backends;
-pub mod bulk;
 pub mod instance;
 pub mod netns;
+pub mod packet;
 pub mod privileges;
 pub mod shell;
 pub mod topology;
@@ -16,6 +16,7 @@ pub mod topology;
 pub use backends::{Connection, EchoServer, Greeting};
 pub use instance::Instance;
 pub use netns::NetNs;
+pub use packet::Segment;
 pub use privileges::{Root, root_or_skip};
 pub use shell::Shell;
 pub use topology::{Host, Topology};

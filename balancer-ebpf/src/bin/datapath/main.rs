@@ -1,27 +1,173 @@
-//! The eBPF object. On the host this is an empty program, so that lints and tests see the code.
+//! The eBPF object: three TC programs around one walk. On the host this is an empty program, so
+//! that lints see the code.
+//!
+//! `docs/datapath.md` tells the walk of a packet; `balancer_ebpf` has all that can be decided
+//! without a kernel; `maps` alone touches maps, `context` alone touches packets.
+//!
+//! A function that is not inlined takes and returns plain values only: LLVM describes enums with
+//! data (`Option`, `Result`) in a way that the kernel's BTF check refuses.
 #![cfg_attr(target_arch = "bpf", no_std, no_main)]
-#![cfg_attr(target_arch = "bpf", allow(unstable_features, reason = "inline assembly for BPF"))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(unstable_features, reason = "inline assembly for BPF is unstable")
+)]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod atomic;
+mod context;
+mod egress;
+mod ingress;
 mod maps;
+mod parse;
+mod record;
+mod route;
 
-use aya_ebpf::{bindings::TC_ACT_UNSPEC, macros::classifier, programs::TcContext};
-use balancer_ebpf::abi::PortUse;
+use core::mem::MaybeUninit;
 
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
+    macros::classifier,
+    programs::TcContext,
+};
+use balancer_ebpf::{
+    abi::direction,
+    flow::{V4, V6},
+    packet::Next,
+    reason::{Fate, Reason},
+};
+
+use context::{Refused, Skb, Translate};
+use maps::Maps;
+use parse::{Packet, Read};
+
+/// From clients: VIP → real.
 #[classifier]
 fn balancer_in(ctx: TcContext) -> i32 {
-    let _ = maps::port_used([0, ctx.len() as u8], PortUse::Vip);
-    TC_ACT_UNSPEC
+    run::<Ingress>(Skb::new(&ctx))
 }
+
+/// To clients: real → VIP.
 #[classifier]
 fn balancer_out(ctx: TcContext) -> i32 {
-    let _ = maps::port_used([0, ctx.len() as u8], PortUse::Real);
-    TC_ACT_UNSPEC
+    run::<Egress>(Skb::new(&ctx))
 }
+
+/// What [`balancer_in`] would do. For `BPF_PROG_TEST_RUN`: the return value is the reason.
 #[classifier]
 fn balancer_ask(ctx: TcContext) -> i32 {
-    let _ = maps::port_used([0, ctx.len() as u8], PortUse::Vip);
-    TC_ACT_UNSPEC
+    run::<Ask>(Skb::new(&ctx))
+}
+
+/// What differs between the programs.
+trait Walk {
+    /// Which way the packets go.
+    const DIRECTION: u8;
+    /// Decides on a TCP packet, and translates it if it is to be forwarded.
+    fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason;
+    /// The program's return value.
+    fn end(reason: Reason, verdict: i32) -> i32;
+    /// Sends an answer back.
+    fn send_back(skb: Skb) -> Result<i32, Refused>;
+}
+
+struct Ingress;
+struct Egress;
+struct Ask;
+
+impl Walk for Ingress {
+    const DIRECTION: u8 = direction::FORWARD;
+    #[inline(always)]
+    fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
+        ingress::ingress::<F, true>(skb, packet)
+    }
+    #[inline(always)]
+    fn end(reason: Reason, verdict: i32) -> i32 {
+        maps::count_reason(reason);
+        verdict
+    }
+    #[inline(always)]
+    fn send_back(skb: Skb) -> Result<i32, Refused> {
+        skb.send_back()
+    }
+}
+
+impl Walk for Egress {
+    const DIRECTION: u8 = direction::REPLY;
+    #[inline(always)]
+    fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
+        egress::egress(skb, packet)
+    }
+    #[inline(always)]
+    fn end(reason: Reason, verdict: i32) -> i32 {
+        maps::count_reason(reason);
+        verdict
+    }
+    #[inline(always)]
+    fn send_back(_skb: Skb) -> Result<i32, Refused> {
+        // No reason of this direction answers anybody.
+        Err(Refused)
+    }
+}
+
+impl Walk for Ask {
+    const DIRECTION: u8 = direction::FORWARD;
+    #[inline(always)]
+    fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
+        ingress::ingress::<F, false>(skb, packet)
+    }
+    #[inline(always)]
+    fn end(reason: Reason, _verdict: i32) -> i32 {
+        reason as i32
+    }
+    #[inline(always)]
+    fn send_back(_skb: Skb) -> Result<i32, Refused> {
+        Ok(TC_ACT_UNSPEC)
+    }
+}
+
+#[inline(always)]
+fn run<W: Walk>(skb: Skb) -> i32 {
+    match parse::linear(skb, || parse::ethernet(skb)) {
+        Ok((Next::Ipv4, at)) => family::<W, V4>(skb, at),
+        Ok((Next::Ipv6, at)) => family::<W, V6>(skb, at),
+        Ok((Next::Vlan | Next::Other, _)) => W::end(Reason::NotTcp, TC_ACT_UNSPEC),
+        Err(reason) => W::end(reason, TC_ACT_UNSPEC),
+    }
+}
+
+/// Not inlined: the families' stack frames would add up.
+#[inline(never)]
+fn family<W: Walk, F: Maps + Translate + Read>(skb: Skb, at: u32) -> i32 {
+    let mut packet = MaybeUninit::uninit();
+    let none = parse::tcp::<F>(skb, at, W::DIRECTION, &mut packet);
+    if none != Reason::NonVip {
+        // Not TCP, or not to be understood: the stack decides.
+        return W::end(none, TC_ACT_UNSPEC);
+    }
+    // SAFETY: `tcp` has written the packet when nothing speaks against it.
+    let packet = unsafe { packet.assume_init_ref() };
+    let reason = W::walk(skb, packet);
+    match reason.fate() {
+        // UNSPEC in both cases: OK would keep the packet from other programs on this hook.
+        Fate::Pass => W::end(reason, TC_ACT_UNSPEC),
+        Fate::Forward => W::end(reason, TC_ACT_UNSPEC),
+        Fate::Drop => W::end(reason, TC_ACT_SHOT),
+        Fate::Reset => match answer::<W, F>(skb, packet) {
+            TC_ACT_SHOT => W::end(Reason::RewriteFailed, TC_ACT_SHOT),
+            verdict => W::end(reason, verdict),
+        },
+    }
+}
+
+/// Answers with a reset; the verdict, `TC_ACT_SHOT` where the kernel refused.
+#[inline(never)]
+fn answer<W: Walk, F: Translate>(skb: Skb, packet: &Packet<F>) -> i32 {
+    let sent =
+        skb.answer_with_reset::<F>(&packet.place, packet.end).and_then(|()| W::send_back(skb));
+    match sent {
+        Ok(verdict) => verdict,
+        Err(Refused) => TC_ACT_SHOT,
+    }
 }
 
 #[cfg(not(target_arch = "bpf"))]
@@ -33,7 +179,7 @@ fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}
 }
 
-/// Some helpers (redirect among them) are open to GPL-compatible programs only.
+/// Some helpers are open to GPL-compatible programs only.
 #[unsafe(link_section = "license")]
 #[unsafe(no_mangle)]
 static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

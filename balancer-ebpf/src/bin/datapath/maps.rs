@@ -2,20 +2,33 @@
 //!
 //! Capacities here are those of an object loaded as it is (by bpftool, veristat); user space
 //! sets its own before loading. What each map holds is told in `balancer_ebpf::abi`.
+//!
+//! A pointer into a map stays readable and writable until the program ends. The element behind
+//! it may be recycled for another key by another CPU (LRU maps do that), or be written by user
+//! space: so what must fit together is copied at once, and a stale write can only touch what
+//! tolerates it (a time stamp, a bit of state).
+
+use core::ptr::NonNull;
 
 use aya_ebpf::{
     Global,
-    bindings::BPF_F_MMAPABLE,
+    bindings::{BPF_F_MMAPABLE, BPF_NOEXIST},
     btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray},
+    helpers::generated as helpers,
     macros::btf_map,
 };
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, ClassVip, Counter, Flow4, Flow6, FlowKey4, FlowKey6, PORT_WORDS, PortUse,
-        Real, RouteEntry, Settings, SourceEntry, VipEntry, VipKey4, VipKey6, port_bit,
+        CHUNK_WORDS, ClassVip, Counter, Flow4, Flow6, FlowKey4, FlowKey6, FlowState, PORT_WORDS,
+        PortUse, Real, RouteEntry, Settings, SourceEntry, Table, VipEntry, VipKey4, VipKey6,
+        port_bit,
     },
+    flow::{End, Family, V4, V6},
     reason::Reason,
+    tcp_state,
 };
+
+use crate::atomic;
 
 const MMAPABLE: usize = BPF_F_MMAPABLE as usize;
 /// Elements in one half of a two-half array, and of each dictionary and array by id.
@@ -79,11 +92,463 @@ static COUNTERS: PerCpuArray<Counter, IDS> = PerCpuArray::new();
 #[btf_map]
 static REASONS: PerCpuArray<u64, { Reason::ALL.len() }> = PerCpuArray::new();
 
+/// Jiffies a second.
+#[inline(always)]
+pub(crate) fn hz() -> u32 {
+    HZ.load()
+}
+
+/// Flags for the checksum helper when it is given IPv6 addresses.
+#[inline(always)]
+pub(crate) fn ipv6_csum_flag() -> u64 {
+    IPV6_CSUM_FLAG.load()
+}
+
+/// The low 32 bits of jiffies.
+#[inline(always)]
+pub(crate) fn jiffies() -> u32 {
+    // SAFETY: the helper takes nothing and only reads the kernel's tick.
+    unsafe { helpers::bpf_jiffies64() as u32 }
+}
+
 /// Whether some VIP or real has this port (network order).
 #[inline(always)]
 pub(crate) fn port_used(port: [u8; 2], used: PortUse) -> bool {
     let (word, bit) = port_bit(u16::from_be_bytes(port), used);
-    // SAFETY: the pointer is into a live array element; user space may write it meanwhile, and
-    // a volatile aligned word is read whole.
+    // SAFETY: a live array element; a volatile aligned word is read whole.
     PORTS.get_ptr(word).is_some_and(|p| unsafe { p.read_volatile() } & bit != 0)
 }
+
+/// Counts a packet under its reason.
+#[inline(always)]
+pub(crate) fn count_reason(reason: Reason) {
+    if let Some(count) = REASONS.get_ptr_mut(reason as u32) {
+        // SAFETY: this CPU's own element; programs on one CPU do not interrupt each other here.
+        unsafe { *count += 1 }
+    }
+}
+
+/// This CPU's counters of a backend; id 0 is "not counted".
+#[inline(always)]
+pub(crate) fn counter(id: u32) -> Option<*mut Counter> {
+    if id == 0 { None } else { COUNTERS.get_ptr_mut(id) }
+}
+
+/// The number of the published set, to be read once a packet.
+#[derive(Clone, Copy)]
+pub(crate) struct Epoch(u32);
+
+impl Epoch {
+    #[inline(always)]
+    pub(crate) fn read() -> Self {
+        // SAFETY: a live array element; a volatile aligned word is read whole.
+        Self(EPOCH.get_ptr(0).map_or(0, |p| unsafe { p.read_volatile() } as u32))
+    }
+
+    /// Where the element of `id` lies; `None` beyond the half, which would be the other half.
+    #[inline(always)]
+    fn index(self, id: u32, capacity: u32) -> Option<u32> {
+        if id < capacity { Some((self.0 & 1) * capacity + id) } else { None }
+    }
+
+    #[inline(always)]
+    pub(crate) fn vip(self, id: u32) -> Option<VipEntry> {
+        let entry = VIPS.get_ptr(self.index(id, VIPS_CAPACITY.load())?)?;
+        // SAFETY: a live array element, 8 bytes and aligned to them.
+        let word = unsafe { entry.cast::<u64>().read_volatile() };
+        let [route, flags] = halves(word);
+        Some(VipEntry { route, flags })
+    }
+
+    #[inline(always)]
+    pub(crate) fn source(self, id: u32) -> Option<SourceEntry> {
+        let entry = SOURCES.get_ptr(self.index(id, SOURCES_CAPACITY.load())?)?;
+        // SAFETY: a live array element, 8 bytes and aligned to them.
+        let word = unsafe { entry.cast::<u64>().read_volatile() };
+        let [class, ifindex] = halves(word);
+        Some(SourceEntry { class, ifindex })
+    }
+
+    /// Copies a route out, without its previous table. User space may begin to rewrite this half
+    /// one grace period after it has ceased to be the current one, which no packet outlives.
+    #[inline(always)]
+    pub(crate) fn route(self, id: u32) -> Option<RouteHead> {
+        let entry = ROUTES.get_ptr(self.index(id, ROUTES_CAPACITY.load())?)?;
+        // SAFETY: a live array element, which begins with these fields.
+        Some(unsafe { entry.cast::<RouteHead>().read_volatile() })
+    }
+
+    /// Copies a route's previous table out.
+    #[inline(always)]
+    pub(crate) fn previous(self, id: u32) -> Option<Previous> {
+        let entry = ROUTES.get_ptr(self.index(id, ROUTES_CAPACITY.load())?)?;
+        // SAFETY: a live array element, in which these fields lie at this offset.
+        Some(unsafe { entry.byte_add(size_of::<RouteHead>()).cast::<Previous>().read_volatile() })
+    }
+}
+
+/// The first fields of [`RouteEntry`]. In two halves because the stack is short.
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct RouteHead {
+    pub(crate) kind: u8,
+    pub(crate) pick: u8,
+    pub(crate) flags: u8,
+    pub(crate) choices: u8,
+    pub(crate) counters: u32,
+    pub(crate) table: Table,
+}
+
+/// The last fields of [`RouteEntry`].
+#[derive(Clone, Copy)]
+#[repr(C, align(8))]
+pub(crate) struct Previous {
+    pub(crate) table: Table,
+    pub(crate) counters: u32,
+    counted: u32,
+    pub(crate) until_ns: u64,
+}
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(RouteHead, kind) == offset_of!(RouteEntry, kind));
+    assert!(offset_of!(RouteHead, pick) == offset_of!(RouteEntry, pick));
+    assert!(offset_of!(RouteHead, flags) == offset_of!(RouteEntry, flags));
+    assert!(offset_of!(RouteHead, choices) == offset_of!(RouteEntry, choices));
+    assert!(offset_of!(RouteHead, counters) == offset_of!(RouteEntry, counters));
+    assert!(offset_of!(RouteHead, table) == offset_of!(RouteEntry, table));
+    let head = size_of::<RouteHead>();
+    assert!(head + offset_of!(Previous, table) == offset_of!(RouteEntry, previous));
+    assert!(head + offset_of!(Previous, counters) == offset_of!(RouteEntry, previous_counters));
+    assert!(head + offset_of!(Previous, counted) == offset_of!(RouteEntry, counted));
+    assert!(head + offset_of!(Previous, until_ns) == offset_of!(RouteEntry, previous_until_ns));
+    assert!(head + size_of::<Previous>() == size_of::<RouteEntry>());
+};
+
+/// The two fields of an 8-byte entry, in the order in which they lie in memory.
+#[inline(always)]
+fn halves(word: u64) -> [u32; 2] {
+    if cfg!(target_endian = "little") {
+        [word as u32, (word >> 32) as u32]
+    } else {
+        [(word >> 32) as u32, word as u32]
+    }
+}
+
+/// Route of a class at a VIP, where it differs from the VIP's default.
+#[inline(always)]
+pub(crate) fn class_route(class: u32, vip: u32) -> Option<u32> {
+    CLASS_ROUTES.get_ptr(ClassVip { class, vip }).map(|id| {
+        // SAFETY: a live element, written once and before its key could be found.
+        unsafe { *id }
+    })
+}
+
+/// A word of the arena; `None` beyond it.
+#[inline(always)]
+pub(crate) fn arena(word: u32) -> Option<u64> {
+    let chunk_words = CHUNK_WORDS as u32;
+    ARENA.get_value(word / chunk_words, &(word % chunk_words)).map(|value| {
+        let value: *const u64 = value;
+        // SAFETY: a live array element; a volatile aligned word is read whole.
+        unsafe { value.read_volatile() }
+    })
+}
+
+/// This CPU's turn on a route. With `advance` the next packet gets the next one.
+#[inline(always)]
+pub(crate) fn turn(route: u32, advance: bool) -> u32 {
+    let Some(turn) = TURNS.get_ptr_mut(route) else { return 0 };
+    // SAFETY: this CPU's own element.
+    let now = unsafe { *turn };
+    if advance {
+        // SAFETY: as above.
+        unsafe { *turn = now.wrapping_add(1) }
+    }
+    now
+}
+
+/// Live connections of a real.
+#[inline(always)]
+pub(crate) fn active(real: u32) -> u64 {
+    // SAFETY: a live array element; a volatile aligned word is read whole.
+    ACTIVE.get_ptr(real).map_or(0, |p| unsafe { p.read_volatile() })
+}
+
+/// One more live connection.
+#[inline(always)]
+pub(crate) fn active_up(real: u32) {
+    if let Some(count) = ACTIVE.get_ptr_mut(real) {
+        // SAFETY: a live aligned array element.
+        unsafe { atomic::fetch_add(count, 1) };
+    }
+}
+
+/// One live connection less. A sweep of user space may have corrected the count meanwhile: it
+/// never goes below 0, which would read as the busiest real of all.
+#[inline(always)]
+pub(crate) fn active_down(real: u32) {
+    if let Some(count) = ACTIVE.get_ptr_mut(real) {
+        // SAFETY: a live aligned array element.
+        if unsafe { atomic::fetch_add(count, u64::MAX) } == 0 {
+            // SAFETY: as above.
+            unsafe { atomic::fetch_add(count, 1) };
+        }
+    }
+}
+
+/// A real, where it lies.
+#[derive(Clone, Copy)]
+pub(crate) struct RealRef(*const Real);
+
+/// Finds a real by its id.
+#[inline(always)]
+pub(crate) fn real(id: u32) -> Option<RealRef> {
+    REALS.get_ptr(id).map(RealRef)
+}
+
+impl RealRef {
+    /// For functions that are not inlined: the pointer, or null.
+    #[inline(always)]
+    pub(crate) fn into_raw(real: Option<Self>) -> *const Real {
+        real.map_or(core::ptr::null(), |real| real.0)
+    }
+    /// The reverse of [`Self::into_raw`].
+    #[inline(always)]
+    pub(crate) fn from_raw(real: *const Real) -> Option<Self> {
+        if real.is_null() { None } else { Some(Self(real)) }
+    }
+    #[inline(always)]
+    pub(crate) fn generation(self) -> u32 {
+        // SAFETY: a live array element; each field is aligned and read whole.
+        unsafe { (&raw const (*self.0).generation).read_volatile() }
+    }
+    #[inline(always)]
+    pub(crate) fn flags(self) -> u32 {
+        // SAFETY: as in `generation`.
+        unsafe { (&raw const (*self.0).flags).read_volatile() }
+    }
+    #[inline(always)]
+    pub(crate) fn gone_at_ns(self) -> u64 {
+        // SAFETY: as in `generation`.
+        unsafe { (&raw const (*self.0).gone_at_ns).read_volatile() }
+    }
+    #[inline(always)]
+    pub(crate) fn family(self) -> u8 {
+        // SAFETY: as in `generation`.
+        unsafe { (&raw const (*self.0).family).read_volatile() }
+    }
+    /// Address and port: immutable while the generation lasts, which the caller compares.
+    #[inline(always)]
+    pub(crate) fn end<F: Family>(self) -> End<F::Addr> {
+        // SAFETY: a live array element.
+        let (addr, port) = unsafe { (&(*self.0).addr, (*self.0).port) };
+        End { addr: F::real_addr(addr), port }
+    }
+}
+
+/// How long a gone real keeps its flows, nanoseconds.
+#[inline(always)]
+pub(crate) fn gone_reset_ns() -> u64 {
+    SETTINGS.get_ptr(0).map_or(u64::MAX, |settings| {
+        // SAFETY: a live array element; an aligned word is read whole.
+        unsafe { (&raw const (*settings).gone_reset_ns).read_volatile() }
+    })
+}
+
+/// A map insertion that did not happen.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum NotInserted {
+    /// The key is there already.
+    Exists,
+    /// No room.
+    Full,
+}
+
+#[inline(always)]
+fn inserted(result: Result<(), i32>) -> Result<(), NotInserted> {
+    const EEXIST: i32 = 17;
+    match result {
+        Ok(()) => Ok(()),
+        Err(error) if error == -EEXIST => Err(NotInserted::Exists),
+        Err(_) => Err(NotInserted::Full),
+    }
+}
+
+/// Which map of flows.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stage {
+    /// Handshake complete.
+    Open,
+    /// Not yet.
+    HalfOpen,
+}
+
+/// The maps of one family.
+pub(crate) trait Maps: Family {
+    /// The id of a VIP.
+    fn vip_id(vip: &Self::VipKey) -> Option<u32>;
+    /// The id of a source.
+    fn source_id(addr: &Self::Addr) -> Option<u32>;
+    /// Finds a flow.
+    fn find(stage: Stage, key: &Self::Key) -> Option<Entry<Self>>;
+    /// Records a flow where there is none.
+    fn insert(stage: Stage, key: &Self::Key, flow: &Self::Flow) -> Result<(), NotInserted>;
+    /// Forgets a flow, if it is there.
+    fn remove(stage: Stage, key: &Self::Key);
+}
+
+macro_rules! maps {
+    ($family:ident, $vips:ident, $sources:ident, $flows:ident, $half_open:ident) => {
+        impl Maps for $family {
+            #[inline(always)]
+            fn vip_id(vip: &Self::VipKey) -> Option<u32> {
+                // SAFETY: a live element, written once and before its key could be found.
+                $vips.get_ptr(vip).map(|id| unsafe { *id })
+            }
+            #[inline(always)]
+            fn source_id(addr: &Self::Addr) -> Option<u32> {
+                // SAFETY: as above.
+                $sources.get_ptr(addr).map(|id| unsafe { *id })
+            }
+            #[inline(always)]
+            fn find(stage: Stage, key: &Self::Key) -> Option<Entry<Self>> {
+                match stage {
+                    Stage::Open => $flows.get_ptr_mut(key).and_then(Entry::from_raw),
+                    Stage::HalfOpen => $half_open.get_ptr_mut(key).and_then(Entry::from_raw),
+                }
+            }
+            #[inline(always)]
+            fn insert(stage: Stage, key: &Self::Key, flow: &Self::Flow) -> Result<(), NotInserted> {
+                inserted(match stage {
+                    Stage::Open => $flows.insert(key, flow, BPF_NOEXIST.into()),
+                    Stage::HalfOpen => $half_open.insert(key, flow, BPF_NOEXIST.into()),
+                })
+            }
+            #[inline(always)]
+            fn remove(stage: Stage, key: &Self::Key) {
+                // Nothing to do about an error: the only one is that the key is not there.
+                let _absent = match stage {
+                    Stage::Open => $flows.remove(key),
+                    Stage::HalfOpen => $half_open.remove(key),
+                };
+            }
+        }
+    };
+}
+
+maps!(V4, VIP_IDS4, SOURCE_IDS4, FLOWS4, HALF_OPEN4);
+maps!(V6, VIP_IDS6, SOURCE_IDS6, FLOWS6, HALF_OPEN6);
+
+/// A flow, where it lies.
+pub(crate) struct Entry<F: Family>(NonNull<F::Flow>);
+
+impl<F: Family> Clone for Entry<F> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+impl<F: Family> Copy for Entry<F> {}
+
+impl<F: Family> Entry<F> {
+    /// For functions that are not inlined: the pointer, or null.
+    #[inline(always)]
+    pub(crate) fn into_raw(entry: Option<Self>) -> *mut F::Flow {
+        entry.map_or(core::ptr::null_mut(), |entry| entry.0.as_ptr())
+    }
+
+    /// The reverse of [`Self::into_raw`].
+    #[inline(always)]
+    pub(crate) fn from_raw(flow: *mut F::Flow) -> Option<Self> {
+        NonNull::new(flow).map(Self)
+    }
+
+    /// All of it.
+    #[inline(always)]
+    pub(crate) fn copy(self) -> F::Flow {
+        // SAFETY: a live element; any bytes are a valid value.
+        unsafe { self.0.read() }
+    }
+
+    /// To look at single fields, each as it is at that moment.
+    #[inline(always)]
+    pub(crate) fn view<'a>(self) -> &'a F::Flow {
+        // SAFETY: a live element until the program ends; any bytes are a valid value.
+        unsafe { self.0.as_ref() }
+    }
+
+    /// What does not depend on the family.
+    #[inline(always)]
+    pub(crate) fn state_copy(self) -> FlowState {
+        // SAFETY: a live element, which begins with these fields; any bytes are valid.
+        unsafe { *self.state() }
+    }
+
+    /// What both families' values begin with.
+    #[inline(always)]
+    fn state(self) -> *mut FlowState {
+        self.0.as_ptr().cast()
+    }
+
+    #[inline(always)]
+    pub(crate) fn seen(self, now: u32) {
+        // SAFETY: a live element; an aligned word is written whole.
+        unsafe { (&raw mut (*self.state()).last_seen).write_volatile(now) }
+    }
+
+    #[inline(always)]
+    pub(crate) fn refreshed(self, now: u32) {
+        // SAFETY: as above.
+        unsafe { (&raw mut (*self.state()).refreshed).write_volatile(now) }
+    }
+
+    /// Sets and clears bits of the state, atomically; what the state was before and is now.
+    /// `None`: another CPU keeps changing it.
+    #[inline(always)]
+    pub(crate) fn change(self, set: u8, clear: u8) -> Option<(u8, u8)> {
+        const TRIES: u32 = 4;
+        // The word of `state`, `forwarding` and `client_port`.
+        // SAFETY: a live element; the field lies inside it.
+        let word = unsafe { (&raw mut (*self.state()).state).cast::<u32>() };
+        let mut tries = 0;
+        while tries < TRIES {
+            // SAFETY: a live element, aligned to 4 bytes as is the field's offset.
+            let found = unsafe { word.read_volatile() };
+            let mut bytes = found.to_ne_bytes();
+            let before = bytes[0];
+            bytes[0] = (before | set) & !clear;
+            if bytes[0] == before {
+                return Some((before, before));
+            }
+            // SAFETY: as above; programs change this word in no other way.
+            if unsafe { atomic::compare_exchange(word, found, u32::from_ne_bytes(bytes)) } == found
+            {
+                return Some((before, bytes[0]));
+            }
+            tries += 1;
+        }
+        None
+    }
+
+    /// Adds to the connection's state; when that ends the connection, its real has one less.
+    /// Exactly one CPU sees the change.
+    #[inline(always)]
+    pub(crate) fn mark(self, set: u8, real: u32, now: u32) {
+        if let Some((before, after)) = self.change(set, 0)
+            && tcp_state::ends(before, after)
+        {
+            active_down(real);
+        }
+        self.seen(now);
+    }
+}
+
+const _: () = {
+    // `Entry::change` takes these four bytes for one aligned word.
+    assert!(core::mem::offset_of!(FlowState, state) % 4 == 0);
+    assert!(
+        core::mem::offset_of!(FlowState, client_port)
+            == core::mem::offset_of!(FlowState, state) + 2
+    );
+    assert!(core::mem::offset_of!(Flow4, flow) == 0 && core::mem::offset_of!(Flow6, flow) == 0);
+};

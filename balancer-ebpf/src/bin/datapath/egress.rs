@@ -1,0 +1,79 @@
+//! TC egress: to the client, real → VIP.
+
+use balancer_ebpf::{
+    abi::{FlowState, PortUse},
+    flow::forward_key,
+    reason::Reason,
+    tcp_state,
+};
+
+use crate::{
+    context::{Refused, Side, Skb, Translate},
+    maps::{self, Entry, Maps, Stage},
+    parse::Packet,
+};
+
+/// The walk of a packet that may be a reply.
+#[inline(always)]
+pub(crate) fn egress<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
+    if !maps::port_used(F::src(&packet.key).port, PortUse::Real) {
+        return Reason::NonVip;
+    }
+    let entry = match F::find(Stage::Open, &packet.key) {
+        Some(entry) => entry,
+        None => match F::find(Stage::HalfOpen, &packet.key) {
+            Some(entry) => entry,
+            None => return Reason::UnknownReply,
+        },
+    };
+    if packet.fragment {
+        return Reason::Fragment;
+    }
+    let flow = entry.copy();
+    let state = F::state(&flow);
+    let now = maps::jiffies();
+    let seen = tcp_state::from_real(packet.flags);
+    if seen != 0 {
+        mark(packet, entry, seen, now);
+    } else if now.wrapping_sub(state.last_seen) >= maps::hz() {
+        entry.seen(now);
+    }
+    count(skb, &state);
+    let (from, vip) = (F::src(&packet.key), F::vip(&flow));
+    let seen_port = F::dst(&packet.key).port;
+    let ports = [
+        u32::from_ne_bytes([from.port[0], from.port[1], seen_port[0], seen_port[1]]),
+        u32::from_ne_bytes([vip.port[0], vip.port[1], state.client_port[0], state.client_port[1]]),
+    ];
+    match skb.translate::<F>(&packet.place, Side::Source, &from.addr, &vip.addr, ports) {
+        Ok(()) => Reason::Reply,
+        Err(Refused) => Reason::RewriteFailed,
+    }
+}
+
+#[inline(always)]
+fn count(skb: Skb, state: &FlowState) {
+    if let Some(counter) = maps::counter(state.counter) {
+        // SAFETY: this CPU's own element.
+        unsafe {
+            (*counter).packets_out += u64::from(skb.segments());
+            (*counter).bytes_out += u64::from(skb.len());
+        }
+    }
+}
+
+/// Adds what the real's packet says to the connection's state, which the forward entry has, and
+/// to the reply entry's copy of it.
+#[inline(never)]
+fn mark<F: Maps>(packet: &Packet<F>, reply: Entry<F>, seen: u8, now: u32) {
+    reply.change(seen, 0);
+    reply.seen(now);
+    let flow = reply.copy();
+    let forward = forward_key::<F>(F::dst(&packet.key).addr, &flow);
+    let real = F::state(&flow).real;
+    if let Some(entry) = F::find(Stage::Open, &forward) {
+        entry.mark(seen, real, now);
+    } else if let Some(entry) = F::find(Stage::HalfOpen, &forward) {
+        entry.mark(seen, real, now);
+    }
+}

@@ -1,0 +1,398 @@
+//! TC ingress: from the client, VIP → real.
+//!
+//! A flow entry alone suffices to forward. VIP, source, class, route and slot are asked only by
+//! a SYN, or by a packet without an entry.
+
+use aya_ebpf::helpers::generated as helpers;
+use balancer_ebpf::{
+    abi::{FlowState, PortUse, REAL_BLACKHOLE, REAL_NONE, Table, TargetWord, pick},
+    packet::tcp_flags::{FIN, RST, SYN},
+    reason::Reason,
+    tcp_state,
+};
+
+use crate::{
+    context::{Refused, Side, Skb, Translate},
+    maps::{self, Entry, Epoch, Maps, RealRef, Stage},
+    parse::Packet,
+    record::{self, Candidate, Outcome, record},
+    route::{self, Route},
+};
+
+/// Slots that are tried for a real that does not yet talk to the client's address and port.
+const CANDIDATES: u32 = 8;
+/// Source ports that are tried after that.
+const PORTS: u32 = 16;
+/// Seconds after which the reply entry is looked after.
+const REFRESH_S: u32 = 10;
+
+/// The walk of a packet to a VIP. Without `RECORD` no map changes.
+#[inline(always)]
+pub(crate) fn ingress<F: Maps + Translate, const RECORD: bool>(
+    skb: Skb,
+    packet: &Packet<F>,
+) -> Reason {
+    if !maps::port_used(F::dst(&packet.key).port, PortUse::Vip) {
+        return Reason::NonVip;
+    }
+    let entry = F::find(Stage::Open, &packet.key);
+    if packet.fragment {
+        return fragment(packet, Entry::into_raw(entry));
+    }
+    let mut reason = Reason::Established;
+    match known::<F, RECORD>(skb, packet, Entry::into_raw(entry), &mut reason) {
+        Known::Ends => reason,
+        Known::Opens => open::<F, RECORD>(skb, packet),
+        Known::Strays => stray::<F, RECORD>(skb, packet),
+    }
+}
+
+/// Its later fragments would miss: they have no ports. `open`: the flow, or null.
+#[inline(never)]
+fn fragment<F: Maps>(packet: &Packet<F>, open: *mut F::Flow) -> Reason {
+    let ours = !open.is_null()
+        || F::find(Stage::HalfOpen, &packet.key).is_some()
+        || route::vip(Epoch::read(), packet).is_some();
+    if ours { Reason::Fragment } else { Reason::UnknownDestination }
+}
+
+/// Time stamps, at most once a second.
+#[inline(always)]
+fn keep<F: Maps>(packet: &Packet<F>, entry: Entry<F>, state: &FlowState, real: RealRef, now: u32) {
+    if now.wrapping_sub(state.last_seen) < maps::hz() {
+        return;
+    }
+    entry.seen(now);
+    if now.wrapping_sub(state.refreshed) >= REFRESH_S * maps::hz() {
+        record::refresh(packet, entry, real, now);
+    }
+}
+
+/// Counts the packet and sends it on to the real.
+#[inline(always)]
+fn send<F: Maps + Translate, const RECORD: bool>(
+    skb: Skb,
+    packet: &Packet<F>,
+    state: &FlowState,
+    real: RealRef,
+    reason: Reason,
+) -> Reason {
+    if RECORD && let Some(counter) = maps::counter(state.counter) {
+        // SAFETY: this CPU's own element.
+        unsafe {
+            (*counter).packets_in += u64::from(skb.segments());
+            (*counter).bytes_in += u64::from(skb.len());
+        }
+    }
+    let (from, to) = (F::dst(&packet.key), real.end::<F>());
+    let client = F::src(&packet.key).port;
+    let ports = [
+        u32::from_ne_bytes([client[0], client[1], from.port[0], from.port[1]]),
+        u32::from_ne_bytes([state.client_port[0], state.client_port[1], to.port[0], to.port[1]]),
+    ];
+    match skb.translate::<F>(&packet.place, Side::Destination, &from.addr, &to.addr, ports) {
+        Ok(()) => reason,
+        Err(Refused) => Reason::RewriteFailed,
+    }
+}
+
+/// What the flow entries say of a packet.
+#[derive(Clone, Copy)]
+#[repr(u32)]
+enum Known {
+    /// All is said and done.
+    Ends,
+    /// A SYN that no entry speaks for.
+    Opens,
+    /// Another packet that no entry speaks for.
+    Strays,
+}
+
+/// Follows the flow entries, if there is one. `open`: the established flow, or null.
+#[inline(never)]
+fn known<F: Maps + Translate, const RECORD: bool>(
+    skb: Skb,
+    packet: &Packet<F>,
+    open: *mut F::Flow,
+    reason: &mut Reason,
+) -> Known {
+    // The usual case first.
+    if packet.flags & (SYN | FIN | RST) == 0
+        && let Some(entry) = Entry::from_raw(open)
+    {
+        let state = entry.state_copy();
+        if let Some(real) = maps::real(state.real)
+            && real.generation() == state.generation
+            && real.flags() == 0
+        {
+            if RECORD {
+                keep(packet, entry, &state, real, maps::jiffies());
+            }
+            *reason = send::<F, RECORD>(skb, packet, &state, real, Reason::Established);
+            return Known::Ends;
+        }
+    }
+    let opens = tcp_state::opens(packet.flags);
+    let (stage, entry) = match Entry::from_raw(open) {
+        Some(entry) => (Stage::Open, entry),
+        None => match F::find(Stage::HalfOpen, &packet.key) {
+            Some(entry) => (Stage::HalfOpen, entry),
+            None if opens => return Known::Opens,
+            None => return Known::Strays,
+        },
+    };
+    let now = maps::jiffies();
+    let state = entry.state_copy();
+    let named = maps::real(state.real).filter(|real| real.generation() == state.generation);
+    let usable = named.filter(|real| real.flags() == 0);
+    if opens && (usable.is_none() || tcp_state::closing(state.state)) {
+        if RECORD {
+            record::forget(packet, entry, RealRef::into_raw(named), now);
+        }
+        return Known::Opens;
+    }
+    let Some(real) = usable.or_else(|| named.filter(|real| !grace_over(*real))) else {
+        if RECORD {
+            record::forget(packet, entry, RealRef::into_raw(named), now);
+        }
+        // A RST is never answered with a RST.
+        let reset = packet.flags & RST != 0;
+        *reason = if reset { Reason::StrayReset } else { Reason::RealGone };
+        return Known::Ends;
+    };
+    let mut carried = match stage {
+        Stage::Open => Reason::Established,
+        Stage::HalfOpen => Reason::HalfOpen,
+    };
+    if RECORD {
+        let seen = tcp_state::from_client(packet.flags);
+        if stage == Stage::HalfOpen && tcp_state::completes(state.state, packet.flags) {
+            if record::promote(packet, entry, real, now) {
+                carried = Reason::Established;
+            }
+            if seen != 0
+                && let Some(moved) = F::find(Stage::Open, &packet.key)
+            {
+                moved.mark(seen, state.real, now);
+                record::tell_reply(packet, Stage::Open, real, state.client_port, seen, now);
+            }
+        } else if stage == Stage::HalfOpen || seen != 0 {
+            entry.mark(seen, state.real, now);
+            record::tell_reply(packet, stage, real, state.client_port, seen, now);
+        } else {
+            keep(packet, entry, &state, real, now);
+        }
+    }
+    *reason = send::<F, RECORD>(skb, packet, &state, real, carried);
+    Known::Ends
+}
+
+/// Whether a gone real's flows are to be reset now.
+#[inline(always)]
+fn grace_over(real: RealRef) -> bool {
+    let keeps = maps::gone_reset_ns();
+    // SAFETY: the helper takes nothing.
+    let now = unsafe { helpers::bpf_ktime_get_coarse_ns() };
+    keeps != u64::MAX && now.wrapping_sub(real.gone_at_ns()) >= keeps
+}
+
+/// A new connection.
+#[inline(never)]
+fn open<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
+    let route = match route::find(skb, packet) {
+        Ok(route) => route,
+        Err(reason) => return reason,
+    };
+    let table = &route.entry.table;
+    let mut slot = route::slot::<F>(&route, &packet.key, RECORD);
+    // Steps that visit all parts of the table.
+    let step = table.slots / CANDIDATES + 1;
+    // The first real that is taken: its id and counter.
+    let mut first = (REAL_NONE, 0);
+    let mut tried = 0;
+    while tried < CANDIDATES {
+        let target =
+            route::target(table, slot).unwrap_or(TargetWord { real: REAL_NONE, backend: 0 });
+        if tried == 0 {
+            match target.real {
+                REAL_NONE => return Reason::EmptySlot,
+                REAL_BLACKHOLE => {
+                    count_connection::<RECORD>(counter(route.entry.counters, target));
+                    return Reason::Blackhole;
+                }
+                _ => {}
+            }
+        }
+        let counter = counter(route.entry.counters, target);
+        if target.real > REAL_BLACKHOLE
+            && let Some(candidate) = Candidate::new(target.real, counter, packet)
+        {
+            match record::<F, RECORD>(packet, &candidate, Stage::HalfOpen) {
+                Outcome::Clash if first.0 == REAL_NONE => first = (target.real, counter),
+                Outcome::Clash => {}
+                outcome => {
+                    let clash = first.0 != REAL_NONE;
+                    return opened::<F, RECORD>(skb, packet, &candidate, outcome, clash);
+                }
+            }
+        }
+        slot += step;
+        if slot >= table.slots {
+            slot -= table.slots;
+        }
+        tried += 1;
+    }
+    match Candidate::new(first.0, first.1, packet) {
+        Some(mut candidate) => translated::<F, RECORD>(skb, packet, &mut candidate),
+        // Every real that was looked at has left the inventory since the table was made.
+        None => Reason::RealGone,
+    }
+}
+
+/// The counter of a table's target; 0: not counted.
+#[inline(always)]
+fn counter(first: u32, target: TargetWord) -> u32 {
+    if first == 0 { 0 } else { first.wrapping_add(target.backend) }
+}
+
+#[inline(always)]
+fn count_connection<const RECORD: bool>(counter: u32) {
+    if RECORD && let Some(counter) = maps::counter(counter) {
+        // SAFETY: this CPU's own element.
+        unsafe { (*counter).connections += 1 }
+    }
+}
+
+/// No real is free for the client's address and port: another source port.
+#[inline(always)]
+fn translated<F: Maps + Translate, const RECORD: bool>(
+    skb: Skb,
+    packet: &Packet<F>,
+    candidate: &mut Candidate<F>,
+) -> Reason {
+    const LOWEST: u32 = 1024;
+    let mut tried = 0;
+    while tried < PORTS {
+        // SAFETY: the helper takes nothing.
+        let random = unsafe { helpers::bpf_get_prandom_u32() };
+        let port = LOWEST + ((u64::from(random) * u64::from(65_536 - LOWEST)) >> 32) as u32;
+        candidate.client_port = (port as u16).to_be_bytes();
+        match record::<F, RECORD>(packet, candidate, Stage::HalfOpen) {
+            Outcome::Clash => tried += 1,
+            outcome => return opened::<F, RECORD>(skb, packet, candidate, outcome, true),
+        }
+    }
+    Reason::TuplesExhausted
+}
+
+/// What follows from the attempt to record.
+#[inline(never)]
+fn opened<F: Maps + Translate, const RECORD: bool>(
+    skb: Skb,
+    packet: &Packet<F>,
+    candidate: &Candidate<F>,
+    outcome: Outcome,
+    clash: bool,
+) -> Reason {
+    match outcome {
+        Outcome::Recorded => {
+            count_connection::<RECORD>(candidate.counter);
+            let reason = if clash { Reason::TupleClash } else { Reason::NewFlow };
+            to_candidate::<F, RECORD>(skb, packet, candidate, reason)
+        }
+        Outcome::Beaten => {
+            let Some(entry) = F::find(Stage::HalfOpen, &packet.key) else {
+                return Reason::FlowTableFull;
+            };
+            let state = entry.state_copy();
+            match maps::real(state.real) {
+                Some(real) => send::<F, RECORD>(skb, packet, &state, real, Reason::HalfOpen),
+                None => Reason::FlowTableFull,
+            }
+        }
+        Outcome::Clash => Reason::TuplesExhausted,
+        Outcome::Full => Reason::FlowTableFull,
+    }
+}
+
+#[inline(always)]
+fn to_candidate<F: Maps + Translate, const RECORD: bool>(
+    skb: Skb,
+    packet: &Packet<F>,
+    candidate: &Candidate<F>,
+    reason: Reason,
+) -> Reason {
+    let state = FlowState {
+        counter: candidate.counter,
+        client_port: candidate.client_port,
+        ..FlowState::default()
+    };
+    match maps::real(candidate.id) {
+        Some(real) => send::<F, RECORD>(skb, packet, &state, real, reason),
+        None => Reason::RealGone,
+    }
+}
+
+/// A packet without SYN and without entry: the hash may still know its real.
+#[inline(never)]
+fn stray<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
+    let route = match route::find(skb, packet) {
+        Ok(route) => route,
+        Err(Reason::Denied) if packet.flags & RST != 0 => return Reason::StrayReset,
+        Err(reason) => return reason,
+    };
+    if packet.flags & RST != 0 {
+        return Reason::StrayReset;
+    }
+    if route.entry.pick != pick::HASH {
+        return Reason::FlowLost;
+    }
+    let (id, counter) = hashed_real(&route, packet);
+    match id {
+        REAL_NONE => return Reason::EmptySlot,
+        REAL_BLACKHOLE => return Reason::Blackhole,
+        _ => {}
+    }
+    let Some(mut candidate) = Candidate::new(id, counter, packet) else { return Reason::RealGone };
+    candidate.state = tcp_state::adopted(packet.flags);
+    match record::<F, RECORD>(packet, &candidate, Stage::Open) {
+        Outcome::Recorded => {
+            to_candidate::<F, RECORD>(skb, packet, &candidate, Reason::FlowAdopted)
+        }
+        Outcome::Beaten => to_candidate::<F, RECORD>(skb, packet, &candidate, Reason::FlowAdopted),
+        // That client address and port are another connection's at this real.
+        Outcome::Clash => Reason::FlowLost,
+        Outcome::Full => Reason::FlowTableFull,
+    }
+}
+
+/// The real that the hash finds, and its counter: the previous table's where the tables differ
+/// and that real still stands, else the current one's.
+#[inline(always)]
+fn hashed_real<F: Maps>(route: &Route, packet: &Packet<F>) -> (u32, u32) {
+    let entry = &route.entry;
+    let at = |table: &Table| {
+        route::target(table, route::hashed::<F>(entry, table, &packet.key))
+            .unwrap_or(TargetWord { real: REAL_NONE, backend: 0 })
+    };
+    let current = at(&entry.table);
+    if let Some(previous) = route.epoch.previous(route.id)
+        && previous.table.slots != 0
+        && !previous_over(previous.until_ns)
+    {
+        let before = at(&previous.table);
+        if before.real != current.real
+            && before.real > REAL_BLACKHOLE
+            && maps::real(before.real).is_some_and(|real| real.flags() == 0)
+        {
+            return (before.real, counter(previous.counters, before));
+        }
+    }
+    (current.real, counter(entry.counters, current))
+}
+
+#[inline(always)]
+fn previous_over(until_ns: u64) -> bool {
+    // SAFETY: the helper takes nothing.
+    unsafe { helpers::bpf_ktime_get_coarse_ns() >= until_ns }
+}

@@ -1,0 +1,151 @@
+//! From a packet to what the walk needs to know of it.
+
+use core::mem::MaybeUninit;
+
+use balancer_ebpf::{
+    abi::TCP,
+    flow::{End, Family, V4, V6},
+    packet::{
+        self, ETHERNET_LEN, HEADERS_MAX, Ip, Next, Piece, VLAN_LEN, VLAN_TAGS_MAX, lengths_agree,
+    },
+    reason::Reason,
+};
+
+use crate::context::{Place, Refused, Skb};
+
+/// A TCP packet.
+pub(crate) struct Packet<F: Family> {
+    /// Addresses and ports, as a key of the flow maps.
+    pub(crate) key: F::Key,
+    pub(crate) place: Place,
+    /// Offset of the payload's end; what follows is padding.
+    pub(crate) end: u32,
+    pub(crate) flags: u8,
+    /// The first of several fragments.
+    pub(crate) fragment: bool,
+}
+
+/// Why there is no [`Packet`].
+pub(crate) enum NoPacket {
+    /// A header is not, or not wholly, in the linear part.
+    Short,
+    /// It is none of ours.
+    Not(Reason),
+}
+
+/// What is read of an IP header of this family.
+pub(crate) trait Read: Family {
+    /// The header at offset `at`, and its addresses.
+    fn header(skb: Skb, at: u32) -> Result<(Ip, Self::Addr, Self::Addr), NoPacket>;
+}
+
+impl Read for V4 {
+    #[inline(always)]
+    fn header(skb: Skb, at: u32) -> Result<(Ip, [u8; 4], [u8; 4]), NoPacket> {
+        let words: [u32; 5] = skb.words(at).ok_or(NoPacket::Short)?;
+        let ip = packet::ipv4(&words).ok_or(NoPacket::Not(Reason::Malformed))?;
+        Ok((ip, words[3].to_ne_bytes(), words[4].to_ne_bytes()))
+    }
+}
+
+impl Read for V6 {
+    #[inline(always)]
+    fn header(skb: Skb, at: u32) -> Result<(Ip, [u8; 16], [u8; 16]), NoPacket> {
+        let words: [u32; 10] = skb.words(at).ok_or(NoPacket::Short)?;
+        let ip = packet::ipv6(&words).ok_or(NoPacket::Not(Reason::Malformed))?;
+        let address = |first: usize| {
+            let mut bytes = [0; 16];
+            let mut i = 0;
+            while i < 4 {
+                bytes[4 * i..4 * i + 4].copy_from_slice(&words[first + i].to_ne_bytes());
+                i += 1;
+            }
+            bytes
+        };
+        Ok((ip, address(2), address(6)))
+    }
+}
+
+/// What the Ethernet header and its tags announce, and where that begins.
+#[inline(always)]
+pub(crate) fn ethernet(skb: Skb) -> Result<(Next, u32), NoPacket> {
+    let mut at = ETHERNET_LEN;
+    let mut next = packet::next(skb.pair(at - 2).ok_or(NoPacket::Short)?);
+    let mut tags = 0;
+    while tags < VLAN_TAGS_MAX && next == Next::Vlan {
+        at += VLAN_LEN;
+        next = packet::next(skb.pair(at - 2).ok_or(NoPacket::Short)?);
+        tags += 1;
+    }
+    Ok((next, at))
+}
+
+/// Reads the IP and TCP headers from offset `at` on into `packet`, making them linear first if
+/// need be. What `NonVip` means here: nothing speaks against the packet yet.
+///
+/// Not inlined, so that what it needs of the stack is free again for the walk.
+#[inline(never)]
+pub(crate) fn tcp<F: Read>(
+    skb: Skb,
+    at: u32,
+    direction: u8,
+    packet: &mut MaybeUninit<Packet<F>>,
+) -> Reason {
+    match linear(skb, || read::<F>(skb, at, direction)) {
+        Ok(read) => {
+            packet.write(read);
+            Reason::NonVip
+        }
+        Err(reason) => reason,
+    }
+}
+
+#[inline(always)]
+fn read<F: Read>(skb: Skb, at: u32, direction: u8) -> Result<Packet<F>, NoPacket> {
+    let (ip, src, dst) = F::header(skb, at)?;
+    if ip.protocol != TCP {
+        return Err(NoPacket::Not(Reason::NotTcp));
+    }
+    if ip.piece == Piece::Later {
+        return Err(NoPacket::Not(Reason::FragmentTail));
+    }
+    let place = Place { ip: at, tcp: at + ip.header_len };
+    let tcp = packet::tcp(&skb.words(place.tcp).ok_or(NoPacket::Short)?)
+        .ok_or(NoPacket::Not(Reason::Malformed))?;
+    let available = skb.len().wrapping_sub(at);
+    if !lengths_agree(&ip, &tcp, available) {
+        return Err(NoPacket::Not(Reason::Malformed));
+    }
+    Ok(Packet {
+        key: F::key(
+            End { addr: src, port: tcp.sport },
+            End { addr: dst, port: tcp.dport },
+            direction,
+        ),
+        place,
+        end: at + if ip.total_len == 0 { available } else { ip.total_len },
+        flags: tcp.flags,
+        fragment: ip.piece == Piece::First,
+    })
+}
+
+/// Reads; where the headers are not linear, makes them so and reads again.
+///
+/// # Errors
+/// The packet is none of ours, or really ends within its headers, or the kernel has no memory
+/// to move it: the stack may decide.
+#[inline(always)]
+pub(crate) fn linear<T>(skb: Skb, read: impl Fn() -> Result<T, NoPacket>) -> Result<T, Reason> {
+    let mut pulled = false;
+    loop {
+        match read() {
+            Ok(value) => return Ok(value),
+            Err(NoPacket::Not(reason)) => return Err(reason),
+            Err(NoPacket::Short) if !pulled => {
+                skb.pull(HEADERS_MAX).map_err(|Refused| Reason::Malformed)?;
+                pulled = true;
+            }
+            Err(NoPacket::Short) => return Err(Reason::Malformed),
+        }
+    }
+}

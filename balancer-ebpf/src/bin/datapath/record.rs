@@ -1,0 +1,277 @@
+//! Recording a connection: both directions, or neither.
+
+use balancer_ebpf::{
+    abi::{FlowState, Real, direction, flow_state},
+    flow::{End, Family, Owner, forward_key, owner},
+    tcp_state,
+};
+
+use crate::{
+    maps::{self, Entry, Maps, NotInserted, RealRef, Stage},
+    parse::Packet,
+};
+
+/// A real that a new flow could go to.
+pub(crate) struct Candidate<F: Family> {
+    pub(crate) end: End<F::Addr>,
+    /// The source port that the real will see.
+    pub(crate) client_port: [u8; 2],
+    pub(crate) state: u8,
+    pub(crate) id: u32,
+    pub(crate) generation: u32,
+    pub(crate) counter: u32,
+}
+
+impl<F: Family> Candidate<F> {
+    /// The real, if it takes new flows of this family.
+    #[inline(always)]
+    pub(crate) fn new(id: u32, counter: u32, packet: &Packet<F>) -> Option<Self> {
+        let real = maps::real(id)?;
+        if real.flags() != 0 || real.family() != F::NUMBER {
+            return None;
+        }
+        Some(Self {
+            end: real.end::<F>(),
+            client_port: F::src(&packet.key).port,
+            state: 0,
+            id,
+            generation: real.generation(),
+            counter,
+        })
+    }
+}
+
+/// What came of recording.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Outcome {
+    /// Both directions stand.
+    Recorded,
+    /// Another CPU was faster with a packet of the same connection: its entry counts.
+    Beaten,
+    /// The real already talks to this client address and port for another connection.
+    Clash,
+    /// A map refused.
+    Full,
+}
+
+/// The key under which the real's packets will come.
+#[inline(always)]
+pub(crate) fn reply_key<F: Family>(
+    real: End<F::Addr>,
+    packet: &Packet<F>,
+    client_port: [u8; 2],
+) -> F::Key {
+    let client = End { addr: F::src(&packet.key).addr, port: client_port };
+    F::key(real, client, direction::REPLY)
+}
+
+/// Records the connection of `packet` with the candidate; without `RECORD` only says what would
+/// come of it.
+#[inline(never)]
+pub(crate) fn record<F: Maps, const RECORD: bool>(
+    packet: &Packet<F>,
+    candidate: &Candidate<F>,
+    stage: Stage,
+) -> Outcome {
+    let now = maps::jiffies();
+    let reply = reply_key(candidate.end, packet, candidate.client_port);
+    if let Some(found) = F::find(Stage::Open, &reply)
+        && !make_way::<F, RECORD>(packet, &reply, Stage::Open, found, now)
+    {
+        return Outcome::Clash;
+    }
+    if !RECORD {
+        return match F::find(Stage::HalfOpen, &reply) {
+            Some(found) if !make_way::<F, RECORD>(packet, &reply, Stage::HalfOpen, found, now) => {
+                Outcome::Clash
+            }
+            _ => Outcome::Recorded,
+        };
+    }
+    let state = FlowState {
+        real: candidate.id,
+        generation: candidate.generation,
+        counter: candidate.counter,
+        last_seen: now,
+        refreshed: now,
+        state: candidate.state,
+        forwarding: 0,
+        client_port: F::src(&packet.key).port,
+    };
+    let mut flow = F::flow(state, F::dst(&packet.key));
+    // The reply's way first: an entry for the way there promises that the way back is known.
+    let mut inserted = F::insert(stage, &reply, &flow);
+    if inserted == Err(NotInserted::Exists) {
+        match F::find(stage, &reply) {
+            Some(found) if !make_way::<F, RECORD>(packet, &reply, stage, found, now) => {
+                return Outcome::Clash;
+            }
+            _ => inserted = F::insert(stage, &reply, &flow),
+        }
+    }
+    match inserted {
+        Ok(()) => {}
+        // Gone and come again between the look and the insertion: somebody else is at it.
+        Err(NotInserted::Exists) => return Outcome::Clash,
+        Err(NotInserted::Full) => return Outcome::Full,
+    }
+    F::set_client_port(&mut flow, candidate.client_port);
+    match F::insert(stage, &packet.key, &flow) {
+        Ok(()) => {
+            if candidate.state & flow_state::ESTABLISHED != 0 && !tcp_state::closed(candidate.state)
+            {
+                maps::active_up(candidate.id);
+            }
+            Outcome::Recorded
+        }
+        Err(NotInserted::Exists) => {
+            // The faster CPU may have chosen this real too: then the reply entry is its as well.
+            let same = F::find(stage, &packet.key).is_some_and(|other| {
+                let other = F::state(other.view());
+                other.real == candidate.id
+                    && u16::from_ne_bytes(other.client_port)
+                        == u16::from_ne_bytes(candidate.client_port)
+            });
+            if !same {
+                F::remove(stage, &reply);
+            }
+            Outcome::Beaten
+        }
+        Err(NotInserted::Full) => {
+            F::remove(stage, &reply);
+            Outcome::Full
+        }
+    }
+}
+
+/// Whether the reply entry that is in the way may go; then it does.
+#[inline(always)]
+fn make_way<F: Maps, const RECORD: bool>(
+    packet: &Packet<F>,
+    reply: &F::Key,
+    stage: Stage,
+    found: Entry<F>,
+    now: u32,
+) -> bool {
+    let found = found.view();
+    match owner::<F>(found, &packet.key, now, maps::hz()) {
+        Owner::Other => false,
+        Owner::Same => {
+            // Left over from an earlier connection of the same tuple.
+            if RECORD {
+                F::remove(stage, reply);
+            }
+            true
+        }
+        Owner::Nobody => {
+            if RECORD {
+                F::remove(stage, &forward_key::<F>(F::src(&packet.key).addr, found));
+                F::remove(stage, reply);
+            }
+            true
+        }
+    }
+}
+
+/// Moves both entries to the flows: the handshake is complete. `false`: it stays half open, to
+/// be tried again at the next packet.
+#[inline(never)]
+pub(crate) fn promote<F: Maps>(
+    packet: &Packet<F>,
+    entry: Entry<F>,
+    real: RealRef,
+    now: u32,
+) -> bool {
+    let Some((before, after)) = entry.change(flow_state::ESTABLISHED, 0) else { return false };
+    if before & flow_state::ESTABLISHED != 0 {
+        // Another CPU is moving it.
+        return true;
+    }
+    let mut state = entry.state_copy();
+    let client_port = state.client_port;
+    state.state = after;
+    (state.last_seen, state.refreshed) = (now, now);
+    state.client_port = F::src(&packet.key).port;
+    let mut flow = F::flow(state, F::dst(&packet.key));
+    let reply = reply_key::<F>(real.end::<F>(), packet, client_port);
+    // What is there already is a leftover of this tuple: `record` lets no other connection's be.
+    let back = F::insert(Stage::Open, &reply, &flow);
+    F::set_client_port(&mut flow, client_port);
+    if back == Err(NotInserted::Full)
+        || F::insert(Stage::Open, &packet.key, &flow) == Err(NotInserted::Full)
+    {
+        if back == Ok(()) {
+            F::remove(Stage::Open, &reply);
+        }
+        entry.change(0, flow_state::ESTABLISHED);
+        return false;
+    }
+    F::remove(Stage::HalfOpen, &packet.key);
+    F::remove(Stage::HalfOpen, &reply);
+    maps::active_up(state.real);
+    true
+}
+
+/// Forgets a connection in both directions. `real`: where it was, or null if its id no longer names it.
+#[inline(never)]
+pub(crate) fn forget<F: Maps>(packet: &Packet<F>, entry: Entry<F>, real: *const Real, now: u32) {
+    let state = entry.state_copy();
+    entry.mark(flow_state::RESET, state.real, now);
+    if let Some(real) = RealRef::from_raw(real) {
+        let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port);
+        remove_own::<F>(packet, Stage::Open, &reply, now);
+        remove_own::<F>(packet, Stage::HalfOpen, &reply, now);
+    }
+    F::remove(Stage::Open, &packet.key);
+    F::remove(Stage::HalfOpen, &packet.key);
+}
+
+#[inline(always)]
+fn remove_own<F: Maps>(packet: &Packet<F>, stage: Stage, reply: &F::Key, now: u32) {
+    if let Some(found) = F::find(stage, reply)
+        && owner::<F>(found.view(), &packet.key, now, maps::hz()) == Owner::Same
+    {
+        F::remove(stage, reply);
+    }
+}
+
+/// Adds what the client's packet says to the reply entry's copy of the state.
+#[inline(always)]
+pub(crate) fn tell_reply<F: Maps>(
+    packet: &Packet<F>,
+    stage: Stage,
+    real: RealRef,
+    client_port: [u8; 2],
+    set: u8,
+    now: u32,
+) {
+    let reply = reply_key::<F>(real.end::<F>(), packet, client_port);
+    if let Some(found) = F::find(stage, &reply) {
+        found.change(set, 0);
+        found.seen(now);
+    }
+}
+
+/// Keeps the reply entry from being evicted while only the client talks, and puts it back if it
+/// was.
+#[inline(never)]
+pub(crate) fn refresh<F: Maps>(packet: &Packet<F>, entry: Entry<F>, real: RealRef, now: u32) {
+    entry.refreshed(now);
+    let flow = entry.copy();
+    let mut state = F::state(&flow);
+    let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port);
+    match F::find(Stage::Open, &reply) {
+        Some(found) if owner::<F>(found.view(), &packet.key, now, maps::hz()) == Owner::Same => {
+            found.seen(now);
+        }
+        // Another connection took the tuple while the entry was lost: its claim is as good.
+        Some(_) => {}
+        None => {
+            (state.last_seen, state.refreshed) = (now, now);
+            state.client_port = F::src(&packet.key).port;
+            // Refused: tried again in ten seconds; until then replies are seen as unknown.
+            let _refused = F::insert(Stage::Open, &reply, &F::flow(state, F::vip(&flow)));
+        }
+    }
+}

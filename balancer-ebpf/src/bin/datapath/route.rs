@@ -1,0 +1,153 @@
+//! From a new connection to the table that decides it, and into that table.
+
+use aya_ebpf::helpers::generated as helpers;
+use balancer_ebpf::{
+    abi::{RunWord, Table, TargetWord, VipEntry, pick, route_flags, route_kind, vip_flags},
+    flow::Family,
+    hash,
+    reason::Reason,
+};
+
+use crate::{
+    context::Skb,
+    maps::{self, Epoch, Maps, RouteHead},
+    parse::Packet,
+};
+
+/// A route that exists: its kind is `TABLE`.
+pub(crate) struct Route {
+    pub(crate) entry: RouteHead,
+    pub(crate) id: u32,
+    pub(crate) epoch: Epoch,
+}
+
+/// VIP, then source, then class, then route. All are read of one epoch.
+///
+/// # Errors
+/// The packet is for no VIP, its source lies, or it has no route.
+#[inline(always)]
+pub(crate) fn find<F: Maps>(skb: Skb, packet: &Packet<F>) -> Result<Route, Reason> {
+    let epoch = Epoch::read();
+    let vip_id = F::vip_id(&F::vip_key(F::dst(&packet.key))).ok_or(Reason::UnknownDestination)?;
+    let vip = epoch.vip(vip_id).filter(|vip| vip.route != 0).ok_or(Reason::UnknownDestination)?;
+    let mut class = 0;
+    if let Some(id) = F::source_id(&F::src(&packet.key).addr)
+        && let Some(source) = epoch.source(id)
+    {
+        if source.ifindex != 0 && source.ifindex != skb.ifindex() {
+            return Err(Reason::SpoofedSource);
+        }
+        class = source.class;
+    }
+    let route = of_class(epoch, class, vip_id, vip)
+        .or_else(|| epoch.route(vip.route).map(|entry| Route { entry, id: vip.route, epoch }))
+        .ok_or(Reason::UnknownDestination)?;
+    match route.entry.kind {
+        route_kind::TABLE => Ok(route),
+        route_kind::DENY => Err(Reason::Denied),
+        // A default route that inherits, or is not in the epoch that names it, is none.
+        _ => Err(Reason::UnknownDestination),
+    }
+}
+
+/// The VIP that a packet is for, in this epoch.
+#[inline(always)]
+pub(crate) fn vip<F: Maps>(epoch: Epoch, packet: &Packet<F>) -> Option<(u32, VipEntry)> {
+    let id = F::vip_id(&F::vip_key(F::dst(&packet.key)))?;
+    let entry = epoch.vip(id)?;
+    (entry.route != 0).then_some((id, entry))
+}
+
+/// The route of a class's own, if it has one in this epoch.
+#[inline(always)]
+fn of_class(epoch: Epoch, class: u32, vip_id: u32, vip: VipEntry) -> Option<Route> {
+    if class == 0 || vip.flags & vip_flags::CLASSES_AGREE != 0 {
+        return None;
+    }
+    let id = maps::class_route(class, vip_id)?;
+    let entry = epoch.route(id)?;
+    // The dictionary may already, or still, have what this epoch does not.
+    (entry.kind != route_kind::INHERIT && entry.kind != route_kind::NONE).then_some(Route {
+        entry,
+        id,
+        epoch,
+    })
+}
+
+#[inline(always)]
+fn random() -> u32 {
+    // SAFETY: the helper takes nothing.
+    unsafe { helpers::bpf_get_prandom_u32() }
+}
+
+/// What a slot stands for; `None`: an arena that does not have the table.
+#[inline(always)]
+pub(crate) fn target(table: &Table, slot: u32) -> Option<TargetWord> {
+    let (word, shift) = table.slot_word(slot);
+    let ordinal = (maps::arena(word)? >> shift) as u32 & 0xffff;
+    Some(TargetWord::unpack(maps::arena(table.target_word(ordinal))?))
+}
+
+/// The slot that a flow's hash falls on.
+#[inline(always)]
+pub(crate) fn hashed<F: Family>(route: &RouteHead, table: &Table, key: &F::Key) -> u32 {
+    hash::slot(F::hash(key, route.flags & route_flags::HASH_SOURCE_ONLY != 0), table.slots)
+}
+
+/// The slot for a new flow. With `advance`, a turn that is taken counts.
+#[inline(always)]
+pub(crate) fn slot<F: Family>(route: &Route, key: &F::Key, advance: bool) -> u32 {
+    let table = &route.entry.table;
+    match route.entry.pick {
+        pick::RANDOM => hash::slot(random(), table.slots),
+        pick::ROUND_ROBIN => maps::turn(route.id, advance).checked_rem(table.slots).unwrap_or(0),
+        pick::LEAST_REQUEST => least_busy(&route.entry),
+        _ => hashed::<F>(&route.entry, table, key),
+    }
+}
+
+/// The search for the least busy of some samples.
+struct Search {
+    table: Table,
+    run: RunWord,
+    slot: u32,
+    active: u64,
+}
+
+/// A random slot fixes the backend, so that shares hold; the other samples come from that
+/// backend's run, and of all the real with fewest live connections is taken.
+#[inline(never)]
+fn least_busy(route: &RouteHead) -> u32 {
+    let table = route.table;
+    let slot = hash::slot(random(), table.slots);
+    let Some(first) = target(&table, slot) else { return slot };
+    let Some(run) = maps::arena(table.run_word(first.backend)) else { return slot };
+    let mut search =
+        Search { table, run: RunWord::unpack(run), slot, active: maps::active(first.real) };
+    // One verification of the body instead of one a round.
+    let body: extern "C" fn(u32, *mut Search) -> i64 = sample;
+    let rounds = u32::from(route.choices).saturating_sub(1);
+    // SAFETY: `sample` has the signature that the helper calls, and `search` outlives the call.
+    // An error is impossible with so few rounds, and would leave the first sample.
+    let _rounds_done = unsafe {
+        helpers::bpf_loop(rounds, body as *mut core::ffi::c_void, (&raw mut search).cast(), 0)
+    };
+    search.slot
+}
+
+/// One more sample. Returns 0: go on.
+extern "C" fn sample(_round: u32, search: *mut Search) -> i64 {
+    // SAFETY: the search that `least_busy` passes through the helper.
+    let search = unsafe { &mut *search };
+    let slot = search.run.first.wrapping_add(hash::slot(random(), search.run.slots));
+    if search.run.slots != 0
+        && let Some(found) = target(&search.table, slot)
+    {
+        let active = maps::active(found.real);
+        if active < search.active {
+            search.active = active;
+            search.slot = slot;
+        }
+    }
+    0
+}

@@ -1,0 +1,241 @@
+//! Flow keys and values of both address families under one name, so that the walk of a packet
+//! is written once.
+
+use crate::{
+    abi::{
+        Flow4, Flow6, FlowKey4, FlowKey6, FlowState, TCP, VipKey4, VipKey6, direction, flow_state,
+    },
+    hash, tcp_state,
+};
+
+/// One end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct End<A> {
+    /// Address, network order.
+    pub addr: A,
+    /// Port, network order.
+    pub port: [u8; 2],
+}
+
+/// An address family.
+pub trait Family: Sized {
+    /// As in [`Real::family`](crate::abi::Real::family).
+    const NUMBER: u8;
+    /// An address, network order.
+    type Addr: Copy;
+    /// Key of the flow maps.
+    type Key: Copy;
+    /// Value of the flow maps.
+    type Flow: Copy;
+    /// Key of the VIP dictionary.
+    type VipKey;
+
+    /// A key from what a packet, or its answer, has in its headers.
+    fn key(src: End<Self::Addr>, dst: End<Self::Addr>, direction: u8) -> Self::Key;
+    /// The key's source.
+    fn src(key: &Self::Key) -> End<Self::Addr>;
+    /// The key's destination.
+    fn dst(key: &Self::Key) -> End<Self::Addr>;
+    /// A value.
+    fn flow(state: FlowState, vip: End<Self::Addr>) -> Self::Flow;
+    /// What does not depend on the family.
+    fn state(flow: &Self::Flow) -> FlowState;
+    /// Writes [`FlowState::client_port`].
+    fn set_client_port(flow: &mut Self::Flow, port: [u8; 2]);
+    /// The VIP that the client dialled.
+    fn vip(flow: &Self::Flow) -> End<Self::Addr>;
+    /// What the VIP dictionary is asked.
+    fn vip_key(vip: End<Self::Addr>) -> Self::VipKey;
+    /// The address in [`Real::addr`](crate::abi::Real::addr).
+    fn real_addr(addr: &[u8; 16]) -> Self::Addr;
+    /// The words of an address as they lie in memory.
+    fn words(addr: &Self::Addr) -> &[[u8; 4]];
+    /// The flow hash.
+    fn hash(key: &Self::Key, source_only: bool) -> u32;
+
+    /// Whether two ends are one (word by word: an array comparison would be a call).
+    #[inline(always)]
+    fn same(a: &End<Self::Addr>, b: &End<Self::Addr>) -> bool {
+        let (x, y) = (Self::words(&a.addr), Self::words(&b.addr));
+        let mut differ = u32::from(u16::from_ne_bytes(a.port) ^ u16::from_ne_bytes(b.port));
+        let mut i = 0;
+        while i < x.len() {
+            differ |= u32::from_ne_bytes(x[i]) ^ u32::from_ne_bytes(y[i]);
+            i += 1;
+        }
+        differ == 0
+    }
+}
+
+/// IPv4.
+#[derive(Clone, Copy, Debug)]
+pub struct V4;
+/// IPv6.
+#[derive(Clone, Copy, Debug)]
+pub struct V6;
+
+macro_rules! family {
+    ($family:ident, $number:literal, $len:literal, $key:ident, $flow:ident, $vip_key:ident, $hash:path) => {
+        impl Family for $family {
+            const NUMBER: u8 = $number;
+            type Addr = [u8; $len];
+            type Key = $key;
+            type Flow = $flow;
+            type VipKey = $vip_key;
+
+            #[inline(always)]
+            fn key(src: End<Self::Addr>, dst: End<Self::Addr>, direction: u8) -> $key {
+                $key {
+                    src: src.addr,
+                    dst: dst.addr,
+                    sport: src.port,
+                    dport: dst.port,
+                    proto: TCP,
+                    direction,
+                    zero: [0; 2],
+                }
+            }
+            #[inline(always)]
+            fn src(key: &$key) -> End<Self::Addr> {
+                End { addr: key.src, port: key.sport }
+            }
+            #[inline(always)]
+            fn dst(key: &$key) -> End<Self::Addr> {
+                End { addr: key.dst, port: key.dport }
+            }
+            #[inline(always)]
+            fn flow(state: FlowState, vip: End<Self::Addr>) -> $flow {
+                $flow { flow: state, vip: vip.addr, vip_port: vip.port, zero: [0; 2] }
+            }
+            #[inline(always)]
+            fn state(flow: &$flow) -> FlowState {
+                flow.flow
+            }
+            #[inline(always)]
+            fn set_client_port(flow: &mut $flow, port: [u8; 2]) {
+                flow.flow.client_port = port;
+            }
+            #[inline(always)]
+            fn vip(flow: &$flow) -> End<Self::Addr> {
+                End { addr: flow.vip, port: flow.vip_port }
+            }
+            #[inline(always)]
+            fn vip_key(vip: End<Self::Addr>) -> $vip_key {
+                $vip_key { addr: vip.addr, port: vip.port, proto: TCP, zero: 0 }
+            }
+            #[inline(always)]
+            fn real_addr(addr: &[u8; 16]) -> Self::Addr {
+                let mut own = [0; $len];
+                own.copy_from_slice(&addr[..$len]);
+                own
+            }
+            #[inline(always)]
+            fn words(addr: &Self::Addr) -> &[[u8; 4]] {
+                addr.as_chunks::<4>().0
+            }
+            #[inline(always)]
+            fn hash(key: &$key, source_only: bool) -> u32 {
+                $hash(key, source_only)
+            }
+        }
+    };
+}
+
+family!(V4, 4, 4, FlowKey4, Flow4, VipKey4, hash::flow4);
+family!(V6, 6, 16, FlowKey6, Flow6, VipKey6, hash::flow6);
+
+/// Seconds for which a closed connection, or a handshake that got no further, still owns its
+/// tuple at the real.
+pub const TUPLE_HELD_S: u32 = 60;
+
+/// To whom a reply entry that is already there belongs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Owner {
+    /// To the very connection that asks.
+    Same,
+    /// To another connection, which still needs it.
+    Other,
+    /// To another connection, over for [`TUPLE_HELD_S`].
+    Nobody,
+}
+
+/// Tells to whom the reply entry `found` belongs, asked by the connection with the forward key
+/// `forward`. `now` and `hz`: jiffies and jiffies a second.
+#[inline(always)]
+pub fn owner<F: Family>(found: &F::Flow, forward: &F::Key, now: u32, hz: u32) -> Owner {
+    let state = F::state(found);
+    let same_port =
+        u16::from_ne_bytes(state.client_port) == u16::from_ne_bytes(F::src(forward).port);
+    if same_port && F::same(&F::vip(found), &F::dst(forward)) {
+        return Owner::Same;
+    }
+    let over = tcp_state::closed(state.state) || state.state & flow_state::ESTABLISHED == 0;
+    if over && now.wrapping_sub(state.last_seen) >= TUPLE_HELD_S * hz {
+        Owner::Nobody
+    } else {
+        Owner::Other
+    }
+}
+
+/// The forward key of the connection that owns a reply entry, from the client's address.
+#[inline(always)]
+pub fn forward_key<F: Family>(client: F::Addr, reply: &F::Flow) -> F::Key {
+    let port = F::state(reply).client_port;
+    F::key(End { addr: client, port }, F::vip(reply), direction::FORWARD)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CLIENT: End<[u8; 4]> = End { addr: [10, 0, 0, 1], port: [0x9c, 0x40] };
+    const VIP: End<[u8; 4]> = End { addr: [240, 0, 0, 1], port: [0, 80] };
+    const HZ: u32 = 100;
+
+    fn reply(vip: End<[u8; 4]>, client_port: [u8; 2], state: u8, last_seen: u32) -> Flow4 {
+        V4::flow(FlowState { state, last_seen, client_port, ..Default::default() }, vip)
+    }
+
+    fn ask(found: &Flow4, now: u32) -> Owner {
+        owner::<V4>(found, &V4::key(CLIENT, VIP, direction::FORWARD), now, HZ)
+    }
+
+    #[test]
+    fn own_entry_is_known_by_vip_and_client_port() {
+        assert_eq!(ask(&reply(VIP, CLIENT.port, flow_state::ESTABLISHED, 0), 9), Owner::Same);
+        let other_port = End { port: [0, 81], ..VIP };
+        assert_eq!(
+            ask(&reply(other_port, CLIENT.port, flow_state::ESTABLISHED, 0), 9),
+            Owner::Other
+        );
+        let other_addr = End { addr: [240, 0, 0, 2], ..VIP };
+        assert_eq!(
+            ask(&reply(other_addr, CLIENT.port, flow_state::ESTABLISHED, 0), 9),
+            Owner::Other
+        );
+        assert_eq!(ask(&reply(VIP, [1, 1], flow_state::ESTABLISHED, 0), 9), Owner::Other);
+    }
+
+    #[test]
+    fn a_tuple_is_held_for_a_minute_after_the_end_and_for_ever_while_live() {
+        let vip = End { port: [0, 81], ..VIP };
+        let start = u32::MAX - 50; // jiffies wrap
+        let minute = start.wrapping_add(60 * HZ);
+        let live = reply(vip, CLIENT.port, flow_state::ESTABLISHED, start);
+        assert_eq!(ask(&live, minute.wrapping_add(1 << 30)), Owner::Other);
+        for state in [flow_state::ESTABLISHED | flow_state::RESET, 0, flow_state::SYN_ACK] {
+            let over = reply(vip, CLIENT.port, state, start);
+            assert_eq!(ask(&over, minute.wrapping_sub(1)), Owner::Other);
+            assert_eq!(ask(&over, minute), Owner::Nobody);
+        }
+    }
+
+    #[test]
+    fn forward_key_comes_back_from_the_reply_entry() {
+        let found = reply(VIP, CLIENT.port, 0, 0);
+        assert_eq!(
+            forward_key::<V4>(CLIENT.addr, &found),
+            V4::key(CLIENT, VIP, direction::FORWARD)
+        );
+    }
+}

@@ -1,0 +1,230 @@
+//! Header layouts, and what a header says, as plain values.
+//!
+//! A header comes in as the 32-bit words that lie in memory (`u32::from_ne_bytes` of each four
+//! bytes): one load each for the programs, and no byte order to decide before a field is taken
+//! apart. Nothing here knows where a packet lies; offsets are from the packet's first byte.
+
+/// Length of an Ethernet header without tags.
+pub const ETHERNET_LEN: u32 = 14;
+/// Length of one VLAN tag.
+pub const VLAN_LEN: u32 = 4;
+/// VLAN tags that are looked through when they lie in the packet.
+pub const VLAN_TAGS_MAX: u32 = 2;
+/// Length of an IPv4 header without options.
+pub const IPV4_LEN: u32 = 20;
+/// Length of an IPv6 header.
+pub const IPV6_LEN: u32 = 40;
+/// Length of a TCP header without options.
+pub const TCP_LEN: u32 = 20;
+/// The longest headers: Ethernet with two tags, IPv4 and TCP with all their options.
+pub const HEADERS_MAX: u32 = ETHERNET_LEN + VLAN_TAGS_MAX * VLAN_LEN + 60 + 60;
+
+/// What the EtherType of a header, network order, announces.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Next {
+    /// An IPv4 header.
+    Ipv4,
+    /// An IPv6 header.
+    Ipv6,
+    /// A VLAN tag (802.1Q or 802.1ad), then another EtherType.
+    Vlan,
+    /// Something that is never ours.
+    Other,
+}
+
+/// Reads an EtherType.
+#[inline(always)]
+pub const fn next(ether_type: [u8; 2]) -> Next {
+    match u16::from_be_bytes(ether_type) {
+        0x0800 => Next::Ipv4,
+        0x86dd => Next::Ipv6,
+        0x8100 | 0x88a8 => Next::Vlan,
+        _ => Next::Other,
+    }
+}
+
+/// Which piece of a datagram a packet is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// All of it.
+    Whole,
+    /// The first fragment: it has the TCP header.
+    First,
+    /// A later fragment: nothing of the TCP header.
+    Later,
+}
+
+/// What an IP header says that does not depend on the family.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Ip {
+    /// Length of the header with its options.
+    pub header_len: u32,
+    /// Length of header and payload; 0: more than 65,535 (a GSO packet, "BIG TCP").
+    pub total_len: u32,
+    /// Protocol number of what follows.
+    pub protocol: u8,
+    /// Which piece this is.
+    pub piece: Piece,
+}
+
+/// Reads the fixed part of an IPv4 header (RFC 791); `None`: it contradicts itself.
+#[inline(always)]
+pub const fn ipv4(words: &[u32; 5]) -> Option<Ip> {
+    let first = words[0].to_ne_bytes();
+    let second = words[1].to_ne_bytes();
+    let header_len = (first[0] & 0x0f) as u32 * 4;
+    let total_len = u16::from_be_bytes([first[2], first[3]]) as u32;
+    if first[0] >> 4 != 4 || header_len < IPV4_LEN || (total_len != 0 && total_len < header_len) {
+        return None;
+    }
+    let fragment = u16::from_be_bytes([second[2], second[3]]);
+    let piece = match (fragment & 0x1fff, fragment & 0x2000) {
+        (0, 0) => Piece::Whole,
+        (0, _) => Piece::First,
+        _ => Piece::Later,
+    };
+    Some(Ip { header_len, total_len, protocol: words[2].to_ne_bytes()[1], piece })
+}
+
+/// Reads an IPv6 header (RFC 8200); `None`: it contradicts itself. Extension headers are not
+/// looked through.
+#[inline(always)]
+pub const fn ipv6(words: &[u32; 10]) -> Option<Ip> {
+    let second = words[1].to_ne_bytes();
+    if words[0].to_ne_bytes()[0] >> 4 != 6 {
+        return None;
+    }
+    let payload_len = u16::from_be_bytes([second[0], second[1]]) as u32;
+    let total_len = if payload_len == 0 { 0 } else { payload_len + IPV6_LEN };
+    Some(Ip { header_len: IPV6_LEN, total_len, protocol: second[2], piece: Piece::Whole })
+}
+
+/// Bits of [`Tcp::flags`] (RFC 9293, 3.1).
+pub mod tcp_flags {
+    /// No more data from the sender.
+    pub const FIN: u8 = 1;
+    /// Synchronize sequence numbers.
+    pub const SYN: u8 = 2;
+    /// Reset the connection.
+    pub const RST: u8 = 4;
+    /// Push.
+    pub const PSH: u8 = 8;
+    /// The acknowledgment field counts.
+    pub const ACK: u8 = 16;
+    /// The urgent pointer counts.
+    pub const URG: u8 = 32;
+}
+
+/// What a TCP header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tcp {
+    /// Source port, network order.
+    pub sport: [u8; 2],
+    /// Destination port, network order.
+    pub dport: [u8; 2],
+    /// Length of the header with its options.
+    pub header_len: u32,
+    /// Bits of [`tcp_flags`].
+    pub flags: u8,
+}
+
+/// Reads the fixed part of a TCP header (RFC 9293); `None`: its length is impossible.
+#[inline(always)]
+pub const fn tcp(words: &[u32; 5]) -> Option<Tcp> {
+    let ports = words[0].to_ne_bytes();
+    let fourth = words[3].to_ne_bytes();
+    let header_len = (fourth[0] >> 4) as u32 * 4;
+    if header_len < TCP_LEN {
+        return None;
+    }
+    Some(Tcp {
+        sport: [ports[0], ports[1]],
+        dport: [ports[2], ports[3]],
+        header_len,
+        flags: fourth[1] & 0x3f,
+    })
+}
+
+/// Whether the lengths that the headers claim fit each other and the `available` bytes from the
+/// IP header to the packet's end (which may be followed by padding).
+#[inline(always)]
+pub const fn lengths_agree(ip: &Ip, tcp: &Tcp, available: u32) -> bool {
+    let total = if ip.total_len == 0 { available } else { ip.total_len };
+    // Only a GSO packet may leave its length out, and it is longer than the field can say.
+    (ip.total_len != 0 || available > u16::MAX as u32)
+        && total <= available
+        && ip.header_len + tcp.header_len <= total
+}
+
+#[cfg(test)]
+mod tests {
+    use etherparse::PacketBuilder;
+    use proptest::prelude::{any, prop_assert_eq, proptest};
+
+    use super::*;
+
+    fn words<const N: usize>(bytes: &[u8]) -> [u32; N] {
+        core::array::from_fn(|i| {
+            u32::from_ne_bytes(bytes[4 * i..4 * i + 4].try_into().expect("four bytes"))
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn ipv4_and_tcp_read_as_etherparse_wrote_them(
+            src: [u8; 4], dst: [u8; 4], sport: u16, dport: u16, options in 0usize..=10,
+            payload in 0usize..1400, syn: bool, ack: bool, fin: bool, rst: bool,
+        ) {
+            let mut ip = etherparse::Ipv4Header::new(0, 64, etherparse::IpNumber::TCP, src, dst)
+                .expect("length fits");
+            ip.options = vec![1u8; options * 4].as_slice().try_into().expect("at most 40 bytes");
+            let mut header = etherparse::TcpHeader::new(sport, dport, 1, 1024);
+            (header.syn, header.ack, header.fin, header.rst) = (syn, ack, fin, rst);
+            ip.set_payload_len(header.header_len() + payload).expect("fits");
+            let bytes = ip.to_bytes();
+            let read = ipv4(&words(&bytes)).expect("valid");
+            prop_assert_eq!(read.header_len as usize, 20 + options * 4);
+            prop_assert_eq!(read.total_len as usize, 40 + options * 4 + payload);
+            prop_assert_eq!((read.protocol, read.piece), (6, Piece::Whole));
+            let read = tcp(&words(&header.to_bytes())).expect("valid");
+            prop_assert_eq!((read.sport, read.dport), (sport.to_be_bytes(), dport.to_be_bytes()));
+            let flags = u8::from(fin) | u8::from(syn) << 1 | u8::from(rst) << 2 | u8::from(ack) << 4;
+            prop_assert_eq!((read.flags, read.header_len), (flags, 20));
+        }
+
+        #[test]
+        fn any_words_are_read_or_refused(a: [u32; 5], b: [u32; 10], c: [u32; 5], len in any::<u32>()) {
+            for ip in [ipv4(&a), ipv6(&b)].into_iter().flatten() {
+                prop_assert_eq!(ip.header_len >= 20 && ip.header_len <= 60, true);
+                if let Some(tcp) = tcp(&c) && lengths_agree(&ip, &tcp, len) {
+                    prop_assert_eq!(ip.header_len + tcp.header_len <= len, true);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn ipv6_reads_as_etherparse_wrote_it() {
+        let builder = PacketBuilder::ipv6([1; 16], [2; 16], 64).tcp(1, 2, 3, 4).syn();
+        let mut bytes = Vec::new();
+        builder.write(&mut bytes, &[0; 7]).expect("a vector takes it");
+        let ip = ipv6(&words(&bytes)).expect("valid");
+        assert_eq!((ip.header_len, ip.total_len, ip.protocol), (40, 67, 6));
+        assert_eq!(tcp(&words(&bytes[40..])).expect("valid").flags, tcp_flags::SYN);
+    }
+
+    #[test]
+    fn fragments_are_told_apart() {
+        let piece = |field: u16| {
+            let mut bytes = [0u8; 20];
+            bytes[0] = 0x45;
+            bytes[3] = 20;
+            bytes[6..8].copy_from_slice(&field.to_be_bytes());
+            ipv4(&words(&bytes)).expect("valid").piece
+        };
+        assert_eq!(piece(0x4000), Piece::Whole);
+        assert_eq!(piece(0x2000), Piece::First);
+        assert_eq!(piece(0x2001), Piece::Later);
+        assert_eq!(piece(0x0001), Piece::Later);
+    }
+}

@@ -1,0 +1,606 @@
+//! The programs as loaded by the kernel's verifier, and maps filled by hand: what a packet
+//! meets is what the test wrote, not what user space would compile.
+
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::atomic::{AtomicU32, Ordering},
+};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray},
+    programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions},
+};
+use balancer_ebpf::{
+    abi::{
+        CHUNK_WORDS, ClassVip, Counter, Flow4, Flow6, FlowKey4, FlowKey6, FlowState, PortUse, Real,
+        RouteEntry, RunWord, Settings, SourceEntry, TCP, Table, TargetWord, VipEntry, VipKey4,
+        VipKey6, direction, global_names, map_names, pick, port_bit, program_names, route_kind,
+    },
+    reason::{Fate, Reason},
+};
+use balancer_user::kernel::object;
+use harness::{
+    Root, Segment,
+    packet::{assert_same, verify_checksums},
+};
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Capacity of one half of each two-half array.
+pub(crate) const HALF: u32 = 64;
+/// Jiffies a second, as the programs are told.
+pub(crate) const HZ: u32 = 100;
+/// The interface of test runs without a context: the loopback.
+pub(crate) const LOOPBACK: u32 = 1;
+
+pub(crate) const TC_ACT_UNSPEC: i32 = -1;
+pub(crate) const TC_ACT_SHOT: i32 = 2;
+pub(crate) const TC_ACT_REDIRECT: i32 = 7;
+
+/// Which program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Hook {
+    Ingress,
+    Egress,
+    Ask,
+}
+
+impl Hook {
+    fn program(self) -> &'static str {
+        match self {
+            Self::Ingress => program_names::INGRESS,
+            Self::Egress => program_names::EGRESS,
+            Self::Ask => program_names::ASK,
+        }
+    }
+}
+
+/// What became of a packet.
+#[derive(Debug)]
+pub(crate) struct Outcome {
+    pub(crate) verdict: i32,
+    /// The reason counted, or returned by [`Hook::Ask`].
+    pub(crate) reason: Reason,
+    pub(crate) packet: Vec<u8>,
+}
+
+/// Loaded programs and their maps.
+pub(crate) struct World {
+    ebpf: Ebpf,
+    chunk: Array<MapData, u64>,
+    words: u32,
+    next_vip: u32,
+}
+
+/// The lines of a verifier's log that tell, and how many are left out.
+fn telling(error: &ProgramError) -> String {
+    let ProgramError::LoadError { io_error, verifier_log } = error else {
+        return format!("{error}");
+    };
+    let log = verifier_log.to_string();
+    let lines: Vec<_> = log.lines().filter(|line| !line.is_empty()).collect();
+    let last = &lines[lines.len().saturating_sub(40)..];
+    format!(
+        "{io_error}\n{}\n({} earlier lines left out)",
+        last.join("\n"),
+        lines.len() - last.len()
+    )
+}
+
+fn array<const N: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; N] {
+    value.as_bytes().try_into().expect("the size named in the type")
+}
+
+fn value<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> T {
+    T::read_from_bytes(bytes).expect("the size of the type")
+}
+
+impl World {
+    /// Loads the embedded object. `None` where the privileges are missing and may be.
+    ///
+    /// # Panics
+    /// If the verifier refuses a program: with the telling lines of its log.
+    pub(crate) fn new() -> Option<Self> {
+        let _root: Root = harness::root_or_skip("datapath")?;
+        Some(Self::with_flows(1024))
+    }
+
+    /// A world whose flow maps hold `flows` each.
+    pub(crate) fn with_flows(flows: u32) -> Self {
+        let mut loader = EbpfLoader::new();
+        loader.btf(None);
+        for name in [map_names::VIPS, map_names::SOURCES, map_names::ROUTES] {
+            loader.map_max_entries(name, 2 * HALF);
+        }
+        for name in
+            [map_names::FLOWS4, map_names::FLOWS6, map_names::HALF_OPEN4, map_names::HALF_OPEN6]
+        {
+            loader.map_max_entries(name, flows);
+        }
+        let mut ebpf = loader
+            .override_global(global_names::HZ, &HZ, true)
+            .override_global(balancer_ebpf::abi::VIPS_CAPACITY, &HALF, true)
+            .override_global(balancer_ebpf::abi::SOURCES_CAPACITY, &HALF, true)
+            .override_global(balancer_ebpf::abi::ROUTES_CAPACITY, &HALF, true)
+            .load(object::datapath().expect("built with the object"))
+            .expect("the kernel takes the maps");
+        for name in [program_names::INGRESS, program_names::EGRESS, program_names::ASK] {
+            let program: &mut SchedClassifier =
+                ebpf.program_mut(name).expect(name).try_into().expect("a classifier");
+            program.load().unwrap_or_else(|e| panic!("{name}: {}", telling(&e)));
+        }
+        const MMAPABLE: u32 = 1 << 10;
+        let chunk = Array::create(CHUNK_WORDS as u32, MMAPABLE).expect("a chunk");
+        let mut arena: ArrayOfMaps<_, Array<MapData, u64>> =
+            ebpf.map_mut(map_names::ARENA).expect("ARENA").try_into().expect("an array of maps");
+        arena.set(0, &chunk, 0).expect("the first chunk");
+        let mut world = Self { ebpf, chunk, words: 0, next_vip: 1 };
+        world.settings(u64::MAX);
+        world
+    }
+
+    fn array<const N: usize>(&mut self, name: &str) -> Array<&mut MapData, [u8; N]> {
+        self.ebpf.map_mut(name).expect(name).try_into().expect("an array of this size")
+    }
+
+    fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
+        self.ebpf.map_mut(name).expect(name).try_into().expect("a map of these sizes")
+    }
+
+    /// Sets how long gone reals keep their flows.
+    pub(crate) fn settings(&mut self, gone_reset_ns: u64) {
+        let settings = Settings { gone_reset_ns, hz: HZ, ..Default::default() };
+        self.array::<48>(map_names::SETTINGS).set(0, array(&settings), 0).expect("SETTINGS");
+    }
+
+    /// Publishes: `epoch` is the number that packets read from now on.
+    pub(crate) fn epoch(&mut self, epoch: u64) {
+        self.array::<8>(map_names::EPOCH).set(0, epoch.to_ne_bytes(), 0).expect("EPOCH");
+    }
+
+    /// Sets a port's bit.
+    pub(crate) fn port(&mut self, port: u16, used: PortUse) {
+        let (word, bit) = port_bit(port, used);
+        let mut ports = self.array::<8>(map_names::PORTS);
+        let old = u64::from_ne_bytes(ports.get(&word, 0).expect("PORTS"));
+        ports.set(word, (old | bit).to_ne_bytes(), 0).expect("PORTS");
+    }
+
+    /// Writes a real and sets its port's bit.
+    pub(crate) fn real(&mut self, id: u32, end: &str, generation: u32) {
+        let end: SocketAddr = end.parse().expect("an address and a port");
+        let mut real = Real { port: end.port().to_be_bytes(), generation, ..Default::default() };
+        match end.ip() {
+            IpAddr::V4(ip) => {
+                real.family = 4;
+                real.addr[..4].copy_from_slice(&ip.octets());
+            }
+            IpAddr::V6(ip) => {
+                real.family = 6;
+                real.addr = ip.octets();
+            }
+        }
+        self.put_real(id, &real);
+        self.port(end.port(), PortUse::Real);
+    }
+
+    pub(crate) fn put_real(&mut self, id: u32, real: &Real) {
+        self.array::<40>(map_names::REALS).set(id, array(real), 0).expect("REALS");
+    }
+
+    pub(crate) fn change_real(&mut self, id: u32, change: impl FnOnce(&mut Real)) {
+        let mut real: Real = value(&self.array::<40>(map_names::REALS).get(&id, 0).expect("REALS"));
+        change(&mut real);
+        self.put_real(id, &real);
+    }
+
+    /// Names a VIP in the dictionary and sets its port's bit; its id.
+    pub(crate) fn vip(&mut self, end: &str) -> u32 {
+        let end: SocketAddr = end.parse().expect("an address and a port");
+        let id = self.next_vip;
+        self.next_vip += 1;
+        let port = end.port().to_be_bytes();
+        match end.ip() {
+            IpAddr::V4(ip) => {
+                let key = VipKey4 { addr: ip.octets(), port, proto: TCP, zero: 0 };
+                self.hash::<[u8; 8], u32>(map_names::VIP_IDS4).insert(array(&key), id, 0)
+            }
+            IpAddr::V6(ip) => {
+                let key = VipKey6 { addr: ip.octets(), port, proto: TCP, zero: 0 };
+                self.hash::<[u8; 20], u32>(map_names::VIP_IDS6).insert(array(&key), id, 0)
+            }
+        }
+        .expect("a VIP");
+        self.port(end.port(), PortUse::Vip);
+        id
+    }
+
+    /// Writes what one half says of a VIP.
+    pub(crate) fn vip_entry(&mut self, half: u32, id: u32, route: u32, flags: u32) {
+        let entry = VipEntry { route, flags };
+        self.array::<8>(map_names::VIPS).set(half * HALF + id, array(&entry), 0).expect("VIPS");
+    }
+
+    /// Names a source, and writes what one half says of it.
+    pub(crate) fn source(&mut self, half: u32, addr: &str, id: u32, class: u32, ifindex: u32) {
+        match addr.parse().expect("an address") {
+            IpAddr::V4(ip) => {
+                self.hash::<[u8; 4], u32>(map_names::SOURCE_IDS4).insert(ip.octets(), id, 0)
+            }
+            IpAddr::V6(ip) => {
+                self.hash::<[u8; 16], u32>(map_names::SOURCE_IDS6).insert(ip.octets(), id, 0)
+            }
+        }
+        .expect("a source");
+        let entry = SourceEntry { class, ifindex };
+        let index = half * HALF + id;
+        self.array::<8>(map_names::SOURCES).set(index, array(&entry), 0).expect("SOURCES");
+    }
+
+    pub(crate) fn class_route(&mut self, class: u32, vip: u32, route: u32) {
+        let key = ClassVip { class, vip };
+        self.hash::<[u8; 8], u32>(map_names::CLASS_ROUTES)
+            .insert(array(&key), route, 0)
+            .expect("CLASS_ROUTES");
+    }
+
+    /// Writes what one half says of a route.
+    pub(crate) fn route(&mut self, half: u32, id: u32, entry: &RouteEntry) {
+        self.array::<56>(map_names::ROUTES).set(half * HALF + id, array(entry), 0).expect("ROUTES");
+    }
+
+    /// Writes a table of these targets; `slots` are their ordinals.
+    pub(crate) fn table(
+        &mut self,
+        runs: &[RunWord],
+        targets: &[TargetWord],
+        slots: &[u16],
+    ) -> Table {
+        let table = Table {
+            offset: self.words,
+            slots: slots.len() as u32,
+            targets: targets.len() as u32,
+            backends: runs.len() as u32,
+        };
+        let mut words: Vec<u64> = runs.iter().map(|run| run.pack()).collect();
+        words.extend(targets.iter().map(|target| target.pack()));
+        words.extend(slots.chunks(4).map(|four| {
+            four.iter().enumerate().map(|(i, slot)| u64::from(*slot) << (16 * i)).sum::<u64>()
+        }));
+        assert_eq!(words.len() as u32, table.words());
+        for word in words {
+            self.chunk.set(self.words, word, 0).expect("the arena");
+            self.words += 1;
+        }
+        table
+    }
+
+    /// A table in which each of these reals, all of one backend, has the same share.
+    pub(crate) fn equal_table(&mut self, reals: &[u32], slots: u16) -> Table {
+        let targets: Vec<_> = reals.iter().map(|&real| TargetWord { real, backend: 0 }).collect();
+        let slots: Vec<u16> = (0..slots).map(|slot| slot % reals.len() as u16).collect();
+        let run = RunWord { first: 0, slots: slots.len() as u32 };
+        self.table(&[run], &targets, &slots)
+    }
+
+    /// A VIP all of whose clients get one of these reals by hash, in both halves: VIP id, route
+    /// id and counter id are the number returned.
+    pub(crate) fn service(&mut self, vip: &str, reals: &[u32]) -> u32 {
+        let id = self.vip(vip);
+        let table = self.equal_table(reals, 16);
+        let entry = RouteEntry {
+            kind: route_kind::TABLE,
+            pick: pick::HASH,
+            choices: 2,
+            counters: id,
+            table,
+            ..Default::default()
+        };
+        for half in 0..2 {
+            self.route(half, id, &entry);
+            self.vip_entry(half, id, id, 0);
+        }
+        id
+    }
+
+    /// The first half's entry of a route, changed in both halves.
+    pub(crate) fn change_route(&mut self, id: u32, change: impl FnOnce(&mut RouteEntry)) {
+        let mut entry: RouteEntry =
+            value(&self.array::<56>(map_names::ROUTES).get(&id, 0).expect("ROUTES"));
+        change(&mut entry);
+        for half in 0..2 {
+            self.route(half, id, &entry);
+        }
+    }
+
+    fn counts(&self) -> Vec<u64> {
+        let reasons: PerCpuArray<_, u64> =
+            self.ebpf.map(map_names::REASONS).expect("REASONS").try_into().expect("per CPU");
+        (0..Reason::ALL.len() as u32)
+            .map(|reason| reasons.get(&reason, 0).expect("a reason").iter().sum())
+            .collect()
+    }
+
+    /// The counter of a backend, summed over the CPUs.
+    pub(crate) fn counter(&self, id: u32) -> Counter {
+        let counters: PerCpuArray<_, [u64; 5]> =
+            self.ebpf.map(map_names::COUNTERS).expect("COUNTERS").try_into().expect("per CPU");
+        let mut sum = [0; 5];
+        for cpu in counters.get(&id, 0).expect("a counter").iter() {
+            for (sum, cpu) in sum.iter_mut().zip(cpu) {
+                *sum += cpu;
+            }
+        }
+        value(sum.as_bytes())
+    }
+
+    pub(crate) fn active(&mut self, real: u32) -> u64 {
+        u64::from_ne_bytes(self.array(map_names::ACTIVE).get(&real, 0).expect("ACTIVE"))
+    }
+
+    pub(crate) fn set_active(&mut self, real: u32, connections: u64) {
+        self.array::<8>(map_names::ACTIVE).set(real, connections.to_ne_bytes(), 0).expect("ACTIVE");
+    }
+
+    /// Test-runs a frame.
+    pub(crate) fn run_frame(&mut self, hook: Hook, frame: &[u8]) -> Outcome {
+        let before = self.counts();
+        let program: &mut SchedClassifier = self
+            .ebpf
+            .program_mut(hook.program())
+            .expect("in the object")
+            .try_into()
+            .expect("a classifier");
+        let mut out = vec![0; frame.len() + 256];
+        let result = program
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..Default::default()
+            })
+            .unwrap_or_else(|e| panic!("test run of {} bytes: {e:?}", frame.len()));
+        out.truncate(result.data_size_out as usize);
+        let after = self.counts();
+        let verdict = result.return_value as i32;
+        let counted: Vec<_> = Reason::ALL
+            .iter()
+            .filter(|reason| after[**reason as usize] != before[**reason as usize])
+            .copied()
+            .collect();
+        let reason = if hook == Hook::Ask {
+            assert_eq!(counted, [], "asking counts nothing");
+            Reason::ALL[usize::try_from(verdict).expect("a reason")]
+        } else {
+            assert_eq!(after.iter().sum::<u64>(), before.iter().sum::<u64>() + 1, "{counted:?}");
+            let expected = match counted[0].fate() {
+                Fate::Pass | Fate::Forward => TC_ACT_UNSPEC,
+                Fate::Drop => TC_ACT_SHOT,
+                Fate::Reset => TC_ACT_REDIRECT,
+            };
+            assert_eq!(verdict, expected, "verdict for {}", counted[0].name());
+            counted[0]
+        };
+        Outcome { verdict, reason, packet: out }
+    }
+
+    /// Sends a packet in and says why it met its fate; one that is to pass or to drop must be
+    /// untouched.
+    #[track_caller]
+    pub(crate) fn reason(&mut self, hook: Hook, segment: &Segment) -> Reason {
+        let frame = segment.bytes();
+        let outcome = self.run_frame(hook, &frame);
+        match outcome.reason.fate() {
+            Fate::Pass | Fate::Drop => {
+                assert_same(outcome.reason.name(), &frame, &outcome.packet);
+            }
+            Fate::Forward | Fate::Reset => {
+                verify_checksums(&outcome.packet).expect(outcome.reason.name());
+            }
+        }
+        outcome.reason
+    }
+
+    /// Sends a packet in that must meet this reason and come out as `expected`.
+    #[track_caller]
+    pub(crate) fn expect(
+        &mut self,
+        hook: Hook,
+        sent: &Segment,
+        reason: Reason,
+        expected: &Segment,
+    ) {
+        let outcome = self.run_frame(hook, &sent.bytes());
+        assert_eq!(outcome.reason, reason, "{sent:?}");
+        assert_same(reason.name(), &expected.bytes(), &outcome.packet);
+        verify_checksums(&outcome.packet).expect("recomputed");
+    }
+
+    /// Sends a packet in that must meet this reason, and says to whom it was sent on.
+    #[track_caller]
+    pub(crate) fn forwarded(&mut self, sent: &Segment, reason: Reason) -> SocketAddr {
+        let outcome = self.run_frame(Hook::Ingress, &sent.bytes());
+        assert_eq!(outcome.reason, reason, "{sent:?}");
+        let to = destination(&outcome.packet, sent);
+        let expected = Segment { dst: to, ..sent.clone() };
+        assert_same(reason.name(), &expected.bytes(), &outcome.packet);
+        to
+    }
+
+    /// The handshake of a connection; the real that was picked.
+    #[track_caller]
+    pub(crate) fn connect(&mut self, client: &str, vip: &str) -> SocketAddr {
+        use harness::packet::flags::{ACK, SYN};
+        let segment = Segment::new(client, vip);
+        let real = self.forwarded(&segment.clone().flags(SYN), Reason::NewFlow);
+        let reply = Segment::new(&real.to_string(), client);
+        assert_eq!(self.reason(Hook::Egress, &reply.flags(SYN | ACK)), Reason::Reply);
+        let ack = segment.flags(ACK);
+        assert_eq!(self.forwarded(&ack, Reason::Established), real);
+        real
+    }
+}
+
+/// Where a frame, as long as that of `sent`, is addressed to.
+pub(crate) fn destination(frame: &[u8], sent: &Segment) -> SocketAddr {
+    let (ip, tcp) = (sent.ip_at(), sent.tcp_at());
+    let port = u16::from_be_bytes([frame[tcp + 2], frame[tcp + 3]]);
+    let addr: IpAddr = if sent.src.is_ipv4() {
+        <[u8; 4]>::try_from(&frame[ip + 16..ip + 20]).expect("four bytes").into()
+    } else {
+        <[u8; 16]>::try_from(&frame[ip + 24..ip + 40]).expect("sixteen bytes").into()
+    };
+    SocketAddr::new(addr, port)
+}
+
+/// Which flow map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Flows {
+    Open,
+    HalfOpen,
+}
+
+/// A flow entry: what does not depend on the family, and the VIP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct FlowFound {
+    pub(crate) state: FlowState,
+    pub(crate) vip: SocketAddr,
+}
+
+impl World {
+    /// An entry of a flow map.
+    pub(crate) fn flow(
+        &mut self,
+        flows: Flows,
+        src: &str,
+        dst: &str,
+        way: u8,
+    ) -> Option<FlowFound> {
+        let (src, dst) = ends(src, dst);
+        match (src.ip(), dst.ip()) {
+            (IpAddr::V4(_), _) => {
+                let map = self.hash::<[u8; 16], [u8; 32]>(name(flows, false));
+                let flow: Flow4 = value(&map.get(&array(&key4(src, dst, way)), 0).ok()?);
+                let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
+                Some(FlowFound { state: flow.flow, vip })
+            }
+            (IpAddr::V6(_), _) => {
+                let map = self.hash::<[u8; 40], [u8; 44]>(name(flows, true));
+                let flow: Flow6 = value(&map.get(&array(&key6(src, dst, way)), 0).ok()?);
+                let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
+                Some(FlowFound { state: flow.flow, vip })
+            }
+        }
+    }
+
+    /// Writes an entry of a flow map.
+    pub(crate) fn put_flow(
+        &mut self,
+        flows: Flows,
+        src: &str,
+        dst: &str,
+        way: u8,
+        found: &FlowFound,
+    ) {
+        let (src, dst) = ends(src, dst);
+        let (flow, vip_port) = (found.state, found.vip.port().to_be_bytes());
+        match found.vip.ip() {
+            IpAddr::V4(vip) => {
+                let flow = Flow4 { flow, vip: vip.octets(), vip_port, zero: [0; 2] };
+                self.hash::<[u8; 16], [u8; 32]>(name(flows, false)).insert(
+                    array(&key4(src, dst, way)),
+                    array(&flow),
+                    0,
+                )
+            }
+            IpAddr::V6(vip) => {
+                let flow = Flow6 { flow, vip: vip.octets(), vip_port, zero: [0; 2] };
+                self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).insert(
+                    array(&key6(src, dst, way)),
+                    array(&flow),
+                    0,
+                )
+            }
+        }
+        .expect("a flow");
+    }
+
+    /// Changes an entry that is there.
+    #[track_caller]
+    pub(crate) fn change_flow(
+        &mut self,
+        flows: Flows,
+        ends: (&str, &str, u8),
+        change: impl FnOnce(&mut FlowState),
+    ) {
+        let (src, dst, way) = ends;
+        let mut found = self.flow(flows, src, dst, way).expect("the flow is there");
+        change(&mut found.state);
+        self.put_flow(flows, src, dst, way, &found);
+    }
+
+    /// How many flows there are in all four maps.
+    pub(crate) fn flows(&mut self) -> usize {
+        let mut flows = 0;
+        for name in [map_names::FLOWS4, map_names::HALF_OPEN4] {
+            flows += self.hash::<[u8; 16], [u8; 32]>(name).keys().count();
+        }
+        for name in [map_names::FLOWS6, map_names::HALF_OPEN6] {
+            flows += self.hash::<[u8; 40], [u8; 44]>(name).keys().count();
+        }
+        flows
+    }
+}
+
+fn ends(src: &str, dst: &str) -> (SocketAddr, SocketAddr) {
+    (src.parse().expect("an address and a port"), dst.parse().expect("an address and a port"))
+}
+
+fn name(flows: Flows, v6: bool) -> &'static str {
+    match (flows, v6) {
+        (Flows::Open, false) => map_names::FLOWS4,
+        (Flows::Open, true) => map_names::FLOWS6,
+        (Flows::HalfOpen, false) => map_names::HALF_OPEN4,
+        (Flows::HalfOpen, true) => map_names::HALF_OPEN6,
+    }
+}
+
+pub(crate) fn key4(src: SocketAddr, dst: SocketAddr, way: u8) -> FlowKey4 {
+    let octets = |end: SocketAddr| match end.ip() {
+        IpAddr::V4(ip) => ip.octets(),
+        IpAddr::V6(ip) => panic!("{ip} is not IPv4"),
+    };
+    FlowKey4 {
+        src: octets(src),
+        dst: octets(dst),
+        sport: src.port().to_be_bytes(),
+        dport: dst.port().to_be_bytes(),
+        proto: TCP,
+        direction: way,
+        zero: [0; 2],
+    }
+}
+
+pub(crate) fn key6(src: SocketAddr, dst: SocketAddr, way: u8) -> FlowKey6 {
+    let octets = |end: SocketAddr| match end.ip() {
+        IpAddr::V6(ip) => ip.octets(),
+        IpAddr::V4(ip) => panic!("{ip} is not IPv6"),
+    };
+    FlowKey6 {
+        src: octets(src),
+        dst: octets(dst),
+        sport: src.port().to_be_bytes(),
+        dport: dst.port().to_be_bytes(),
+        proto: TCP,
+        direction: way,
+        zero: [0; 2],
+    }
+}
+
+/// A client port that no other call has given.
+pub(crate) fn fresh_port() -> u16 {
+    static NEXT: AtomicU32 = AtomicU32::new(20_000);
+    (20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 40_000) as u16
+}
+
+pub(crate) const FORWARD: u8 = direction::FORWARD;
+pub(crate) const REPLY: u8 = direction::REPLY;
