@@ -1,0 +1,182 @@
+//! The configuration file (design 9.5): what `load` uses of it, what it leaves to the agent.
+//!
+//! Belongs here: the keys, their defaults, and where in the file one of them is wrong. Does not
+//! know what a policy is; it reads YAML by the policy room's reader, so that positions and the
+//! treatment of duplicate keys are the same in both.
+//!
+//! Every key may be absent. A key that is there is validated, also one that only the agent uses.
+#![forbid(unsafe_code)]
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    path::PathBuf,
+    time::Duration,
+};
+
+use crate::{
+    compile::Limits,
+    resolve::{NoRoute, ResolveSettings, VipAssignments},
+};
+
+mod read;
+mod values;
+
+pub use read::read;
+
+/// The whole file, defaults where it is silent.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Settings {
+    /// `policies`: files and directories that the agent loads and watches.
+    pub policies: Vec<PathBuf>,
+    /// `attach`: interfaces that the agent attaches to, also those that appear later.
+    pub attach: Vec<AttachRule>,
+    /// `forwarding`: what follows translation.
+    pub forwarding: Forwarding,
+    /// `vips.ipv4`: network and prefix length that VIPs are allocated from (decision D2).
+    pub vips4: (Ipv4Addr, u8),
+    /// `vips.ipv6`.
+    pub vips6: (Ipv6Addr, u8),
+    /// `zone`: this node's zone, for locality.
+    pub zone: Option<String>,
+    /// `no_route`: what a destination gets that no policy matches (decision D6).
+    pub no_route: NoRoute,
+    /// `drain`: what becomes of established connections (decision D15).
+    pub drain: Drain,
+    /// `l7_fallback`: what HTTP routes do while no proxy listens.
+    pub l7_fallback: L7Fallback,
+    /// `limits`: sizes of the maps; `None` where the file does not have the key.
+    pub limits: Option<Limits>,
+    /// `metrics`: where the agent serves them.
+    pub metrics: Option<SocketAddr>,
+    /// `api.socket`: where the agent listens.
+    pub api_socket: PathBuf,
+    /// `bpffs`: the pin directory.
+    pub bpffs: PathBuf,
+    /// `state`: the state directory.
+    pub state: PathBuf,
+    /// The keys that the file has, in its order: `policies`, `drain.deadline`, …
+    pub present: Vec<String>,
+}
+
+/// One entry of `attach`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AttachRule {
+    /// `interface`: a name, or a pattern with `*`.
+    pub interface: String,
+    /// `hook`.
+    pub hook: Hook,
+    /// `mode`.
+    pub mode: Mode,
+}
+
+/// `attach[].hook`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Hook {
+    /// `tc`: ingress and egress.
+    Tc,
+    /// `xdp`.
+    Xdp,
+}
+
+/// `attach[].mode`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Mode {
+    /// `nat`: addresses are translated both ways.
+    #[default]
+    Nat,
+    /// `dsr-ipip`: encapsulated; the real answers the client itself.
+    DsrIpip,
+    /// `dsr-l2`: the frame's destination is changed; the real answers the client itself.
+    DsrL2,
+}
+
+/// `forwarding`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Forwarding {
+    /// `auto`: direct where nothing would be bypassed, else the stack.
+    #[default]
+    Auto,
+    /// `stack`: the kernel routes on.
+    Stack,
+    /// `direct`: to the next interface without the stack.
+    Direct,
+}
+
+/// `drain`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Drain {
+    /// `deadline`: how long connections of a draining backend may stay; `None`: as they like.
+    pub deadline: Option<Duration>,
+    /// `on_gone`: what happens to connections whose real has left the inventory.
+    pub on_gone: OnGone,
+    /// `previous_for`: how long the table before a change still serves connections that have
+    /// no entry.
+    pub previous_for: Duration,
+}
+
+impl Default for Drain {
+    fn default() -> Self {
+        Self { deadline: None, on_gone: OnGone::Reset, previous_for: Duration::from_secs(60 * 60) }
+    }
+}
+
+/// `drain.on_gone`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnGone {
+    /// `reset`: after 5 s, so that a file rewritten in two steps breaks nothing.
+    #[default]
+    Reset,
+    /// `keep`: until they close.
+    Keep,
+}
+
+/// `l7_fallback`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum L7Fallback {
+    /// `l4`: the outer split applies.
+    #[default]
+    L4,
+    /// `reset`: connections are refused.
+    Reset,
+}
+
+/// Where pins are where nobody says otherwise.
+pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/balancer";
+/// Where state is kept where nobody says otherwise.
+pub const DEFAULT_STATE: &str = "/var/lib/balancer";
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            policies: Vec::new(),
+            attach: Vec::new(),
+            forwarding: Forwarding::default(),
+            vips4: (Ipv4Addr::new(240, 0, 0, 0), 8),
+            // A unique local prefix (RFC 4193): fd, then "bal" in ASCII.
+            vips6: (Ipv6Addr::new(0xfd62, 0x616c, 0, 0, 0, 0, 0, 0), 64),
+            zone: None,
+            no_route: NoRoute::default(),
+            drain: Drain::default(),
+            l7_fallback: L7Fallback::default(),
+            limits: None,
+            metrics: None,
+            api_socket: "/run/balancer/agent.sock".into(),
+            bpffs: DEFAULT_BPFFS.into(),
+            state: DEFAULT_STATE.into(),
+            present: Vec::new(),
+        }
+    }
+}
+
+impl Settings {
+    /// What resolution depends on, with the VIPs already assigned.
+    pub fn resolve_settings(&self, assigned: VipAssignments) -> ResolveSettings {
+        ResolveSettings {
+            vips4: self.vips4,
+            vips6: self.vips6,
+            zone: self.zone.clone(),
+            no_route: self.no_route,
+            assigned,
+        }
+    }
+}

@@ -1,0 +1,456 @@
+//! The file's text into [`Settings`], with the position of whatever is wrong.
+
+use super::{AttachRule, Drain, Forwarding, Hook, L7Fallback, Mode, OnGone, Settings, values};
+use crate::{
+    compile::Limits,
+    policy::{
+        Diagnostic, SourceText, Span,
+        suggest::suggest,
+        yaml::{self, Entry, Node, Value},
+    },
+    resolve::NoRoute,
+};
+
+const KEYS: &[&str] = &[
+    "policies",
+    "attach",
+    "forwarding",
+    "vips",
+    "zone",
+    "no_route",
+    "drain",
+    "l7_fallback",
+    "limits",
+    "metrics",
+    "api",
+    "bpffs",
+    "state",
+];
+
+/// Reads a configuration file. An empty one is all defaults.
+///
+/// # Errors
+/// Everything that is wrong with it, in the order of positions; spans have text index 0.
+pub fn read(text: &SourceText) -> Result<Settings, Vec<Diagnostic>> {
+    let mut documents = yaml::documents(&text.text, 0);
+    let mut reader = Reader::default();
+    if documents.len() > 1 {
+        let second = documents.swap_remove(1);
+        reader.problems.push(
+            Diagnostic::error("", "a configuration file has one document, this is a second one")
+                .at(second.span)
+                .hint("move its keys into the first, or its documents into a policy file"),
+        );
+    }
+    let mut settings = Settings::default();
+    if let Some(document) = documents.into_iter().next() {
+        reader.problems.extend(document.problems);
+        if let Some(root) = &document.root {
+            reader.settings(root, &mut settings);
+        }
+    }
+    if reader.problems.is_empty() {
+        return Ok(settings);
+    }
+    reader.problems.sort_by_key(|problem| problem.span);
+    Err(reader.problems)
+}
+
+#[derive(Default)]
+struct Reader {
+    problems: Vec<Diagnostic>,
+    present: Vec<String>,
+}
+
+impl Reader {
+    fn settings(&mut self, root: &Node, settings: &mut Settings) {
+        for Entry { key, value, .. } in self.mapping(root, "", KEYS) {
+            self.present.push(key.clone());
+            match key.as_str() {
+                "policies" => settings.policies = self.list(value, key, Self::path_list_item),
+                "attach" => settings.attach = self.list(value, key, Self::attach_rule),
+                "forwarding" => self.word(
+                    value,
+                    key,
+                    &mut settings.forwarding,
+                    &[
+                        ("auto", Forwarding::Auto),
+                        ("stack", Forwarding::Stack),
+                        ("direct", Forwarding::Direct),
+                    ],
+                ),
+                "vips" => {
+                    for Entry { key, value, .. } in self.mapping(value, "vips", &["ipv4", "ipv6"]) {
+                        match key.as_str() {
+                            "ipv4" => {
+                                self.text(value, "vips.ipv4", &mut settings.vips4, values::range4);
+                            }
+                            _ => self.text(value, "vips.ipv6", &mut settings.vips6, values::range6),
+                        }
+                    }
+                }
+                "zone" => self.text(value, key, &mut settings.zone, |zone| {
+                    if zone.is_empty() {
+                        Err("a zone has a name".into())
+                    } else {
+                        Ok(Some(zone.into()))
+                    }
+                }),
+                "no_route" => self.word(
+                    value,
+                    key,
+                    &mut settings.no_route,
+                    &[("direct", NoRoute::Direct), ("deny", NoRoute::Deny)],
+                ),
+                "drain" => self.drain(value, &mut settings.drain),
+                "l7_fallback" => self.word(
+                    value,
+                    key,
+                    &mut settings.l7_fallback,
+                    &[("l4", L7Fallback::L4), ("reset", L7Fallback::Reset)],
+                ),
+                "limits" => settings.limits = Some(self.limits(value)),
+                "metrics" => self.text(value, key, &mut settings.metrics, |text| {
+                    text.parse().map(Some).map_err(|_| {
+                        format!("`{text}` is no address and port; write it like `127.0.0.1:9901`")
+                    })
+                }),
+                "api" => {
+                    for Entry { value, .. } in self.mapping(value, "api", &["socket"]) {
+                        self.text(value, "api.socket", &mut settings.api_socket, values::path);
+                    }
+                }
+                "bpffs" => self.text(value, key, &mut settings.bpffs, values::path),
+                "state" => self.text(value, key, &mut settings.state, values::path),
+                // `mapping` gives known keys only.
+                _ => {}
+            }
+        }
+        // Of these two, keys differ in who uses them: they are listed one by one.
+        settings.present = std::mem::take(&mut self.present);
+        settings.present.retain(|key| !matches!(key.as_str(), "drain" | "limits"));
+    }
+
+    fn drain(&mut self, node: &Node, drain: &mut Drain) {
+        const KEYS: &[&str] = &["deadline", "on_gone", "previous_for"];
+        for Entry { key, value, .. } in self.mapping(node, "drain", KEYS) {
+            let path = format!("drain.{key}");
+            match key.as_str() {
+                "deadline" => self.text(value, &path, &mut drain.deadline, |text| match text {
+                    "none" => Ok(None),
+                    _ => values::duration(text).map(Some).map_err(|e| e + ", or `none`"),
+                }),
+                "on_gone" => self.word(
+                    value,
+                    &path,
+                    &mut drain.on_gone,
+                    &[("reset", OnGone::Reset), ("keep", OnGone::Keep)],
+                ),
+                _ => self.text(value, &path, &mut drain.previous_for, values::duration),
+            }
+            self.present.push(path);
+        }
+    }
+
+    fn limits(&mut self, node: &Node) -> Limits {
+        let mut limits = Limits::default();
+        let fields: [(&str, &mut u32); 8] = [
+            ("flows", &mut limits.flows),
+            ("half_open", &mut limits.half_open),
+            ("services", &mut limits.services),
+            ("sources", &mut limits.sources),
+            ("routes", &mut limits.routes),
+            ("reals", &mut limits.reals),
+            ("counters", &mut limits.counters),
+            ("arena_slots", &mut limits.arena_slots),
+        ];
+        let keys: Vec<&str> = fields.iter().map(|(key, _)| *key).collect();
+        let entries = self.mapping(node, "limits", &keys);
+        for (key, field) in fields {
+            let Some(entry) = entries.iter().find(|entry| entry.key == key) else { continue };
+            let path = format!("limits.{key}");
+            match number(&entry.value) {
+                Some(0) => self.wrong(entry.value.span, &path, "0 holds nothing; the least is 1"),
+                Some(number) => *field = number,
+                None => self.wrong(
+                    entry.value.span,
+                    &path,
+                    format!("{} is no whole number from 1 to {}", what(&entry.value), u32::MAX),
+                ),
+            }
+            self.present.push(path);
+        }
+        limits
+    }
+
+    fn attach_rule(&mut self, node: &Node, path: &str) -> Option<AttachRule> {
+        let entries = self.mapping(node, path, &["interface", "hook", "mode"]);
+        let mut rule = AttachRule { interface: String::new(), hook: Hook::Tc, mode: Mode::Nat };
+        for Entry { key, value, .. } in entries {
+            let path = format!("{path}.{key}");
+            match key.as_str() {
+                "interface" => self.text(value, &path, &mut rule.interface, |name| {
+                    if name.is_empty() {
+                        Err("an interface has a name".into())
+                    } else {
+                        Ok(name.into())
+                    }
+                }),
+                "hook" => {
+                    self.word(value, &path, &mut rule.hook, &[("tc", Hook::Tc), ("xdp", Hook::Xdp)])
+                }
+                _ => self.word(
+                    value,
+                    &path,
+                    &mut rule.mode,
+                    &[("nat", Mode::Nat), ("dsr-ipip", Mode::DsrIpip), ("dsr-l2", Mode::DsrL2)],
+                ),
+            }
+        }
+        for key in ["interface", "hook"] {
+            if matches!(node.value, Value::Mapping(_)) && node.entry(key).is_none() {
+                self.wrong(node.span, &format!("{path}.{key}"), format!("{key} is missing"));
+            }
+        }
+        Some(rule)
+    }
+
+    fn path_list_item(&mut self, node: &Node, path: &str) -> Option<std::path::PathBuf> {
+        let mut item = None;
+        self.text(node, path, &mut item, |text| values::path(text).map(Some));
+        item
+    }
+
+    /// The entries of a mapping whose keys are known; the others are reported.
+    fn mapping<'n>(&mut self, node: &'n Node, path: &str, known: &[&str]) -> Vec<&'n Entry> {
+        let Value::Mapping(entries) = &node.value else {
+            let example = known.first().copied().unwrap_or_default();
+            self.wrong(
+                node.span,
+                path,
+                format!("{} where keys belong; write it like `{example}: …`", what(node)),
+            );
+            return Vec::new();
+        };
+        let (known_entries, unknown): (Vec<&Entry>, Vec<&Entry>) =
+            entries.iter().partition(|entry| known.contains(&entry.key.as_str()));
+        for entry in unknown {
+            let problem = Diagnostic::error(
+                yaml::key_path(path, &entry.key),
+                format!("the key `{}` is not known", entry.key),
+            )
+            .at(entry.key_span);
+            self.problems.push(match suggest(&entry.key, known.iter().copied()).first() {
+                Some(meant) => problem.hint(format!("did you mean `{meant}`?")),
+                None => problem.hint(format!("known here: {}", known.join(", "))),
+            });
+        }
+        known_entries
+    }
+
+    fn list<T>(
+        &mut self,
+        node: &Node,
+        path: &str,
+        item: impl Fn(&mut Self, &Node, &str) -> Option<T>,
+    ) -> Vec<T> {
+        let Value::Sequence(items) = &node.value else {
+            self.wrong(node.span, path, format!("{} where a list belongs", what(node)));
+            return Vec::new();
+        };
+        items
+            .iter()
+            .enumerate()
+            .filter_map(|(at, node)| item(self, node, &format!("{path}[{at}]")))
+            .collect()
+    }
+
+    /// A string that `parse` understands.
+    fn text<T>(
+        &mut self,
+        node: &Node,
+        path: &str,
+        field: &mut T,
+        parse: impl Fn(&str) -> Result<T, String>,
+    ) {
+        match &node.value {
+            Value::Scalar(scalar) if !node.is_null() => match parse(&scalar.text) {
+                Ok(value) => *field = value,
+                Err(message) => self.wrong(node.span, path, message),
+            },
+            _ => self.wrong(node.span, path, format!("{} where text belongs", what(node))),
+        }
+    }
+
+    /// One of a few words.
+    fn word<T: Copy>(&mut self, node: &Node, path: &str, field: &mut T, words: &[(&str, T)]) {
+        let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
+        match &node.value {
+            Value::Scalar(scalar) => match words.iter().find(|(name, _)| *name == scalar.text) {
+                Some((_, value)) => *field = *value,
+                None => self.wrong(
+                    node.span,
+                    path,
+                    format!("{} is none of {}", what(node), names.join(", ")),
+                ),
+            },
+            _ => self.wrong(
+                node.span,
+                path,
+                format!("{} where one of {} belongs", what(node), names.join(", ")),
+            ),
+        }
+    }
+
+    fn wrong(&mut self, span: Span, path: &str, message: impl Into<String>) {
+        self.problems.push(Diagnostic::error(path, message).at(span));
+    }
+}
+
+/// A plain decimal number; underscores may part its digits.
+fn number(node: &Node) -> Option<u32> {
+    match &node.value {
+        Value::Scalar(scalar) if scalar.plain => scalar.text.replace('_', "").parse().ok(),
+        _ => None,
+    }
+}
+
+/// What stands there, for people.
+fn what(node: &Node) -> String {
+    match &node.value {
+        _ if node.is_null() => "nothing".to_owned(),
+        Value::Scalar(scalar) => format!("`{}`", scalar.text),
+        Value::Sequence(_) => "a list".to_owned(),
+        Value::Mapping(_) => "a mapping".to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn read_text(text: &str) -> Result<Settings, Vec<Diagnostic>> {
+        read(&SourceText { name: "config.yaml".to_owned(), text: text.into() })
+    }
+
+    /// Checks that `text` has one problem, at `line:column`, in `field`, saying `part`.
+    #[track_caller]
+    fn refused(text: &str, place: &str, field: &str, part: &str) {
+        let problems = read_text(text).expect_err("the file is wrong");
+        let [problem] = problems.as_slice() else { panic!("more than one problem: {problems:?}") };
+        let span = problem.span.expect("a position");
+        assert_eq!(format!("{}:{}", span.line, span.column), place, "{problem:?}");
+        assert_eq!(problem.field, field);
+        let said = format!("{} {}", problem.message, problem.hint.as_deref().unwrap_or_default());
+        assert!(said.contains(part), "{said}");
+    }
+
+    const FULL: &str = "\
+policies: [/etc/balancer/policies]
+attach:
+- {interface: 'veth*', hook: tc}
+- {interface: eth0, hook: xdp, mode: dsr-l2}
+forwarding: stack
+vips: {ipv4: 241.0.0.0/8, ipv6: 'fd00:1::/64'}
+zone: east
+no_route: deny
+drain: {deadline: 10m, on_gone: keep, previous_for: 5s}
+l7_fallback: reset
+limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304}
+metrics: 127.0.0.1:9901
+api: {socket: /run/x.sock}
+bpffs: /sys/fs/bpf/x
+state: /tmp/x
+";
+
+    #[test]
+    fn every_key_is_read() {
+        let settings = read_text(FULL).unwrap();
+        assert_eq!(settings.policies, [std::path::PathBuf::from("/etc/balancer/policies")]);
+        assert_eq!(
+            settings.attach[1],
+            AttachRule { interface: "eth0".to_owned(), hook: Hook::Xdp, mode: Mode::DsrL2 }
+        );
+        assert_eq!(settings.forwarding, Forwarding::Stack);
+        assert_eq!(settings.vips4, ("241.0.0.0".parse().unwrap(), 8));
+        assert_eq!(settings.vips6, ("fd00:1::".parse().unwrap(), 64));
+        assert_eq!(settings.zone.as_deref(), Some("east"));
+        assert_eq!(settings.no_route, NoRoute::Deny);
+        assert_eq!(
+            settings.drain,
+            Drain {
+                deadline: Some(Duration::from_secs(600)),
+                on_gone: OnGone::Keep,
+                previous_for: Duration::from_secs(5),
+            }
+        );
+        assert_eq!(settings.l7_fallback, L7Fallback::Reset);
+        assert_eq!(
+            settings.limits,
+            Some(Limits {
+                flows: 1,
+                half_open: 2,
+                services: 3,
+                sources: 4,
+                routes: 5,
+                reals: 6,
+                counters: 7,
+                arena_slots: 4_194_304,
+            })
+        );
+        assert_eq!(settings.metrics, Some("127.0.0.1:9901".parse().unwrap()));
+        assert_eq!(settings.api_socket, std::path::Path::new("/run/x.sock"));
+        assert_eq!(settings.bpffs, std::path::Path::new("/sys/fs/bpf/x"));
+        assert_eq!(settings.state, std::path::Path::new("/tmp/x"));
+        assert!(settings.present.contains(&"drain.deadline".to_owned()), "{:?}", settings.present);
+        assert!(settings.present.contains(&"limits.flows".to_owned()), "{:?}", settings.present);
+    }
+
+    #[test]
+    fn empty_file_is_all_defaults() {
+        for text in ["", "# nothing\n", "{}"] {
+            assert_eq!(read_text(text).unwrap(), Settings::default(), "{text:?}");
+        }
+    }
+
+    #[test]
+    fn unknown_keys_are_refused_with_what_is_meant() {
+        refused("zone: a\nlimit: {flows: 1}\n", "2:1", "limit", "did you mean `limits`?");
+        refused("limits: {flow: 1}\n", "1:10", "limits.flow", "did you mean `flows`?");
+        refused("vips: {v4: 240.0.0.0/8}\n", "1:8", "vips.v4", "known here: ipv4, ipv6");
+        refused(
+            "attach:\n- {interface: a, hook: tc, mod: nat}\n",
+            "2:28",
+            "attach[0].mod",
+            "`mode`",
+        );
+    }
+
+    #[test]
+    fn wrong_types_and_values_are_refused_where_they_stand() {
+        refused("limits: {flows: many}\n", "1:17", "limits.flows", "`many` is no whole number");
+        refused("limits: {flows: 0}\n", "1:17", "limits.flows", "holds nothing");
+        refused("limits: {flows: -1}\n", "1:17", "limits.flows", "no whole number");
+        refused("limits: [1]\n", "1:9", "limits", "a list where keys belong");
+        refused("policies: /etc\n", "1:11", "policies", "where a list belongs");
+        refused("no_route: drop\n", "1:11", "no_route", "none of direct, deny");
+        refused("vips: {ipv4: 240.0.0.1/8}\n", "1:14", "vips.ipv4", "`240.0.0.0/8`");
+        refused("drain: {previous_for: none}\n", "1:23", "drain.previous_for", "no duration");
+        refused("drain: {deadline: 5}\n", "1:19", "drain.deadline", "`5s`");
+        refused("metrics: 9901\n", "1:10", "metrics", "127.0.0.1:9901");
+        refused("bpffs: balancer\n", "1:8", "bpffs", "begins with `/`");
+        refused("attach: [{interface: eth0}]\n", "1:10", "attach[0].hook", "hook is missing");
+        refused("- zone\n", "1:3", "", "a list where keys belong");
+        refused("zone: a\nzone: b\n", "2:1", "zone", "twice");
+        refused("zone: a\n---\nzone: b\n", "3:1", "", "a second one");
+    }
+
+    #[test]
+    fn every_problem_is_reported_in_the_order_of_positions() {
+        let problems = read_text("zon: a\nlimits: {flows: x, flow: 1}\nno_route: y\n").unwrap_err();
+        let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+        assert_eq!(fields, ["zon", "limits.flows", "limits.flow", "no_route"]);
+    }
+}
