@@ -184,7 +184,7 @@ impl Store {
     /// # Errors
     /// A file cannot be written, or the directory belongs to an instance pinned elsewhere.
     pub fn save_live(&self, epoch: u64, live: &Live) -> Result<(), StoreError> {
-        for (path, record) in self.records()? {
+        for (path, _, record) in self.records()? {
             if record.bpffs != live.bpffs {
                 let owner = record.bpffs.display().to_string();
                 return Err(StoreError::Foreign { path, owner });
@@ -247,26 +247,24 @@ impl Store {
     /// # Errors
     /// A file cannot be read or removed.
     pub fn forget_others(&self, epoch: u64) -> Result<(), StoreError> {
-        self.forget(Some(epoch))
+        self.forget(|record, _| record == epoch)
     }
 
-    /// Removes the records of every epoch and all texts; VIP assignments stay.
+    /// Removes every record of the instance pinned at `bpffs`, and the texts that only they
+    /// name; VIP assignments stay.
     ///
     /// # Errors
-    /// A file cannot be removed.
-    pub fn forget_all(&self) -> Result<(), StoreError> {
-        self.forget(None)
+    /// A file cannot be read or removed.
+    pub fn forget_instance(&self, bpffs: &Path) -> Result<(), StoreError> {
+        self.forget(|_, record| record.bpffs != bpffs)
     }
 
-    fn forget(&self, keep: Option<u64>) -> Result<(), StoreError> {
+    fn forget(&self, keep: impl Fn(u64, &LiveFile) -> bool) -> Result<(), StoreError> {
         let mut kept_texts = BTreeSet::new();
-        if let Some(epoch) = keep
-            && let Some(file) = read_json::<LiveFile>(&self.root.join(live_name(epoch)))?
-        {
-            kept_texts.extend(file.texts.into_iter().map(|row| row.hash));
-        }
-        for (path, epoch) in self.live_files()? {
-            if Some(epoch) != keep {
+        for (path, epoch, record) in self.records()? {
+            if keep(epoch, &record) {
+                kept_texts.extend(record.texts.into_iter().map(|row| row.hash));
+            } else {
                 remove(&path)?;
             }
         }
@@ -281,22 +279,14 @@ impl Store {
         Ok(())
     }
 
-    /// Every `live-EPOCH.json` with its epoch, sorted.
-    fn live_files(&self) -> Result<Vec<(PathBuf, u64)>, StoreError> {
-        Ok(entries(&self.root)?
-            .into_iter()
-            .filter_map(|path| {
-                let epoch = epoch_of(path.file_name()?.to_str()?)?;
-                Some((path, epoch))
-            })
-            .collect())
-    }
-
-    fn records(&self) -> Result<Vec<(PathBuf, LiveFile)>, StoreError> {
+    /// Every record with its epoch, sorted by path.
+    fn records(&self) -> Result<Vec<(PathBuf, u64, LiveFile)>, StoreError> {
         let mut records = Vec::new();
-        for (path, _) in self.live_files()? {
+        for path in entries(&self.root)? {
+            let epoch = path.file_name().and_then(|name| name.to_str()).and_then(epoch_of);
+            let Some(epoch) = epoch else { continue };
             if let Some(record) = read_json(&path)? {
-                records.push((path, record));
+                records.push((path, epoch, record));
             }
         }
         Ok(records)
@@ -599,7 +589,9 @@ mod tests {
         assert_eq!(store.live(2).unwrap(), Some(live(&[("a", "shared"), ("b", "new")])));
         assert_eq!(entries(&dir.path().join("texts")).unwrap().len(), 3);
         store.save_assignments(&assignments()).unwrap();
-        store.forget_all().unwrap();
+        store.forget_instance(Path::new("/sys/fs/bpf/other")).unwrap();
+        assert!(store.live(2).unwrap().is_some());
+        store.forget_instance(Path::new("/sys/fs/bpf/test")).unwrap();
         assert_eq!(names(dir.path()), ["texts/README", "texts", "vips.json"]);
     }
 
