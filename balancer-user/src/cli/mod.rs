@@ -1,7 +1,58 @@
 //! Commands: words, output forms and exit codes.
+//!
+//! Belongs here: what `--help` says, what a person or a script reads, which exit code follows
+//! from what. Decisions are made elsewhere: this room reads arguments, asks the other rooms in
+//! their order and prints what they answer. `unload`, `show` and `status` need no policies,
+//! `check` and `explain -f` need no kernel.
+#![forbid(unsafe_code)]
+
 use std::process::ExitCode;
 
-/// Runs the command line and returns its exit code.
+use clap::{CommandFactory as _, Parser as _};
+
+use self::{
+    args::{Cli, Command},
+    failure::Failure,
+};
+
+mod args;
+mod check;
+mod explain;
+mod failure;
+mod inputs;
+mod live;
+mod load;
+mod output;
+mod show;
+mod status;
+mod unload;
+
+/// Runs the command line and returns its exit code: 0 done, 1 the policies are at fault,
+/// 2 wrong usage, 3 the kernel, a privilege or the state directory is at fault.
 pub fn main() -> ExitCode {
-    ExitCode::SUCCESS
+    // Exits with 0 for --help and --version, with 2 for what it does not understand.
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => failure.report(),
+    }
+}
+
+fn run(cli: &Cli) -> Result<(), Failure> {
+    let global = &cli.global;
+    match &cli.command {
+        Command::Load(args) => load::run(args, global),
+        Command::Unload => unload::run(global),
+        Command::Check(args) => check::run(args, global),
+        Command::Explain(args) => explain::run(args, global),
+        Command::Show(args) => show::run(args, global),
+        Command::Status => status::run(global),
+        Command::Completions { shell } => completions(*shell),
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Result<(), Failure> {
+    let mut script = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "balancer", &mut script);
+    output::data(&String::from_utf8_lossy(&script))
 }

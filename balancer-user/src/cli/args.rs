@@ -1,0 +1,529 @@
+//! The command line: every word that `--help` says.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    policy::Api,
+    settings::{DEFAULT_BPFFS, DEFAULT_STATE, Settings},
+};
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  done
+  1  the policies are at fault: invalid, contradictory, or more than the limits hold
+  2  wrong usage: the command line or the configuration file
+  3  the kernel, a privilege or the state directory is at fault";
+
+const ABOUT: &str = "\
+Splits TCP connections over services by policy, in the kernel.
+
+balancer reads Mesh, Dataplane and TrafficRoute documents, compiles them into eBPF maps and \
+attaches two TC programs to the interfaces named. From then on the kernel carries out the \
+policies alone: the command exits and nothing in user space touches a packet.";
+
+const MAIN_AFTER: &str = "\
+Examples:
+  balancer check -f policies/                      validate, change nothing
+  balancer load -f policies/ --attach veth0=tc     carry the policies out
+  balancer load -f policies/                       publish changed files; no connection breaks
+  balancer explain --from web-1 --to redis         where a connection would go, and why
+  balancer status                                  what is loaded, and what stands in its way
+  balancer unload                                  remove everything
+
+Files:
+  /sys/fs/bpf/balancer   pinned programs, maps and links (--bpffs)
+  /var/lib/balancer      VIP assignments and the texts of the live set (--state)
+
+Several instances can stand side by side, each with directories of its own. Data goes to \
+standard output, talk to standard error. Colours are off when NO_COLOR is set or the output is \
+no terminal.
+
+";
+
+/// The whole command line.
+#[derive(Parser, Debug)]
+#[command(
+    name = "balancer",
+    version,
+    about = "Splits TCP connections over services by policy, in the kernel",
+    long_about = ABOUT,
+    after_long_help = format!("{MAIN_AFTER}{EXIT_CODES}"),
+    max_term_width = 100,
+    subcommand_required = true,
+    arg_required_else_help = true
+)]
+pub(crate) struct Cli {
+    #[command(flatten)]
+    pub(crate) global: Global,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+/// Flags of every command.
+#[derive(Args, Debug, Clone)]
+pub(crate) struct Global {
+    /// Directory of the pins, inside a bpf file system [default: /sys/fs/bpf/balancer]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub(crate) bpffs: Option<PathBuf>,
+    /// Directory of VIP assignments and of the texts of the live set [default: /var/lib/balancer]
+    #[arg(long, global = true, value_name = "DIR", help_heading = "Everywhere")]
+    pub(crate) state: Option<PathBuf>,
+    /// text for people; json or yaml with the same fields; hosts for `show vips` [default: text]
+    #[arg(
+        short,
+        long,
+        global = true,
+        value_name = "FORM",
+        default_value = "text",
+        hide_possible_values = true,
+        hide_default_value = true,
+        help_heading = "Everywhere"
+    )]
+    pub(crate) output: Form,
+}
+
+impl Global {
+    /// The pin directory: the flag, else the configuration's, else the default.
+    pub(crate) fn bpffs(&self, configured: Option<&Settings>) -> PathBuf {
+        absolute(self.bpffs.as_deref(), configured.map(|settings| &*settings.bpffs), DEFAULT_BPFFS)
+    }
+
+    /// The state directory: the flag, else the configuration's, else the default.
+    pub(crate) fn state(&self, configured: Option<&Settings>) -> PathBuf {
+        absolute(self.state.as_deref(), configured.map(|settings| &*settings.state), DEFAULT_STATE)
+    }
+}
+
+/// Absolute, so that a record names the same directory from wherever it is read.
+fn absolute(flag: Option<&Path>, configured: Option<&Path>, default: &str) -> PathBuf {
+    let path = flag.or(configured).unwrap_or(Path::new(default));
+    // Fails for an empty path, or where the working directory is gone: then the path as given
+    // meets its error where it is used.
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+}
+
+/// Form of the output.
+#[derive(ValueEnum, Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Form {
+    /// For people
+    Text,
+    /// One JSON document
+    Json,
+    /// One YAML document
+    Yaml,
+    /// Lines for /etc/hosts (`show vips` only)
+    Hosts,
+}
+
+#[derive(Subcommand, Debug)]
+pub(crate) enum Command {
+    /// Check, compile and publish policies; attach to interfaces
+    #[command(long_about = LOAD_ABOUT, after_long_help = format!("{LOAD_AFTER}{EXIT_CODES}"))]
+    Load(Load),
+    /// Remove everything of ours: programs, maps, links, qdiscs, pins
+    #[command(long_about = UNLOAD_ABOUT, after_long_help = format!("{UNLOAD_AFTER}{EXIT_CODES}"))]
+    Unload,
+    /// Validate policies without touching anything
+    #[command(long_about = CHECK_ABOUT, after_long_help = format!("{CHECK_AFTER}{EXIT_CODES}"))]
+    Check(Check),
+    /// Say where a connection would go, and why
+    #[command(long_about = EXPLAIN_ABOUT, after_long_help = format!("{EXPLAIN_AFTER}{EXIT_CODES}"))]
+    Explain(Explain),
+    /// Print what is live, with names instead of ids
+    #[command(long_about = SHOW_ABOUT, after_long_help = format!("{SHOW_AFTER}{EXIT_CODES}"))]
+    Show(Show),
+    /// Say what is loaded and attached, how full it is, and what stands in its way
+    #[command(long_about = STATUS_ABOUT, after_long_help = format!("{STATUS_AFTER}{EXIT_CODES}"))]
+    Status,
+    /// Print a completion script for a shell
+    #[command(long_about = COMPLETIONS_ABOUT, after_long_help = COMPLETIONS_AFTER)]
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+const LOAD_ABOUT: &str = "\
+Check, compile and publish policies; attach to interfaces.
+
+One shot, without an agent. The policies given are the whole set: what is not among them is \
+no longer carried out. The first load creates the maps with the sizes of the configuration \
+and pins them; a later one publishes into what is pinned. Packets see all of the old set or \
+all of the new; established connections stay where they are. A load that fails leaves what \
+was running untouched.
+
+Only one process writes at a time; a second one is refused with the id of the first.";
+
+const LOAD_AFTER: &str = "\
+Examples:
+  balancer load -f policies/ --attach veth0=tc --attach eth0=tc
+  balancer load -f policies/ -f extra.yaml
+  generate-policies | balancer load -f - --config /etc/balancer/config.yaml
+
+Of the configuration file it uses limits, vips, zone, no_route, drain.on_gone, \
+drain.previous_for, bpffs and state, and says which keys it leaves to the agent. Without \
+--config the sizes of what is pinned are kept; sizes that differ from those pinned are \
+refused: `balancer unload` first.
+
+Files:
+  --bpffs DIR                    pinned programs, maps and links; the lock of the writer
+  --state DIR/vips.json          the VIP of each service, kept from load to load
+  --state DIR/live-EPOCH.json    what the live set was made of: `show` has its names from there
+  --state DIR/texts/             the policy texts themselves
+
+";
+
+#[derive(Args, Debug)]
+pub(crate) struct Load {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    /// Interface to attach to, and the hook: IFACE=tc (ingress and egress)
+    ///
+    /// The programs decide by what a packet is, not by a role of the interface: name those that
+    /// clients are behind and those that reals are behind. Interfaces attached by an earlier
+    /// load stay attached.
+    #[arg(long, value_name = "IFACE=HOOK", value_parser = parse_attach)]
+    pub(crate) attach: Vec<Attach>,
+    /// Configuration file (YAML)
+    #[arg(long, value_name = "FILE")]
+    pub(crate) config: Option<PathBuf>,
+}
+
+/// `--attach`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Attach {
+    pub(crate) interface: String,
+}
+
+fn parse_attach(text: &str) -> Result<Attach, String> {
+    let Some((interface, hook)) = text.split_once('=') else {
+        return Err(format!("the hook is missing; write `{text}=tc`"));
+    };
+    if interface.is_empty() {
+        return Err("the name of the interface is missing; write `veth0=tc`".to_owned());
+    }
+    // IFNAMSIZ counts the closing zero byte.
+    if interface.len() > 15 {
+        return Err(format!("`{interface}` is longer than the 15 bytes of an interface name"));
+    }
+    match hook {
+        "tc" => Ok(Attach { interface: interface.to_owned() }),
+        "xdp" => Err(format!("the xdp hook is not built yet; `{interface}=tc` does the same work")),
+        other => Err(format!("there is no hook `{other}`; write `{interface}=tc`")),
+    }
+}
+
+/// `-f`, required.
+#[derive(Args, Debug)]
+pub(crate) struct Files {
+    /// File, directory (*.yaml, *.yml, *.json, recursive) or - for standard input
+    #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
+    pub(crate) file: Vec<PathBuf>,
+}
+
+const UNLOAD_ABOUT: &str = "\
+Remove everything of ours: programs, maps, links, qdiscs, pins.
+
+From then on packets to VIPs are the stack's business. Connections through VIPs break, since \
+nobody translates their packets any more. VIP assignments are kept in --state, so that a later \
+load gives every service the VIP it had. With nothing loaded it says so and is content.";
+
+const UNLOAD_AFTER: &str = "\
+Examples:
+  balancer unload
+  balancer unload --bpffs /sys/fs/bpf/staging --state /var/lib/balancer-staging
+
+Files:
+  --bpffs DIR              removed
+  --state DIR/vips.json    kept
+  --state DIR/live-*.json  removed, and the texts that they name
+
+";
+
+const CHECK_ABOUT: &str = "\
+Validate policies without touching anything.
+
+Needs no privilege and no kernel feature. Every violation is reported, not only the first, \
+each with its field path, line and column. Without --strict and --api, what any supported \
+version of Kuma accepts is accepted, where balancer is more lenient than all of them there is a \
+warning, and what stands between resources is judged as `load` would: a VIP claimed twice, \
+a route that names no service.";
+
+const CHECK_AFTER: &str = "\
+Examples:
+  balancer check -f policies/
+  balancer check -f route.yaml --api kuma-2.7
+  kubectl get trafficroutes -o yaml | balancer check -f - -o json
+
+A summary goes to standard error, violations to standard output. Warnings alone leave the \
+exit code at 0.
+
+";
+
+#[derive(Args, Debug)]
+pub(crate) struct Check {
+    #[command(flatten)]
+    pub(crate) files: Files,
+    /// Accept only what the reference validation accepts, without leniency
+    #[arg(long)]
+    pub(crate) strict: bool,
+    /// Unknown fields are errors in every kind, also where Kuma ignores them
+    #[arg(long)]
+    pub(crate) deny_unknown: bool,
+    /// Judge by exactly that version of Kuma; implies --strict
+    #[arg(long, value_name = "kuma-2.7|kuma-2.9|kuma-3")]
+    pub(crate) api: Option<Api>,
+}
+
+const EXPLAIN_ABOUT: &str = "\
+Say where a connection would go, and why.
+
+With -f it answers from files and needs no privilege; without, from what is live. With --tuple \
+it asks the loaded program itself, with a packet that leaves no trace.";
+
+const EXPLAIN_AFTER: &str = "\
+Examples:
+  balancer explain --from web-1 --to redis
+  balancer explain -f policies/ --from kuma.io/service=web,version=2 --to redis:6379
+  balancer explain --from 10.0.0.11 --to 240.0.0.3:6379 -o json
+  balancer explain --from web-1 --to redis --all
+  balancer explain --tuple 10.0.0.11:40000,240.0.0.3:6379
+
+--from is the name of a Dataplane, an address, or tags k=v,k=v. --to is a service, a service \
+and port, or the address and port of a VIP. An IPv6 address with a port is written [fd00::1]:80.
+
+Every share is of the whole: 0.9 means nine of ten connections.
+
+";
+
+#[derive(Args, Debug)]
+pub(crate) struct Explain {
+    /// File, directory or - for standard input; without it the live set answers
+    #[arg(short = 'f', long = "file", value_name = "PATH")]
+    pub(crate) file: Vec<PathBuf>,
+    /// Configuration file for -f: vips, zone and no_route decide too
+    #[arg(long, value_name = "FILE", requires = "file")]
+    pub(crate) config: Option<PathBuf>,
+    /// Who connects: Dataplane name, address, or tags k=v,k=v
+    #[arg(long, value_name = "SOURCE", required_unless_present = "tuple")]
+    pub(crate) from: Option<String>,
+    /// What is dialled: SERVICE, SERVICE:PORT or ADDRESS:PORT
+    #[arg(long, value_name = "DESTINATION", required_unless_present = "tuple")]
+    pub(crate) to: Option<String>,
+    /// Method of a request, where the route has HTTP rules
+    #[arg(long, value_name = "METHOD", conflicts_with = "tuple")]
+    pub(crate) method: Option<String>,
+    /// Path of the request, with query
+    #[arg(long, value_name = "PATH", conflicts_with = "tuple")]
+    pub(crate) path: Option<String>,
+    /// Host of the request
+    #[arg(long, value_name = "HOST", conflicts_with = "tuple")]
+    pub(crate) host: Option<String>,
+    /// A header of the request; as often as needed
+    #[arg(long, value_name = "NAME:VALUE", value_parser = parse_header, conflicts_with = "tuple")]
+    pub(crate) header: Vec<(String, String)>,
+    /// List every route of the destination in order of precedence
+    #[arg(long, conflicts_with = "tuple")]
+    pub(crate) all: bool,
+    /// Ask the loaded program about one connection: SOURCE:PORT,VIP:PORT
+    #[arg(
+        long,
+        value_name = "SRC:PORT,DST:PORT",
+        value_parser = parse_tuple,
+        conflicts_with_all = ["file", "from", "to"]
+    )]
+    pub(crate) tuple: Option<Tuple>,
+}
+
+fn parse_header(text: &str) -> Result<(String, String), String> {
+    match text.split_once(':') {
+        Some((name, value)) if !name.trim().is_empty() => {
+            Ok((name.trim().to_owned(), value.trim().to_owned()))
+        }
+        _ => Err("write NAME:VALUE, for example x-canary:yes".to_owned()),
+    }
+}
+
+/// `--tuple`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct Tuple {
+    pub(crate) src: SocketAddr,
+    pub(crate) dst: SocketAddr,
+}
+
+fn parse_tuple(text: &str) -> Result<Tuple, String> {
+    const FORM: &str = "write SOURCE:PORT,DESTINATION:PORT, for example \
+                        10.0.0.11:40000,240.0.0.3:6379 or [fd00::1]:40000,[fd62::3]:6379";
+    let (src, dst) = text.split_once(',').ok_or(FORM)?;
+    let end = |what: &str, part: &str| {
+        part.trim()
+            .parse::<SocketAddr>()
+            .map_err(|_| format!("the {what} `{part}` is no ADDRESS:PORT; {FORM}"))
+    };
+    let (src, dst) = (end("source", src)?, end("destination", dst)?);
+    if src.is_ipv4() != dst.is_ipv4() {
+        return Err(format!("{src} and {dst} are of different families"));
+    }
+    if src.port() == 0 || dst.port() == 0 {
+        return Err("0 is no port of a connection".to_owned());
+    }
+    Ok(Tuple { src, dst })
+}
+
+const SHOW_ABOUT: &str = "\
+Print what is live, with names instead of ids.
+
+Reads the pinned maps; no agent is needed. Names come from the texts of the live set, kept in \
+--state.";
+
+const SHOW_AFTER: &str = "\
+Examples:
+  balancer show vips
+  balancer show vips -o hosts >> /etc/hosts
+  balancer show backends -o json
+  balancer show flows --limit 20
+  balancer show reasons
+
+Files:
+  --bpffs DIR                    the maps that are read
+  --state DIR/live-EPOCH.json    where the names come from
+
+";
+
+#[derive(Args, Debug)]
+#[command(subcommand_required = true, arg_required_else_help = true)]
+pub(crate) struct Show {
+    #[command(subcommand)]
+    pub(crate) what: What,
+}
+
+#[derive(Subcommand, Debug, Clone, Copy)]
+pub(crate) enum What {
+    /// Addresses that clients dial, with their service and default policy
+    ///
+    /// One line for each VIP. `policy` and `decision` are those of everybody whose address is no
+    /// source; `show routes` has the others. `-o hosts` prints lines for /etc/hosts: SERVICE,
+    /// where only one mesh has it, and SERVICE.MESH.
+    #[command(after_long_help = EXIT_CODES)]
+    Vips,
+    /// Workload addresses, with their Dataplanes and class
+    ///
+    /// Sources with the same routes share a class. Every address that is not listed belongs to
+    /// class 0. `interface` is the only one that packets with this source may come from; none
+    /// where that is not checked.
+    #[command(after_long_help = EXIT_CODES)]
+    Sources,
+    /// What each class does with each VIP
+    ///
+    /// One line for each VIP, for everybody (class 0), and one for each class whose route differs.
+    #[command(after_long_help = EXIT_CODES)]
+    Routes,
+    /// The weighted destinations of each route, with shares and counters
+    ///
+    /// `share` is the part of the table's slots that the backend has, `seen` its part of the
+    /// connections counted so far. The share of a backend that is `empty` or `invalid` is reset.
+    #[command(after_long_help = EXIT_CODES)]
+    Backends,
+    /// Addresses that connections end at, with their live connections
+    ///
+    /// `ok`: takes new connections. `draining`: in no table, keeps the connections that it has.
+    /// `gone`: out of the inventory.
+    #[command(after_long_help = EXIT_CODES)]
+    Reals,
+    /// The compiled table of each route: algorithm, slots, targets, place in the arena
+    ///
+    /// `offset` and `words` count words of 8 bytes. `previous_slots` is the size of the table
+    /// before the last change, as long as it serves connections without an entry.
+    #[command(after_long_help = EXIT_CODES)]
+    Tables,
+    /// Live connections
+    ///
+    /// One line for each connection, sorted by client. Half-open ones are listed with their
+    /// state. Printing stops after --limit lines and says so on standard error.
+    #[command(after_long_help = EXIT_CODES)]
+    Flows {
+        /// Print at most so many; 0: all
+        #[arg(long, value_name = "N", default_value_t = 1000)]
+        limit: usize,
+    },
+    /// Connections, packets and bytes of each route and backend
+    ///
+    /// Summed over all CPUs, since the route got its counters. `in` is from clients, `out` from
+    /// reals; bytes include the Ethernet header.
+    #[command(after_long_help = EXIT_CODES)]
+    Counters,
+    /// Packets by what became of them, and why
+    ///
+    /// Every packet that an attached program saw ended in exactly one reason. Those that no
+    /// packet had are listed with 0.
+    #[command(after_long_help = EXIT_CODES)]
+    Reasons,
+}
+
+const STATUS_ABOUT: &str = "\
+Say what is loaded and attached, how full it is, and what stands in its way.
+
+Prints the epoch, programs, hooks and interfaces, the fill of each map with the setting that \
+sizes it, and what of the node's own settings (forwarding, reverse path filter) would keep \
+packets from arriving. Changes nothing. With nothing loaded it says so and exits with 0.";
+
+const STATUS_AFTER: &str = "\
+Examples:
+  balancer status
+  balancer status -o json
+
+";
+
+const COMPLETIONS_ABOUT: &str = "\
+Print a completion script for a shell.";
+
+const COMPLETIONS_AFTER: &str = "\
+Examples:
+  balancer completions bash > /etc/bash_completion.d/balancer
+  balancer completions zsh > ~/.zfunc/_balancer
+  balancer completions fish > ~/.config/fish/completions/balancer.fish";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn xdp_hook_is_refused_with_what_works() {
+        let message = parse_attach("eth0=xdp").unwrap_err();
+        assert!(message.contains("not built yet") && message.contains("eth0=tc"), "{message}");
+    }
+
+    #[test]
+    fn attach_needs_an_interface_and_a_known_hook() {
+        assert_eq!(parse_attach("veth0=tc"), Ok(Attach { interface: "veth0".to_owned() }));
+        for wrong in ["veth0", "=tc", "veth0=tcx", "a-name-longer-than-the-kernel-takes=tc"] {
+            assert!(parse_attach(wrong).is_err(), "{wrong} was accepted");
+        }
+    }
+
+    #[test]
+    fn tuple_needs_two_ends_of_one_family() {
+        assert!(parse_tuple("10.0.0.1:1,10.0.0.2:2").is_ok());
+        assert!(parse_tuple("[fd00::1]:1,[fd00::2]:2").is_ok());
+        for wrong in [
+            "",
+            "10.0.0.1:1",
+            "10.0.0.1,10.0.0.2:2",
+            "10.0.0.1:1,[fd00::2]:2",
+            "10.0.0.1:0,10.0.0.2:2",
+        ] {
+            assert!(parse_tuple(wrong).is_err(), "{wrong} was accepted");
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! `balancer explain`: where a connection would go, and why.
+
+use serde::Serialize;
+
+use super::{
+    args::{Explain, Form, Global, Tuple},
+    failure::Failure,
+    inputs, live,
+    output::{self, columns, printable, share},
+};
+use crate::{
+    compile::{self, Assignment},
+    explain::{self, Answer, BackendAnswer, Input, Query, RequestQuery},
+    kernel,
+    policy::ReadOptions,
+    resolve::{self, VipAssignments, VipKey},
+    store::{Store, StoreError},
+};
+
+pub(crate) fn run(args: &Explain, global: &Global) -> Result<(), Failure> {
+    let form = global.output;
+    if form == Form::Hosts {
+        return Err(output::hosts_refused());
+    }
+    if let Some(tuple) = &args.tuple {
+        return ask(tuple, global);
+    }
+    let request = RequestQuery {
+        method: args.method.clone(),
+        path: args.path.clone(),
+        host: args.host.clone(),
+        headers: args.header.clone(),
+    };
+    let query = Query {
+        from: args.from.clone().unwrap_or_default(),
+        to: args.to.clone().unwrap_or_default(),
+        request: (request != RequestQuery::default()).then_some(request),
+        all: args.all,
+    };
+    let answer = if args.file.is_empty() {
+        live::read(global, |live| {
+            let names = &live.names;
+            let Some(settings) = &names.settings else {
+                return Err(Failure::system(
+                    anyhow::anyhow!(
+                        "{} has no record of what is live at {}",
+                        global.state(None).display(),
+                        global.bpffs(None).display()
+                    ),
+                    "cannot explain the live set",
+                )
+                .hint("name the directory that it was loaded with: --state DIR"));
+            };
+            let tables = Some(&names.tables);
+            let input = Input { set: &names.set, settings, resolved: &names.resolved, tables };
+            explained(&input, &query)
+        })?
+    } else {
+        from_files(args, global, &query)?
+    };
+    output::value(form, &answer, text)
+}
+
+fn explained(input: &Input<'_>, query: &Query) -> Result<Answer, Failure> {
+    explain::explain(input, query).map_err(|error| {
+        let meant = error.candidates.join(", ");
+        let hint = (!meant.is_empty()).then(|| format!("did you mean {meant}?"));
+        Failure::usage(error.message).maybe_hint(hint)
+    })
+}
+
+fn from_files(args: &Explain, global: &Global, query: &Query) -> Result<Answer, Failure> {
+    let config = inputs::settings(args.config.as_deref())?;
+    let state = global.state(config.as_ref());
+    let settings = config.unwrap_or_default();
+    let mut reading = inputs::read(&args.file, &ReadOptions::default())?;
+    if !reading.report.valid() {
+        inputs::accept(&reading.set.texts, &reading.report)?;
+    }
+    let resolve_settings = settings.resolve_settings(assignments(&state)?);
+    let resolved = resolve::resolve(&reading.set, &resolve_settings);
+    inputs::merge(&mut reading.report, &resolved.diagnostics);
+    inputs::accept(&reading.set.texts, &reading.report)?;
+    let limits = settings.limits.unwrap_or_default();
+    let tables = compile::compile(&resolved, &Assignment::default(), &limits)
+        .map_err(|error| Failure::policies(error).hint("name larger limits with --config"))?;
+    explained(
+        &Input {
+            set: &reading.set,
+            settings: &resolve_settings,
+            resolved: &resolved,
+            tables: Some(&tables),
+        },
+        query,
+    )
+}
+
+/// VIPs as `load` would find them, so that addresses are those of this node. Who may not read
+/// the state directory still gets an answer, and is told what may differ.
+fn assignments(state: &std::path::Path) -> Result<VipAssignments, Failure> {
+    match Store::open(state).and_then(|store| store.assignments()) {
+        Err(StoreError::Io { source, .. })
+            if source.kind() == std::io::ErrorKind::PermissionDenied =>
+        {
+            output::say(&format!(
+                "note: {} cannot be read, so VIPs are allocated as on a new node",
+                state.display()
+            ));
+            Ok(VipAssignments::new())
+        }
+        other => other.map_err(inputs::store),
+    }
+}
+
+/// What the loaded program says of one connection.
+#[derive(Serialize)]
+struct ProgramAnswer {
+    source: String,
+    destination: String,
+    /// The service of the VIP dialled; `null`: no VIP.
+    service: Option<String>,
+    reason: &'static str,
+    meaning: &'static str,
+    /// Where the SYN would go; `null`: it is not sent on.
+    sent_to: Option<String>,
+    /// What the destination would see as its peer.
+    seen_from: Option<String>,
+}
+
+fn ask(tuple: &Tuple, global: &Global) -> Result<(), Failure> {
+    use balancer_ebpf::reason::Fate;
+    let answer = live::read(global, |live| {
+        let answer = live
+            .view
+            .ask(&kernel::Tuple { src: tuple.src, dst: tuple.dst })
+            .map_err(|error| inputs::kernel(error, "cannot ask the program"))?;
+        let sent = matches!(answer.reason.fate(), Fate::Forward | Fate::Pass);
+        Ok(ProgramAnswer {
+            source: tuple.src.to_string(),
+            destination: tuple.dst.to_string(),
+            service: live.names.vip(VipKey { addr: tuple.dst }).map(|vip| vip.service.clone()),
+            reason: answer.reason.name(),
+            meaning: answer.reason.text().trim_end_matches('.'),
+            sent_to: sent.then(|| answer.destination.to_string()),
+            seen_from: sent.then(|| answer.source.to_string()),
+        })
+    })?;
+    output::value(global.output, &answer, |answer| {
+        let service =
+            answer.service.as_ref().map_or(String::new(), |s| format!(" ({})", printable(s)));
+        let sent = match &answer.sent_to {
+            Some(to) if *to == answer.destination => "left as it is".to_owned(),
+            Some(to) => format!("sent to {to}"),
+            None => "not sent on".to_owned(),
+        };
+        format!(
+            "{} to {}{service}: {sent}\nreason: {} ({})\n",
+            answer.source, answer.destination, answer.reason, answer.meaning
+        )
+    })
+}
+
+fn text(answer: &Answer) -> String {
+    let source = match (&answer.source.dataplane, &answer.source.address) {
+        (Some(name), Some(address)) => format!("{} ({address})", printable(name)),
+        (Some(name), None) => printable(name),
+        (None, Some(address)) => address.clone(),
+        (None, None) => "a source with these tags".to_owned(),
+    };
+    let destination = match &answer.destination.service {
+        Some(service) => format!("{} ({})", printable(service), answer.destination.address),
+        None => answer.destination.address.clone(),
+    };
+    let mut text = format!("{source} to {destination}: {}\n", word(answer.decision));
+    if let Some(policy) = &answer.policy {
+        text += &format!(
+            "by {} {} of mesh {}\n",
+            policy.kind,
+            printable(&policy.name),
+            printable(&policy.mesh)
+        );
+    }
+    if let Some(load_balancer) = &answer.load_balancer {
+        let slots = load_balancer.slots.map_or(String::new(), |slots| format!(", {slots} slots"));
+        text += &format!("spread by {}{slots}\n", load_balancer.kind);
+    }
+    text += &backends(&answer.backends);
+    for (at, route) in answer.routes.iter().flatten().enumerate() {
+        let matches = route.matches.as_ref().map_or("everything".to_owned(), ToString::to_string);
+        text += &format!("\nroute {}: matches {matches}\n{}", at + 1, backends(&route.backends));
+    }
+    if !answer.steps.is_empty() {
+        text += "\nbecause\n";
+        text.extend(answer.steps.iter().map(|step| format!("  {step}\n")));
+    }
+    text
+}
+
+/// A line for each real, under its backend's.
+fn backends(backends: &[BackendAnswer]) -> String {
+    if backends.is_empty() {
+        return String::new();
+    }
+    let head = ["BACKEND", "WEIGHT", "SHARE", "STATE"].map(str::to_owned).to_vec();
+    let mut lines = vec![head];
+    for backend in backends {
+        let tags: Vec<String> = backend
+            .tags
+            .iter()
+            .map(|(k, v)| format!("{}={}", printable(k), printable(v)))
+            .collect();
+        let tags = if tags.is_empty() { String::new() } else { format!(" {}", tags.join(",")) };
+        lines.push(vec![
+            format!("{}{tags}", printable(&backend.service)),
+            backend.weight.to_string(),
+            share(backend.share),
+            word(backend.state),
+        ]);
+        lines.extend(backend.reals.iter().map(|real| {
+            vec![format!("  {}", real.address), String::new(), share(real.share), String::new()]
+        }));
+    }
+    format!("\n{}", columns(&lines, &[false, true, true]))
+}
+
+/// A unit variant as it stands in JSON.
+fn word<T: Serialize>(value: T) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        // Serializing these enums cannot fail, and gives a string.
+        _ => String::new(),
+    }
+}

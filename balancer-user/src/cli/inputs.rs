@@ -1,0 +1,150 @@
+//! From `-f` to something to compile, with everything said on the way.
+
+use std::{
+    collections::BTreeSet,
+    path::{Path, PathBuf},
+};
+
+use super::{
+    failure::Failure,
+    output::{self, count},
+};
+use crate::{
+    kernel::KernelError,
+    policy::{self, Diagnostic, Meta, ReadOptions, Reading, Report, SourceText},
+    settings::{self, Settings},
+    store::StoreError,
+};
+
+/// Reads `-f`. What is wrong inside the documents is in the report, not an error here. Input
+/// without any resource is refused: it would mean "carry out nothing", which nobody asks for by
+/// naming an empty file.
+pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, Failure> {
+    let texts = policy::gather(paths).map_err(Failure::policies)?;
+    let reading = policy::read(texts, options);
+    let (texts, report) = (&reading.set.texts, &reading.report);
+    if report.resources.is_empty() {
+        let notes = policy::render::report(texts, report, output::stderr_colours());
+        if !notes.is_empty() {
+            output::say(notes.trim_end());
+        }
+        let names: Vec<&str> = texts.iter().map(|text| &*text.name).collect();
+        return Err(Failure::policies(anyhow::anyhow!("no resource in {}", names.join(", ")))
+            .hint("a resource begins with `type: Mesh`, or with `apiVersion` and `kind`"));
+    }
+    let used: BTreeSet<u32> = report
+        .resources
+        .iter()
+        .map(|resource| resource.text)
+        .chain(report.notes.iter().map(|note| note.span.text))
+        .collect();
+    for (at, text) in (0..).zip(texts) {
+        if !used.contains(&at) {
+            output::say(&format!("note: {} holds no resource", text.name));
+        }
+    }
+    Ok(reading)
+}
+
+/// Puts findings that concern several resources into the report, each at its resource.
+pub(crate) fn merge(report: &mut Report, findings: &[(Meta, Diagnostic)]) {
+    for (meta, finding) in findings {
+        let place = report.resources.iter_mut().find(|resource| {
+            resource.text == meta.span.text
+                && resource.document == meta.document
+                && resource.kind.as_deref() == Some(meta.kind)
+                // Several items of a `List` share a document.
+                && resource.name.as_deref().is_some_and(|name| {
+                    meta.name == name || meta.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
+                })
+        });
+        match place {
+            Some(resource) => resource.violations.push(finding.clone()),
+            None => report.resources.push(policy::ResourceReport {
+                kind: Some(meta.kind.to_owned()),
+                mesh: Some(meta.mesh.clone()),
+                namespace: meta.namespace.clone(),
+                name: Some(meta.name.clone()),
+                text: meta.span.text,
+                document: meta.document,
+                violations: vec![finding.clone()],
+            }),
+        }
+    }
+}
+
+/// `12 resources in 3 files: 2 errors, 1 warning`.
+pub(crate) fn summary(texts: &[SourceText], report: &Report) -> String {
+    let (errors, warnings) = totals(report);
+    format!(
+        "{} in {}: {}, {}",
+        count(report.resources.len(), "resource"),
+        count(texts.len(), "file"),
+        count(errors, "error"),
+        count(warnings, "warning")
+    )
+}
+
+fn totals(report: &Report) -> (usize, usize) {
+    let errors = report.violations().filter(|finding| finding.is_error()).count();
+    (errors, report.violations().count() - errors)
+}
+
+/// Says every note and finding on standard error; fails where one of them is an error.
+pub(crate) fn accept(texts: &[SourceText], report: &Report) -> Result<(), Failure> {
+    let text = policy::render::report(texts, report, output::stderr_colours());
+    if !text.is_empty() {
+        output::say(text.trim_end());
+    }
+    if report.valid() {
+        return Ok(());
+    }
+    let (errors, _) = totals(report);
+    Err(Failure::policies(anyhow::anyhow!(
+        "the policies have {}; nothing was changed",
+        count(errors, "error")
+    )))
+}
+
+/// Reads `--config`; `None` without it.
+pub(crate) fn settings(config: Option<&Path>) -> Result<Option<Settings>, Failure> {
+    let Some(path) = config else { return Ok(None) };
+    if path.is_dir() {
+        return Err(Failure::usage(format!("{} is a directory", path.display()))
+            .hint("name the configuration file itself after --config"));
+    }
+    let texts = policy::gather(&[path.to_owned()]).map_err(Failure::wrong_usage)?;
+    let Some(text) = texts.first() else { return Ok(Some(Settings::default())) };
+    settings::read(text).map(Some).map_err(|problems| {
+        let report = Report {
+            resources: vec![policy::ResourceReport { violations: problems, ..Default::default() }],
+            notes: Vec::new(),
+        };
+        output::say(policy::render::report(&texts, &report, output::stderr_colours()).trim_end());
+        let (errors, _) = totals(&report);
+        Failure::usage(format!(
+            "the configuration file {} has {}; nothing was changed",
+            path.display(),
+            count(errors, "error")
+        ))
+    })
+}
+
+/// Whose fault an error of the kernel room is, and what was being done.
+pub(crate) fn kernel(error: KernelError, doing: &str) -> Failure {
+    match error {
+        KernelError::Full { .. } => {
+            Failure::policies(anyhow::Error::new(error).context(doing.to_owned()))
+        }
+        KernelError::Limit { .. } => {
+            Failure::wrong_usage(anyhow::Error::new(error).context(doing.to_owned()))
+        }
+        error => Failure::system(error, doing),
+    }
+}
+
+/// An error of the state directory with its hint.
+pub(crate) fn store(error: StoreError) -> Failure {
+    let hint = error.hint();
+    Failure::system(error, "cannot use the state directory").maybe_hint(hint)
+}

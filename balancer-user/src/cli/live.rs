@@ -1,0 +1,148 @@
+//! The live set: what the maps hold, and the names for it.
+//!
+//! Names are not stored anywhere. The texts that the epoch was made of go through the same pure
+//! rooms as when they were loaded, with the ids read back from the maps; what comes out is
+//! joined with the maps by address, port and id.
+
+use std::{collections::BTreeMap, net::SocketAddr, path::Path};
+
+use super::{args::Global, failure::Failure, inputs, output};
+use crate::{
+    compile::{self, Tables},
+    kernel::{Datapath, View},
+    policy::{self, PolicySet, ReadOptions},
+    resolve::{self, Backend, ResolveSettings, Resolved, Route, Vip, VipKey},
+    store::Store,
+};
+
+/// The maps, open for reading, and the names of what they hold.
+pub(crate) struct LiveSet {
+    pub(crate) view: View,
+    pub(crate) names: Names,
+}
+
+/// What the live texts resolve and compile to. Empty where they are not at hand: every name is
+/// unknown then.
+#[derive(Default)]
+pub(crate) struct Names {
+    pub(crate) set: PolicySet,
+    pub(crate) settings: Option<ResolveSettings>,
+    pub(crate) resolved: Resolved,
+    pub(crate) tables: Tables,
+}
+
+/// Opens the maps for reading.
+pub(crate) fn view(global: &Global) -> Result<View, Failure> {
+    let bpffs = global.bpffs(None);
+    Datapath::open_read_only(&bpffs)
+        .map_err(|error| inputs::kernel(error, "cannot read the live set"))
+}
+
+/// Reads rows from the live set. Where another set is published meanwhile, it reads again: names
+/// of one set beside numbers of another would be wrong in silence.
+pub(crate) fn read<T>(
+    global: &Global,
+    mut rows: impl FnMut(&LiveSet) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let state = global.state(None);
+    loop {
+        let view = view(global)?;
+        let epoch = view.epoch();
+        let names = match names(&state, &view, epoch) {
+            Err(_) | Ok(None) if view.epoch() != epoch => continue,
+            Err(failure) => return Err(failure),
+            Ok(None) => {
+                if epoch > 0 {
+                    output::say(&format!(
+                        "warning: {} has no record of epoch {epoch}, so names are unknown; \
+                         was it loaded with another --state?",
+                        state.display()
+                    ));
+                }
+                Names::default()
+            }
+            Ok(Some(names)) => names,
+        };
+        let live = LiveSet { view, names };
+        let rows = rows(&live)?;
+        if live.view.epoch() == epoch {
+            return Ok(rows);
+        }
+    }
+}
+
+fn names(state: &Path, view: &View, epoch: u64) -> Result<Option<Names>, Failure> {
+    let Some(live) =
+        Store::open(state).and_then(|store| store.live(epoch)).map_err(inputs::store)?
+    else {
+        return Ok(None);
+    };
+    let failed = |error| inputs::kernel(error, "cannot read the live set");
+    let reading = policy::read(live.texts, &ReadOptions::default());
+    let resolved = resolve::resolve(&reading.set, &live.settings);
+    let (assignment, limits) = (view.assignment().map_err(failed)?, view.limits().map_err(failed)?);
+    // It fitted when it was published, and the ids are those it was given.
+    let tables = compile::compile(&resolved, &assignment, &limits)
+        .map_err(|error| Failure::system(error, "cannot compile the live set again"))?;
+    Ok(Some(Names { set: reading.set, settings: Some(live.settings), resolved, tables }))
+}
+
+impl Names {
+    /// The VIP at an address.
+    pub(crate) fn vip(&self, key: VipKey) -> Option<&Vip> {
+        let vips = &self.resolved.vips;
+        vips.binary_search_by_key(&key, |vip| vip.key).ok().and_then(|at| vips.get(at))
+    }
+
+    /// What the route with this id does.
+    pub(crate) fn route(&self, id: u32) -> Option<&Route> {
+        self.resolved.routes.get(self.tables.routes.get(&id)?.resolved)
+    }
+
+    /// The backend with an ordinal of a route's table.
+    pub(crate) fn backend(&self, route: u32, ordinal: usize) -> Option<&Backend> {
+        let table = self.tables.routes.get(&route)?.table.as_ref()?;
+        self.route(route)?.backends.get(*table.backends.get(ordinal)?)
+    }
+
+    /// Dataplanes (`MESH/NAME`) of a class; everybody's is `*`.
+    pub(crate) fn sources_of(&self, class: u32) -> Vec<String> {
+        if class == 0 {
+            return vec!["*".to_owned()];
+        }
+        let ids = &self.tables.sources;
+        self.resolved
+            .sources
+            .iter()
+            .filter(|source| ids.get(&source.address).is_some_and(|spec| spec.class == class))
+            .flat_map(|source| {
+                source.dataplanes.iter().map(|(mesh, name)| format!("{mesh}/{name}"))
+            })
+            .collect()
+    }
+
+    /// Which services an address stands for, in any route.
+    pub(crate) fn services_of_reals(&self) -> BTreeMap<SocketAddr, Vec<String>> {
+        let mut services: BTreeMap<SocketAddr, Vec<String>> = BTreeMap::new();
+        for backend in self.resolved.routes.iter().flat_map(|route| &route.backends) {
+            for real in &backend.reals {
+                let names = services.entry(*real).or_default();
+                if !names.contains(&backend.service) {
+                    names.push(backend.service.clone());
+                }
+            }
+        }
+        services.values_mut().for_each(|names| names.sort());
+        services
+    }
+}
+
+/// `redis` and its tags as one word: `redis{version=1.0}`.
+pub(crate) fn backend_name(backend: &Backend) -> String {
+    if backend.tags.is_empty() {
+        return backend.service.clone();
+    }
+    let tags: Vec<String> =
+        backend.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
+    format!("{}{{{}}}", backend.service, tags.join(","))
+}

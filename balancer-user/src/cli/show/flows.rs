@@ -1,0 +1,105 @@
+//! `show flows`: live connections.
+
+use std::{collections::BTreeMap, net::SocketAddr};
+
+use balancer_ebpf::abi::{direction, flow_state};
+use serde::Serialize;
+
+use super::failed;
+use crate::{
+    cli::{
+        args::Global,
+        failure::Failure,
+        live::{self, LiveSet, backend_name},
+        output,
+    },
+    kernel::FlowRow,
+    resolve::VipKey,
+};
+
+#[derive(Serialize)]
+struct FlowLine {
+    client: String,
+    vip: String,
+    service: Option<String>,
+    /// `null`: its id has another real's generation by now.
+    real: Option<String>,
+    backend: Option<String>,
+    state: &'static str,
+    /// Since a packet was last seen, to the second.
+    idle_s: u64,
+}
+
+pub(super) fn print(global: &Global, limit: usize) -> Result<(), Failure> {
+    let (lines, all) = live::read(global, |live| lines(live, limit))?;
+    output::rows(global.output, &lines, "no connection is tracked")?;
+    if lines.len() < all {
+        output::say(&format!("{} of {all} flows printed; --limit 0 prints all", lines.len()));
+    }
+    Ok(())
+}
+
+/// At most `limit` flows in the order of their clients, and how many there are.
+fn lines(live: &LiveSet, limit: usize) -> Result<(Vec<FlowLine>, usize), Failure> {
+    let mut flows = live.view.flows().map_err(failed)?;
+    // Each connection has a reply entry too; the forward entry's state is the connection's.
+    flows.retain(|flow| flow.direction == direction::FORWARD);
+    flows.sort_unstable_by_key(|flow| (flow.src, flow.dst, flow.half_open));
+    // An entry that moved from half-open to established while the maps were read.
+    flows.dedup_by_key(|flow| (flow.src, flow.dst));
+    let all = flows.len();
+    flows.truncate(if limit == 0 { all } else { limit });
+    let reals: BTreeMap<(u32, u32), SocketAddr> = live
+        .view
+        .reals()
+        .map_err(failed)?
+        .into_iter()
+        .map(|row| ((row.id, row.generation), row.addr))
+        .collect();
+    let backends = backends_of_counters(live);
+    let lines = flows
+        .iter()
+        .map(|flow| FlowLine {
+            client: flow.src.to_string(),
+            vip: flow.vip.to_string(),
+            service: live.names.vip(VipKey { addr: flow.vip }).map(|vip| vip.service.clone()),
+            real: reals.get(&(flow.flow.real, flow.flow.generation)).map(ToString::to_string),
+            backend: backends.get(&flow.flow.counter).cloned(),
+            state: state(flow),
+            idle_s: flow.idle.as_secs(),
+        })
+        .collect();
+    Ok((lines, all))
+}
+
+/// Counter id → the backend that it counts for.
+fn backends_of_counters(live: &LiveSet) -> BTreeMap<u32, String> {
+    let mut backends = BTreeMap::new();
+    for (id, route) in &live.names.tables.routes {
+        let count = route.table.as_ref().map_or(0, |table| table.backends.len());
+        for ordinal in 0..count {
+            if let Some(backend) = live.names.backend(*id, ordinal) {
+                backends.insert(route.counters.first + ordinal as u32, backend_name(backend));
+            }
+        }
+    }
+    backends
+}
+
+fn state(flow: &FlowRow) -> &'static str {
+    let has = |bits: u8| flow.flow.state & bits != 0;
+    let both = flow_state::CLIENT_FIN | flow_state::REAL_FIN;
+    if has(flow_state::RESET) {
+        "reset"
+    } else if flow.flow.state & both == both {
+        "closed"
+    } else if has(both) {
+        "closing"
+    } else if flow.half_open {
+        "half_open"
+    } else if has(flow_state::ADOPTED) {
+        "adopted"
+    } else {
+        "established"
+    }
+}

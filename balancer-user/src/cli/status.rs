@@ -1,0 +1,301 @@
+//! `balancer status`: what is loaded and attached, how full it is, what stands in its way.
+
+use std::{fmt::Write as _, fs};
+
+use serde::Serialize;
+
+use super::{
+    args::{Form, Global},
+    failure::Failure,
+    inputs,
+    load::LinkLine,
+    output::{self, columns},
+};
+use crate::kernel::{Datapath, KernelError, View};
+
+pub(crate) fn run(global: &Global) -> Result<(), Failure> {
+    if global.output == Form::Hosts {
+        return Err(output::hosts_refused());
+    }
+    let bpffs = global.bpffs(None);
+    let mut status = Status {
+        loaded: false,
+        epoch: None,
+        bpffs: bpffs.display().to_string(),
+        state: global.state(None).display().to_string(),
+        kernel: read("/proc/sys/kernel/osrelease")?,
+        programs: Vec::new(),
+        links: Vec::new(),
+        foreign: Vec::new(),
+        maps: Vec::new(),
+        findings: Vec::new(),
+    };
+    match Datapath::open_read_only(&bpffs) {
+        Ok(view) => {
+            status.read(&view).map_err(|error| inputs::kernel(error, "cannot read the status"))?;
+        }
+        Err(KernelError::NotLoaded { .. }) => {}
+        Err(error) => return Err(inputs::kernel(error, "cannot read the status")),
+    }
+    status.look_at_node()?;
+    output::value(global.output, &status, text)
+}
+
+#[derive(Serialize)]
+struct Status {
+    loaded: bool,
+    /// 0: nothing was published yet.
+    epoch: Option<u64>,
+    bpffs: String,
+    state: String,
+    /// Release of the running kernel.
+    kernel: String,
+    programs: Vec<ProgramLine>,
+    links: Vec<Link>,
+    /// Programs of others on the same interfaces.
+    foreign: Vec<Foreign>,
+    maps: Vec<MapLine>,
+    /// What would keep packets from arriving.
+    findings: Vec<Finding>,
+}
+
+#[derive(Serialize)]
+struct ProgramLine {
+    program: String,
+    id: u32,
+    /// Hash of the instructions, as bpftool prints it.
+    tag: String,
+}
+
+#[derive(Serialize)]
+struct Link {
+    #[serde(flatten)]
+    place: LinkLine,
+    /// The interface is still there.
+    live: bool,
+}
+
+#[derive(Serialize)]
+struct Foreign {
+    #[serde(flatten)]
+    place: LinkLine,
+    program: String,
+    id: u32,
+}
+
+#[derive(Serialize)]
+struct MapLine {
+    map: &'static str,
+    used: u64,
+    capacity: u64,
+    setting: &'static str,
+}
+
+/// Something that a person should look at.
+#[derive(Serialize)]
+struct Finding {
+    message: String,
+    hint: String,
+}
+
+impl Status {
+    fn read(&mut self, view: &View) -> Result<(), KernelError> {
+        self.loaded = true;
+        self.epoch = Some(view.epoch());
+        self.programs = view
+            .programs()?
+            .into_iter()
+            .map(|row| ProgramLine {
+                program: row.name,
+                id: row.id,
+                tag: format!("{:016x}", row.tag),
+            })
+            .collect();
+        for link in view.links()? {
+            if !link.live {
+                self.finding(
+                    format!("{} is not in this network namespace any more", link.interface),
+                    format!("balancer load -f PATH --attach {}=tc", link.interface),
+                );
+            }
+            let place = LinkLine::new(&link.interface, link.direction, link.hook);
+            self.links.push(Link { place, live: link.live });
+        }
+        self.foreign = view
+            .foreign_programs()?
+            .into_iter()
+            .map(|row| Foreign {
+                place: LinkLine::new(&row.interface, row.direction, row.hook),
+                program: row.name,
+                id: row.program,
+            })
+            .collect();
+        for row in view.fill()? {
+            // Flow tables throw out their oldest entries: full is how they are after a while.
+            let flows = row.setting.ends_with("flows") || row.setting.ends_with("half_open");
+            if !flows && row.used.saturating_mul(10) >= row.capacity.saturating_mul(9) {
+                self.finding(
+                    format!("{} holds {} of {}", row.name, row.used, row.capacity),
+                    format!(
+                        "raise {} in the configuration file, balancer unload, balancer load --config",
+                        row.setting
+                    ),
+                );
+            }
+            self.maps.push(MapLine {
+                map: row.name,
+                used: row.used,
+                capacity: row.capacity,
+                setting: row.setting,
+            });
+        }
+        Ok(())
+    }
+
+    fn finding(&mut self, message: String, hint: String) {
+        if !self.findings.iter().any(|finding| finding.message == message) {
+            self.findings.push(Finding { message, hint });
+        }
+    }
+
+    /// The node's own settings, which balancer never changes.
+    fn look_at_node(&mut self) -> Result<(), Failure> {
+        for (key, what) in [("ipv4/ip_forward", "IPv4"), ("ipv6/conf/all/forwarding", "IPv6")] {
+            if sysctl(key)?.is_some_and(|value| value == 0) {
+                let name = key.replace('/', ".");
+                self.finding(
+                    format!("net.{name} is 0: translated {what} packets are not forwarded"),
+                    format!("sysctl -w net.{name}=1"),
+                );
+            }
+        }
+        let mut names: Vec<String> =
+            self.links.iter().map(|link| link.place.interface.clone()).collect();
+        names.dedup();
+        // The stricter of the two holds (Documentation/networking/ip-sysctl.rst).
+        let all = sysctl("ipv4/conf/all/rp_filter")?.unwrap_or(0);
+        for name in names {
+            // A name may hold dots; the path may not, so this is no key that sysctl(8) splits.
+            let own = sysctl(&format!("ipv4/conf/{name}/rp_filter"))?.unwrap_or(0);
+            if all.max(own) == 1 {
+                self.finding(
+                    format!(
+                        "rp_filter is strict on {name}: packets whose source is not routed back \
+                         through it are dropped"
+                    ),
+                    format!("sysctl -w net/ipv4/conf/{name}/rp_filter=2, if routes are asymmetric"),
+                );
+            }
+        }
+        Ok(())
+    }
+}
+
+fn read(path: &str) -> Result<String, Failure> {
+    fs::read_to_string(path)
+        .map(|text| text.trim().to_owned())
+        .map_err(|error| Failure::system(error, format!("cannot read {path}")))
+}
+
+/// A number below `/proc/sys/net`; `None` where the kernel has no such key (IPv6 may be off).
+fn sysctl(key: &str) -> Result<Option<u32>, Failure> {
+    let path = format!("/proc/sys/net/{key}");
+    match fs::read_to_string(&path) {
+        Ok(text) => text
+            .trim()
+            .parse()
+            .map(Some)
+            .map_err(|error| Failure::system(error, format!("{path} holds `{}`", text.trim()))),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(Failure::system(error, format!("cannot read {path}"))),
+    }
+}
+
+fn text(status: &Status) -> String {
+    let mut text = String::new();
+    // Writing to a string cannot fail.
+    let _ = match status.epoch {
+        None => writeln!(text, "nothing is loaded at {}", status.bpffs),
+        Some(0) => writeln!(text, "loaded at {}, but nothing is published", status.bpffs),
+        Some(epoch) => writeln!(text, "loaded at {}, epoch {epoch}", status.bpffs),
+    };
+    let _ = writeln!(text, "state in {}, kernel {}", status.state, status.kernel);
+    let mut part = |title: &str, lines: Vec<Vec<String>>, right: &[bool]| {
+        if !lines.is_empty() {
+            let _ = write!(text, "\n{title}\n{}", indented(&columns(&lines, right)));
+        }
+    };
+    let place = |place: &LinkLine| {
+        vec![place.interface.clone(), place.direction.to_owned(), place.hook.to_owned()]
+    };
+    part(
+        "Programs",
+        status
+            .programs
+            .iter()
+            .map(|row| {
+                vec![row.program.clone(), format!("id {}", row.id), format!("tag {}", row.tag)]
+            })
+            .collect(),
+        &[],
+    );
+    part(
+        "Attached",
+        status
+            .links
+            .iter()
+            .map(|link| {
+                let mut cells = place(&link.place);
+                cells.push(if link.live { String::new() } else { "interface is gone".to_owned() });
+                cells
+            })
+            .collect(),
+        &[],
+    );
+    part(
+        "Programs of others on these interfaces",
+        status
+            .foreign
+            .iter()
+            .map(|row| {
+                let mut cells = place(&row.place);
+                cells.extend([row.program.clone(), format!("id {}", row.id)]);
+                cells
+            })
+            .collect(),
+        &[],
+    );
+    part(
+        "Maps",
+        status
+            .maps
+            .iter()
+            .map(|row| {
+                vec![
+                    row.map.to_owned(),
+                    row.used.to_string(),
+                    "of".to_owned(),
+                    row.capacity.to_string(),
+                    row.setting.to_owned(),
+                ]
+            })
+            .collect(),
+        &[false, true, false, true],
+    );
+    part(
+        "Look at",
+        status
+            .findings
+            .iter()
+            .flat_map(|finding| {
+                [vec![finding.message.clone()], vec![format!("  {}", finding.hint)]]
+            })
+            .collect(),
+        &[],
+    );
+    text
+}
+
+fn indented(text: &str) -> String {
+    text.lines().map(|line| format!("  {line}\n")).collect()
+}
