@@ -1,0 +1,8 @@
+//! The command line as a person or a script meets it: words, output forms, exit codes, and
+//! what a command that fails leaves behind.
+//!
+//! `BALANCER_BLESS=1` rewrites the committed snapshot instead of comparing with it.
+
+mod bad_input;
+mod help;
+mod run;
