@@ -18,6 +18,12 @@ impl View {
     /// # Errors
     /// A system call on a map failed.
     pub fn assignment(&self) -> Result<Assignment, KernelError> {
+        Ok(self.assignment_and_sweep()?.0)
+    }
+
+    /// Also says whether flows were asked which counters they name: then free counters may not
+    /// be zero.
+    pub(crate) fn assignment_and_sweep(&self) -> Result<(Assignment, bool), KernelError> {
         let mut assignment = self.consistent(|epoch| self.assigned_at(epoch))?;
         for id in REAL_FIRST..self.real_capacity() as u32 {
             let real: Real = self.reals.read(id as usize);
@@ -27,8 +33,9 @@ impl View {
                 assignment.free_real_generations.insert(id, real.generation);
             }
         }
-        assignment.quarantine = self.quarantine(&assignment)?;
-        Ok(assignment)
+        let (quarantine, swept) = self.quarantine(&assignment)?;
+        assignment.quarantine = quarantine;
+        Ok((assignment, swept))
     }
 
     fn assigned_at(&self, epoch: u64) -> Result<Assignment, KernelError> {
@@ -69,7 +76,10 @@ impl View {
     /// Counter ids that flows or previous tables may still name. A counter that reads zero was
     /// never given to a connection; the flows are asked only when those that may have been are
     /// more than half of all, since a sweep looks at every flow.
-    fn quarantine(&self, assignment: &Assignment) -> Result<Quarantine, KernelError> {
+    pub(crate) fn quarantine(
+        &self,
+        assignment: &Assignment,
+    ) -> Result<(Quarantine, bool), KernelError> {
         let capacity = entries(map_names::COUNTERS, &self.counters)?;
         let epoch = self.epoch();
         let mut held = BTreeSet::new();
@@ -90,7 +100,8 @@ impl View {
             .collect();
         let mut touched = self.touched_counters()?;
         touched.retain(|id| !owned.contains(id));
-        if touched.len() as u32 > capacity / 2 {
+        let sweep = touched.len() as u32 > capacity / 2;
+        if sweep {
             let mut named = BTreeSet::new();
             self.for_each_flow(|_, row| {
                 named.insert(row.flow.counter);
@@ -99,7 +110,7 @@ impl View {
         }
         held.extend(touched);
         held.retain(|id| !owned.contains(id));
-        Ok(Quarantine { reals: BTreeSet::new(), counters: held })
+        Ok((Quarantine { reals: BTreeSet::new(), counters: held }, sweep))
     }
 
     /// Counter ids that a connection was counted on.

@@ -13,7 +13,7 @@ use super::{
 pub struct Datapath {
     pub(crate) view: View,
     pub(crate) memory: Memory,
-    _lock: Lock,
+    lock: Lock,
 }
 
 impl Deref for Datapath {
@@ -31,7 +31,7 @@ impl Datapath {
     /// [`Datapath::create`]), [`KernelError::AbiVersion`], [`KernelError::MapShape`].
     pub fn open(lock: &Lock) -> Result<Self, KernelError> {
         let view = View::open(lock.path(), Access::Write)?;
-        Ok(Self { view, memory: Memory::unknown(), _lock: lock.clone() })
+        Ok(Self { view, memory: Memory::unknown(), lock: lock.clone() })
     }
 
     /// Loads programs and maps of the sizes that `limits` ask for, and pins them. Nothing is
@@ -92,6 +92,16 @@ impl Datapath {
     /// As [`Datapath::open`].
     pub fn open_read_only(bpffs: &Path) -> Result<View, KernelError> {
         View::open(bpffs, Access::Read)
+    }
+
+    /// What only reads.
+    pub fn view(&self) -> &View {
+        &self.view
+    }
+
+    /// The right to write that this datapath holds.
+    pub fn lock(&self) -> &Lock {
+        &self.lock
     }
 
     /// The ids in use, from memory where this process published before.

@@ -210,6 +210,16 @@ pub enum KernelError {
     /// The caller wants ids that contradict the maps.
     #[error("the compiled tables contradict the loaded maps: {0}; this is a fault of balancer")]
     Conflict(String),
+    /// The new set is live, but something after that failed.
+    #[error(
+        "epoch {epoch} is live, but cleaning up after it failed ({source}); the next `balancer load` does it"
+    )]
+    AfterFlip {
+        /// The live epoch.
+        epoch: u64,
+        /// What failed.
+        source: Box<KernelError>,
+    },
     /// The caller's own step before the flip failed; nothing was published.
     #[error("nothing was published: {0}")]
     BeforeFlip(String),

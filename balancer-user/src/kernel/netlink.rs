@@ -1,1 +1,306 @@
-//! Questions to the kernel over rtnetlink.
+//! Questions to the kernel over rtnetlink (rtnetlink(7)), in the caller's network namespace.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+};
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+};
+use netlink_packet_route::{
+    AddressFamily, RouteNetlinkMessage,
+    link::{LinkAttribute, LinkFlags, LinkMessage},
+    route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType},
+    tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
+};
+use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
+
+use super::{Direction, KernelError};
+
+/// A network interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Interface {
+    pub(crate) name: String,
+    pub(crate) index: u32,
+    pub(crate) up: bool,
+    pub(crate) loopback: bool,
+}
+
+/// A filter of the clsact qdisc.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Filter {
+    pub(crate) priority: u16,
+    pub(crate) handle: u32,
+    pub(crate) kind: String,
+    /// Id of the BPF program; 0: it has none.
+    pub(crate) program: u32,
+    pub(crate) name: String,
+}
+
+struct Connection {
+    socket: Socket,
+    sequence: u32,
+}
+
+impl Connection {
+    fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        socket.bind_auto()?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0 })
+    }
+
+    /// Sends a request and collects the answers: one, all of a dump, or none but an
+    /// acknowledgement.
+    fn ask(
+        &mut self,
+        request: RouteNetlinkMessage,
+        flags: u16,
+    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+        self.sequence += 1;
+        let mut header = NetlinkHeader::default();
+        header.flags = NLM_F_REQUEST | flags;
+        header.sequence_number = self.sequence;
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
+        message.finalize();
+        let mut bytes = vec![0; message.buffer_len()];
+        message.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        let mut answers = Vec::new();
+        loop {
+            let (bytes, _) = self.socket.recv_from_full()?;
+            let mut rest = bytes.as_slice();
+            while !rest.is_empty() {
+                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
+                    .map_err(io::Error::other)?;
+                let length = (answer.header.length as usize).next_multiple_of(4);
+                rest = rest.get(length..).unwrap_or_default();
+                if answer.header.sequence_number != self.sequence {
+                    continue;
+                }
+                match answer.payload {
+                    NetlinkPayload::Done(_) => return Ok(answers),
+                    NetlinkPayload::Error(e) if e.code.is_none() => return Ok(answers),
+                    NetlinkPayload::Error(e) => return Err(e.to_io()),
+                    NetlinkPayload::InnerMessage(inner) => {
+                        answers.push(inner);
+                        if flags & (NLM_F_DUMP | NLM_F_ACK) == 0 {
+                            return Ok(answers);
+                        }
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+}
+
+fn failed(action: &str) -> impl FnOnce(io::Error) -> KernelError + '_ {
+    move |e| KernelError::system(action, e)
+}
+
+/// The interfaces of this namespace.
+pub(crate) fn interfaces() -> Result<Vec<Interface>, KernelError> {
+    let answers = Connection::open()
+        .and_then(|mut c| c.ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP))
+        .map_err(failed("listing interfaces"))?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| {
+            let RouteNetlinkMessage::NewLink(link) = answer else { return None };
+            let name = link.attributes.iter().find_map(|a| match a {
+                LinkAttribute::IfName(name) => Some(name.clone()),
+                _ => None,
+            })?;
+            Some(Interface {
+                name,
+                index: link.header.index,
+                up: link.header.flags.contains(LinkFlags::Up),
+                loopback: link.header.flags.contains(LinkFlags::Loopback),
+            })
+        })
+        .collect())
+}
+
+/// The index of an interface of this namespace, if it exists.
+pub(crate) fn interface_index(name: &str) -> Result<Option<u32>, KernelError> {
+    match nix::net::if_::if_nametoindex(name) {
+        Ok(index) => Ok(Some(index)),
+        Err(nix::Error::ENODEV | nix::Error::ENXIO | nix::Error::EINVAL) => Ok(None),
+        Err(e) => Err(KernelError::system(format!("looking for interface {name}"), e.into())),
+    }
+}
+
+/// For each address that the kernel reaches by a host route (/32, /128) through one of the
+/// `attached` interfaces, that interface. An interface with a default route is an uplink:
+/// whoever is behind it may use any address.
+pub(crate) fn expected_interfaces(
+    addresses: impl Iterator<Item = IpAddr>,
+    attached: &BTreeSet<u32>,
+) -> Result<BTreeMap<IpAddr, u32>, KernelError> {
+    let mut connection = Connection::open().map_err(failed("opening rtnetlink"))?;
+    let uplinks = uplinks(&mut connection).map_err(failed("listing default routes"))?;
+    let mut expected = BTreeMap::new();
+    for address in addresses {
+        let route = host_route(&mut connection, address)
+            .map_err(|e| KernelError::system(format!("looking up the route to {address}"), e))?;
+        if let Some(interface) = route
+            && attached.contains(&interface)
+            && !uplinks.contains(&interface)
+        {
+            expected.insert(address, interface);
+        }
+    }
+    Ok(expected)
+}
+
+fn uplinks(connection: &mut Connection) -> io::Result<BTreeSet<u32>> {
+    let mut uplinks = BTreeSet::new();
+    for address_family in [AddressFamily::Inet, AddressFamily::Inet6] {
+        let mut request = RouteMessage::default();
+        request.header = RouteHeader { address_family, ..RouteHeader::default() };
+        for answer in connection.ask(RouteNetlinkMessage::GetRoute(request), NLM_F_DUMP)? {
+            let RouteNetlinkMessage::NewRoute(route) = answer else { continue };
+            let header = &route.header;
+            if header.destination_prefix_length != 0 || header.kind != RouteType::Unicast {
+                continue;
+            }
+            for attribute in &route.attributes {
+                match attribute {
+                    RouteAttribute::Oif(interface) => {
+                        uplinks.insert(*interface);
+                    }
+                    RouteAttribute::MultiPath(hops) => {
+                        uplinks.extend(hops.iter().map(|h| h.interface_index));
+                    }
+                    _ => {}
+                }
+            }
+        }
+    }
+    Ok(uplinks)
+}
+
+/// The interface of the route that the kernel would take to `address`, where that route is for
+/// this address alone. `RTM_F_FIB_MATCH` asks for the route itself instead of its outcome.
+fn host_route(connection: &mut Connection, address: IpAddr) -> io::Result<Option<u32>> {
+    let (address_family, whole) = match address {
+        IpAddr::V4(_) => (AddressFamily::Inet, 32),
+        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
+    };
+    let mut request = RouteMessage::default();
+    request.header = RouteHeader {
+        address_family,
+        destination_prefix_length: whole,
+        flags: RouteFlags::FibMatch,
+        ..RouteHeader::default()
+    };
+    request.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
+    let answers = match connection.ask(RouteNetlinkMessage::GetRoute(request), 0) {
+        Ok(answers) => answers,
+        // No route at all.
+        Err(e)
+            if matches!(
+                e.raw_os_error(),
+                Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::ESRCH)
+            ) =>
+        {
+            return Ok(None);
+        }
+        Err(e) => return Err(e),
+    };
+    Ok(answers.into_iter().find_map(|answer| {
+        let RouteNetlinkMessage::NewRoute(route) = answer else { return None };
+        let header = &route.header;
+        if header.destination_prefix_length != whole || header.kind != RouteType::Unicast {
+            return None;
+        }
+        route.attributes.iter().find_map(|a| match a {
+            RouteAttribute::Oif(interface) => Some(*interface),
+            _ => None,
+        })
+    }))
+}
+
+/// Parent of the filters of one direction (linux/pkt_sched.h).
+fn parent(direction: Direction) -> TcHandle {
+    const TC_H_CLSACT: u16 = 0xffff;
+    let minor = match direction {
+        Direction::Ingress => 0xfff2,
+        Direction::Egress => 0xfff3,
+    };
+    TcHandle { major: TC_H_CLSACT, minor }
+}
+
+/// The filters of one direction of an interface's clsact qdisc.
+pub(crate) fn filters(interface: u32, direction: Direction) -> Result<Vec<Filter>, KernelError> {
+    let mut request = TcMessage::with_index(interface as i32);
+    request.header.parent = parent(direction);
+    let answers = Connection::open()
+        .and_then(|mut c| c.ask(RouteNetlinkMessage::GetTrafficFilter(request), NLM_F_DUMP))
+        .map_err(|e| KernelError::system(format!("listing filters of interface {interface}"), e))?;
+    Ok(answers
+        .into_iter()
+        .filter_map(|answer| {
+            let RouteNetlinkMessage::NewTrafficFilter(filter) = answer else { return None };
+            let handle = u32::from(filter.header.handle);
+            let mut row = Filter {
+                priority: (filter.header.info >> 16) as u16,
+                handle,
+                kind: String::new(),
+                program: 0,
+                name: String::new(),
+            };
+            for attribute in filter.attributes {
+                match attribute {
+                    TcAttribute::Kind(kind) => row.kind = kind,
+                    TcAttribute::Options(options) => {
+                        for option in options {
+                            match option {
+                                TcOption::Bpf(TcFilterBpfOption::ProgId(id)) => row.program = id,
+                                TcOption::Bpf(TcFilterBpfOption::ProgName(name)) => {
+                                    row.name = name;
+                                }
+                                _ => {}
+                            }
+                        }
+                    }
+                    _ => {}
+                }
+            }
+            // Each priority also has a line without a filter.
+            (handle != 0).then_some(row)
+        })
+        .collect())
+}
+
+/// Whether the interface has a clsact qdisc.
+pub(crate) fn has_clsact(interface: u32) -> Result<bool, KernelError> {
+    let request = TcMessage::with_index(interface as i32);
+    let answers = Connection::open()
+        .and_then(|mut c| c.ask(RouteNetlinkMessage::GetQueueDiscipline(request), NLM_F_DUMP))
+        .map_err(|e| KernelError::system(format!("listing qdiscs of interface {interface}"), e))?;
+    Ok(answers.iter().any(|answer| match answer {
+        RouteNetlinkMessage::NewQueueDiscipline(qdisc) => {
+            qdisc.header.index == interface as i32
+                && qdisc.attributes.contains(&TcAttribute::Kind("clsact".into()))
+        }
+        _ => false,
+    }))
+}
+
+/// Removes the clsact qdisc of an interface.
+pub(crate) fn delete_clsact(interface: u32) -> Result<(), KernelError> {
+    let mut request = TcMessage::with_index(interface as i32);
+    request.header.parent = TcHandle { major: 0xffff, minor: 0xfff1 };
+    request.header.handle = TcHandle { major: 0xffff, minor: 0 };
+    request.attributes.push(TcAttribute::Kind("clsact".into()));
+    Connection::open()
+        .and_then(|mut c| c.ask(RouteNetlinkMessage::DelQueueDiscipline(request), NLM_F_ACK))
+        .map(drop)
+        .map_err(|e| {
+            KernelError::system(format!("removing the clsact qdisc of interface {interface}"), e)
+        })
+}

@@ -502,7 +502,7 @@ impl View {
         Ok(rows)
     }
 
-    pub(crate) fn class_route_dictionary(&self) -> Result<Vec<((u32, u32), u32)>, KernelError> {
+    pub(crate) fn class_route_dictionary(&self) -> Result<Vec<ClassRouteId>, KernelError> {
         let mut rows = Vec::new();
         each(map_names::CLASS_ROUTES, &self.class_routes, |key: &ClassVip, id: &u32| {
             rows.push(((key.class, key.vip), *id));
@@ -520,6 +520,9 @@ impl View {
             && matches!(self.route(epoch, id).kind, route_kind::TABLE | route_kind::DENY)
     }
 }
+
+/// An element of `CLASS_ROUTES`: (class, VIP), route.
+type ClassRouteId = ((u32, u32), u32);
 
 /// Address and port of a real; `None` for an id that is not in use.
 pub(crate) fn real_address(real: &Real) -> Option<SocketAddr> {

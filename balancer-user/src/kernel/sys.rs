@@ -13,11 +13,14 @@ use std::{
 
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
+const BPF_MAP_CREATE: libc::c_int = 0;
 const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_MAP_TYPE_ARRAY: u32 = 2;
+const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_FUNC_L4_CSUM_REPLACE: i32 = 11;
 const BPF_FUNC_JIFFIES64: i32 = 118;
@@ -99,6 +102,38 @@ pub(crate) fn for_each_element(
         }
         position = Some(next);
     }
+}
+
+#[repr(C)]
+#[derive(Default)]
+struct MapCreate {
+    map_type: u32,
+    key_size: u32,
+    value_size: u32,
+    max_entries: u32,
+    map_flags: u32,
+    inner_map_fd: u32,
+    numa_node: u32,
+    map_name: [u8; 16],
+}
+
+/// Makes a mmapable array of `words` words, all zero.
+pub(crate) fn create_words(name: &str, words: u32) -> io::Result<OwnedFd> {
+    let mut create = MapCreate {
+        map_type: BPF_MAP_TYPE_ARRAY,
+        key_size: 4,
+        value_size: 8,
+        max_entries: words,
+        map_flags: BPF_F_MMAPABLE,
+        ..MapCreate::default()
+    };
+    // The last byte stays zero.
+    for (to, from) in create.map_name.iter_mut().take(15).zip(name.bytes()) {
+        *to = from;
+    }
+    let fd = bpf(BPF_MAP_CREATE, &mut create)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Puts `maps` into an array of maps from `first` on: one RCU wait for all of them, where

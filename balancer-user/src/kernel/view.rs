@@ -17,13 +17,13 @@ use super::{
     KernelError,
     layout::{Pins, SHAPES, shape},
     mapped::{Access, Mapped},
+    sys,
 };
 
 /// The maps of a loaded datapath. All methods read.
 #[derive(Debug)]
 pub struct View {
     pub(crate) pins: Pins,
-    pub(crate) access: Access,
     pub(crate) settings: Settings,
     pub(crate) epoch: Mapped,
     pub(crate) settings_words: Mapped,
@@ -59,9 +59,7 @@ impl Arena {
         let failed = |e: MapError| super::map_failed(map_names::ARENA, e);
         let mut chunks = self.chunks.write().unwrap_or_else(PoisonError::into_inner);
         let info = self.outer.info().map_err(failed)?;
-        let file = self.outer.fd().as_fd().try_clone_to_owned();
-        let file = file.map_err(|e| KernelError::map(map_names::ARENA, "dup", e))?;
-        let outer = MapData::from_fd(file).map_err(failed)?;
+        let outer = super::read::duplicate(map_names::ARENA, &self.outer)?;
         let outer: ArrayOfMaps<_, MapData> =
             ArrayOfMaps::try_from(Map::ArrayOfMaps(outer)).map_err(failed)?;
         while (chunks.len() as u32) < info.max_entries() {
@@ -93,6 +91,43 @@ impl Arena {
             )));
         }
         Ok(f(&self.chunks.read().unwrap_or_else(PoisonError::into_inner)))
+    }
+
+    /// Adds `count` chunks behind those that are there. All or none of them are seen by
+    /// programs when this returns.
+    pub(crate) fn grow(&self, count: usize) -> Result<(), KernelError> {
+        let failed = |call| move |e| KernelError::map(map_names::ARENA, call, e);
+        let first = self.refresh()?;
+        let mut made = Vec::new();
+        let mut words = Vec::new();
+        for _ in 0..count {
+            let chunk = sys::create_words("ARENA.chunk", CHUNK_WORDS as u32)
+                .map_err(failed("BPF_MAP_CREATE (a chunk)"))?;
+            words.push(
+                Mapped::new(chunk.as_fd(), CHUNK_WORDS, self.access).map_err(failed("mmap"))?,
+            );
+            made.push(chunk);
+        }
+        let fds: Vec<_> = made.iter().map(|chunk| chunk.as_fd()).collect();
+        sys::insert_inner_maps(self.outer.fd().as_fd(), first as u32, &fds)
+            .map_err(failed("BPF_MAP_UPDATE_BATCH"))?;
+        self.chunks.write().unwrap_or_else(PoisonError::into_inner).extend(words);
+        Ok(())
+    }
+
+    /// Puts the first chunk where it is already: like every update of an array of maps this
+    /// waits for all running programs (kernel/bpf/syscall.c, maybe_wait_bpf_programs).
+    pub(crate) fn touch(&self) -> Result<(), KernelError> {
+        if self.refresh()? == 0 {
+            return self.grow(1);
+        }
+        let failed = |e: MapError| super::map_failed(map_names::ARENA, e);
+        let outer = super::read::duplicate(map_names::ARENA, &self.outer)?;
+        let outer: ArrayOfMaps<_, MapData> =
+            ArrayOfMaps::try_from(Map::ArrayOfMaps(outer)).map_err(failed)?;
+        let first = outer.get(&0, 0).map_err(failed)?;
+        sys::insert_inner_maps(self.outer.fd().as_fd(), 0, &[first.fd().as_fd()])
+            .map_err(|e| KernelError::map(map_names::ARENA, "BPF_MAP_UPDATE_BATCH", e))
     }
 
     pub(crate) fn chunks(&self) -> usize {
@@ -160,6 +195,11 @@ impl View {
         for shape in SHAPES {
             checked(shape.name)?;
         }
+        for name in super::create::PROGRAMS {
+            if !pins.program(name).exists() {
+                return Err(incomplete(format!("program {name} is missing")));
+            }
+        }
         let words = |name: &str| mapped(name, &checked(name)?, access);
         let halves = |name: &str, half: u32| {
             let entries = entries(name, &checked(name)?)?;
@@ -177,7 +217,6 @@ impl View {
             Arena { outer: checked(map_names::ARENA)?, access, chunks: RwLock::new(Vec::new()) };
         arena.refresh()?;
         Ok(Self {
-            access,
             settings,
             epoch: words(map_names::EPOCH)?,
             settings_words,

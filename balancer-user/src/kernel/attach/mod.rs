@@ -1,0 +1,358 @@
+//! Putting the programs on interfaces, and taking them off again.
+
+//!
+//! tcx links where the kernel has them, else filters of the clsact qdisc; which of them is found
+//! out by trying. Never a second link, never a program of somebody else touched.
+
+mod clsact;
+mod tcx;
+
+use std::{fs, io, path::Path};
+
+use aya::programs::SchedClassifier;
+use balancer_ebpf::abi::program_names;
+
+use self::tcx::Outcome;
+use super::{
+    Datapath, KernelError, View,
+    layout::Pins,
+    netlink::{self, Interface},
+    program_failed,
+};
+
+/// An interface to attach to, both directions.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Attachment {
+    /// Name in the current network namespace.
+    pub interface: String,
+}
+
+/// How to attach.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct AttachOptions {
+    /// Use clsact filters even where tcx exists.
+    pub force_clsact: bool,
+}
+
+/// Which packets of an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Direction {
+    /// Those that come in.
+    Ingress,
+    /// Those that go out.
+    Egress,
+}
+
+/// What the kernel offers to attach to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Hook {
+    /// A tcx link (Linux 6.6).
+    Tcx,
+    /// A filter of the clsact qdisc.
+    Clsact,
+}
+
+/// One of our programs on an interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Link {
+    /// Interface.
+    pub interface: String,
+    /// Direction.
+    pub direction: Direction,
+    /// By what.
+    pub hook: Hook,
+    /// The kernel's id of the program.
+    pub program: u32,
+    /// Still on the interface; false where the interface was deleted since, or is in another
+    /// network namespace.
+    pub live: bool,
+}
+
+/// Somebody else's program on an interface of ours. Never touched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ForeignProgram {
+    /// Interface.
+    pub interface: String,
+    /// Direction.
+    pub direction: Direction,
+    /// By what.
+    pub hook: Hook,
+    /// The kernel's id of the program; 0 where it is no BPF program.
+    pub program: u32,
+    /// Its name.
+    pub name: String,
+}
+
+/// What [`Datapath::attach`] did.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Attached {
+    /// Links made by this call.
+    pub made: Vec<Link>,
+    /// Links that were there.
+    pub adopted: Vec<Link>,
+    /// Programs of others beside ours.
+    pub foreign: Vec<ForeignProgram>,
+    /// What a person should know: an interface is down, or the loopback.
+    pub warnings: Vec<String>,
+}
+
+impl Direction {
+    /// `ingress` or `egress`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Ingress => "ingress",
+            Self::Egress => "egress",
+        }
+    }
+
+    /// The program of this direction.
+    fn program(self) -> &'static str {
+        match self {
+            Self::Ingress => program_names::INGRESS,
+            Self::Egress => program_names::EGRESS,
+        }
+    }
+}
+
+impl Hook {
+    /// `tcx` or `clsact`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcx => "tcx",
+            Self::Clsact => "clsact",
+        }
+    }
+}
+
+const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
+
+impl Datapath {
+    /// Attaches ingress and egress of each interface, in the calling thread's network
+    /// namespace. What is attached already is adopted; if one fails, those that this call made
+    /// are undone. Publish first: from here on packets meet whatever is published.
+    ///
+    /// # Errors
+    /// [`KernelError::NoInterface`] before anything is attached, [`KernelError::ForeignFilter`],
+    /// or what the kernel says.
+    pub fn attach(
+        &mut self,
+        attachments: &[Attachment],
+        options: AttachOptions,
+    ) -> Result<Attached, KernelError> {
+        let interfaces = chosen(attachments)?;
+        let mut attached = Attached::default();
+        let pins = &self.view.pins;
+        for interface in &interfaces {
+            if !interface.up {
+                attached.warnings.push(format!(
+                    "interface {} is down: packets come once it is set up",
+                    interface.name
+                ));
+            }
+            if interface.loopback {
+                attached.warnings.push(format!(
+                    "interface {} is the loopback: only the node's own connections pass it",
+                    interface.name
+                ));
+            }
+            for direction in DIRECTIONS {
+                if let Err(e) = attach_one(pins, interface, direction, options, &mut attached) {
+                    undo(pins, &attached.made)?;
+                    return Err(e);
+                }
+            }
+        }
+        let mine: Vec<&str> = interfaces.iter().map(|i| i.name.as_str()).collect();
+        attached.foreign = self.view.foreign_programs()?;
+        attached.foreign.retain(|f| mine.contains(&f.interface.as_str()));
+        Ok(attached)
+    }
+}
+
+/// The interfaces asked for, each once.
+fn chosen(attachments: &[Attachment]) -> Result<Vec<Interface>, KernelError> {
+    let present = netlink::interfaces()?;
+    let mut chosen: Vec<Interface> = Vec::new();
+    for Attachment { interface: name } in attachments {
+        let found =
+            present.iter().find(|i| i.name == *name).ok_or_else(|| KernelError::NoInterface {
+                name: name.clone(),
+                present: present.iter().map(|i| i.name.clone()).collect(),
+            })?;
+        if !chosen.contains(found) {
+            chosen.push(found.clone());
+        }
+    }
+    Ok(chosen)
+}
+
+fn attach_one(
+    pins: &Pins,
+    interface: &Interface,
+    direction: Direction,
+    options: AttachOptions,
+    attached: &mut Attached,
+) -> Result<(), KernelError> {
+    let (name, index) = (interface.name.as_str(), interface.index);
+    let mut program = pinned_program(pins, direction)?;
+    // One of both hooks, or each packet would be seen twice.
+    let recorded = clsact::recorded(pins)?.iter().any(|r| r == name)
+        && clsact::links(pins, program_ids(pins)?)?.iter().any(|l| l.interface == name && l.live);
+    if !options.force_clsact && !recorded {
+        match tcx::attach(pins, &mut program, name, index, direction)? {
+            Outcome::Made(link) => {
+                attached.made.push(link);
+                return Ok(());
+            }
+            Outcome::Adopted(link) => {
+                attached.adopted.push(link);
+                return Ok(());
+            }
+            Outcome::Unknown => {}
+        }
+    }
+    let (made, link) = clsact::attach(pins, &mut program, name, index, direction)?;
+    if made {
+        attached.made.push(link)
+    } else {
+        attached.adopted.push(link)
+    }
+    Ok(())
+}
+
+fn pinned_program(pins: &Pins, direction: Direction) -> Result<SchedClassifier, KernelError> {
+    let name = direction.program();
+    SchedClassifier::from_pin(pins.program(name))
+        .map_err(|e| program_failed(format!("opening program {name}"), e))
+}
+
+/// Ids of the pinned ingress and egress programs.
+fn program_ids(pins: &Pins) -> Result<[u32; 2], KernelError> {
+    let id = |direction: Direction| {
+        let info = pinned_program(pins, direction)?.info();
+        let failed = |e| program_failed(format!("asking program {}", direction.program()), e);
+        Ok::<_, KernelError>(info.map_err(failed)?.id())
+    };
+    Ok([id(Direction::Ingress)?, id(Direction::Egress)?])
+}
+
+/// Takes off what [`Datapath::attach`] made before it failed.
+fn undo(pins: &Pins, made: &[Link]) -> Result<(), KernelError> {
+    for link in made.iter().rev() {
+        match link.hook {
+            Hook::Tcx => tcx::detach(pins, &link.interface, link.direction)?,
+            Hook::Clsact => {
+                clsact::detach(&link.interface, link.direction, Some(link.program))?;
+            }
+        }
+    }
+    for interface in clsact::recorded(pins)? {
+        let ours = made.iter().any(|l| l.hook == Hook::Clsact && l.interface == interface);
+        if ours {
+            clsact::give_up_qdisc(pins, &interface)?;
+        }
+    }
+    Ok(())
+}
+
+impl View {
+    /// Our programs on interfaces, sorted by interface and direction.
+    ///
+    /// # Errors
+    /// A pin cannot be read.
+    pub fn links(&self) -> Result<Vec<Link>, KernelError> {
+        let mut links = tcx::links(&self.pins)?;
+        if !clsact::recorded(&self.pins)?.is_empty() {
+            links.extend(clsact::links(&self.pins, program_ids(&self.pins)?)?);
+        }
+        links.sort_by(|a, b| (&a.interface, a.direction).cmp(&(&b.interface, b.direction)));
+        Ok(links)
+    }
+
+    /// Programs of others on the interfaces of [`View::links`].
+    ///
+    /// # Errors
+    /// The kernel refuses to list them.
+    pub fn foreign_programs(&self) -> Result<Vec<ForeignProgram>, KernelError> {
+        let links = self.links()?;
+        let mut foreign = Vec::new();
+        for link in links.iter().filter(|l| l.live) {
+            let Some(index) = netlink::interface_index(&link.interface)? else { continue };
+            let row = |hook, program, name| ForeignProgram {
+                interface: link.interface.clone(),
+                direction: link.direction,
+                hook,
+                program,
+                name,
+            };
+            for (id, name) in tcx::programs(&link.interface, link.direction)? {
+                if link.hook != Hook::Tcx || id != link.program {
+                    foreign.push(row(Hook::Tcx, id, name));
+                }
+            }
+            if netlink::has_clsact(index)? {
+                for filter in netlink::filters(index, link.direction)? {
+                    if link.hook != Hook::Clsact || filter.program != link.program {
+                        let name = if filter.program == 0 { filter.kind } else { filter.name };
+                        foreign.push(row(Hook::Clsact, filter.program, name));
+                    }
+                }
+            }
+        }
+        Ok(foreign)
+    }
+}
+
+/// What [`detach_all`] took off.
+#[derive(Debug, Default)]
+pub(crate) struct Detached {
+    pub(crate) links: Vec<String>,
+    pub(crate) qdiscs: Vec<String>,
+}
+
+/// Takes everything of ours off every interface.
+pub(crate) fn detach_all(pins: &Pins) -> Result<Detached, KernelError> {
+    let mut detached = Detached::default();
+    for link in tcx::links(pins)? {
+        tcx::detach(pins, &link.interface, link.direction)?;
+        detached.links.push(format!("{} {} (tcx)", link.interface, link.direction.name()));
+    }
+    for interface in clsact::recorded(pins)? {
+        for direction in DIRECTIONS {
+            let program = if pins.program(direction.program()).exists() {
+                let info = pinned_program(pins, direction)?.info();
+                let failed = |e| program_failed("asking a pinned program".into(), e);
+                Some(info.map_err(failed)?.id())
+            } else {
+                None
+            };
+            if clsact::detach(&interface, direction, program)? {
+                detached.links.push(format!("{interface} {} (clsact)", direction.name()));
+            }
+        }
+        if clsact::give_up_qdisc(pins, &interface)? {
+            detached.qdiscs.push(interface);
+        }
+    }
+    Ok(detached)
+}
+
+/// The entries of a directory below the pins, sorted; none where it does not exist.
+pub(crate) fn names(dir: &Path) -> Result<Vec<String>, KernelError> {
+    let failed = |e| KernelError::system(format!("reading {}", dir.display()), e);
+    let entries = match fs::read_dir(dir) {
+        Ok(entries) => entries,
+        Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+        Err(e) => return Err(failed(e)),
+    };
+    let mut names = entries
+        .map(|entry| Ok(entry.map_err(failed)?.file_name().to_string_lossy().into_owned()))
+        .collect::<Result<Vec<_>, KernelError>>()?;
+    names.sort_unstable();
+    Ok(names)
+}
+
+/// Whether any link or filter of ours is recorded below the pin directory.
+pub(crate) fn any_pinned(pins: &Pins) -> Result<bool, KernelError> {
+    Ok(!names(&pins.links())?.is_empty() || !names(&pins.clsact())?.is_empty())
+}

@@ -1,0 +1,165 @@
+//! tcx links (Linux 6.6): pinned, so they outlive us, and gone when the pin is removed.
+
+use std::{fs, io, os::fd::AsRawFd as _, path::PathBuf};
+
+use aya::programs::{
+    LinkOrder, ProgramError, SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions,
+};
+
+use super::{
+    super::{
+        KernelError,
+        layout::{Pins, escape_interface, unescape_interface},
+        program_failed, sys,
+    },
+    Direction, Hook, Link,
+};
+
+/// Where the link of this interface and direction is pinned.
+pub(super) fn pin(pins: &Pins, interface: &str, direction: Direction) -> PathBuf {
+    let suffix = match direction {
+        Direction::Ingress => "in",
+        Direction::Egress => "out",
+    };
+    pins.links().join(format!("{}-{suffix}", escape_interface(interface)))
+}
+
+/// The links that are pinned.
+pub(super) fn links(pins: &Pins) -> Result<Vec<Link>, KernelError> {
+    let mut links = Vec::new();
+    for name in super::names(&pins.links())? {
+        let (interface, direction) = match name.rsplit_once('-') {
+            Some((interface, "in")) => (interface, Direction::Ingress),
+            Some((interface, "out")) => (interface, Direction::Egress),
+            _ => continue,
+        };
+        let interface = unescape_interface(interface);
+        let info = Info::of(pins, &interface, direction)?;
+        let live = info.is_some_and(|i| i.interface != 0)
+            && info.map(|i| i.interface) == super::super::netlink::interface_index(&interface)?;
+        let program = info.map_or(0, |i| i.program);
+        links.push(Link { interface, direction, hook: Hook::Tcx, program, live });
+    }
+    Ok(links)
+}
+
+/// What the kernel says of a pinned link.
+#[derive(Clone, Copy, Debug)]
+struct Info {
+    program: u32,
+    /// 0: the interface is gone.
+    interface: u32,
+}
+
+impl Info {
+    fn of(pins: &Pins, interface: &str, direction: Direction) -> Result<Option<Self>, KernelError> {
+        let path = pin(pins, interface, direction);
+        let failed = |e| KernelError::system(format!("opening link {}", path.display()), e);
+        let fd = match sys::open_pin(&path) {
+            Ok(fd) => fd,
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Err(e) => return Err(failed(e)),
+        };
+        // aya's LinkInfo does not tell the interface; the descriptor's page in proc does.
+        let text =
+            fs::read_to_string(format!("/proc/self/fdinfo/{}", fd.as_raw_fd())).map_err(failed)?;
+        let field = |name: &str| {
+            text.lines()
+                .find_map(|line| line.strip_prefix(name)?.strip_prefix(':')?.trim().parse().ok())
+        };
+        Ok(Some(Self {
+            program: field("prog_id").unwrap_or(0),
+            interface: field("ifindex").unwrap_or(0),
+        }))
+    }
+}
+
+fn attach_type(direction: Direction) -> TcAttachType {
+    match direction {
+        Direction::Ingress => TcAttachType::Ingress,
+        Direction::Egress => TcAttachType::Egress,
+    }
+}
+
+/// Ids and names of all programs on the hook.
+pub(super) fn programs(
+    interface: &str,
+    direction: Direction,
+) -> Result<Vec<(u32, String)>, KernelError> {
+    match SchedClassifier::query_tcx(interface, attach_type(direction)) {
+        Ok((_, programs)) => Ok(programs
+            .iter()
+            .map(|p| (p.id(), String::from_utf8_lossy(p.name()).into_owned()))
+            .collect()),
+        Err(e) if lacks_tcx(&e) => Ok(Vec::new()),
+        Err(e) => Err(program_failed(format!("listing programs of {interface}"), e)),
+    }
+}
+
+/// Whether the kernel does not know tcx. It says EINVAL to the attach type, on every call.
+fn lacks_tcx(error: &ProgramError) -> bool {
+    match error {
+        ProgramError::SyscallError(e) => {
+            matches!(e.io_error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP))
+        }
+        _ => false,
+    }
+}
+
+/// What became of an attempt.
+pub(super) enum Outcome {
+    Made(Link),
+    Adopted(Link),
+    /// This kernel has no tcx.
+    Unknown,
+}
+
+/// Makes a link, or adopts the one that is pinned. A pin whose interface is gone or another one
+/// by now is replaced.
+pub(super) fn attach(
+    pins: &Pins,
+    program: &mut SchedClassifier,
+    interface: &str,
+    index: u32,
+    direction: Direction,
+) -> Result<Outcome, KernelError> {
+    let action = || format!("attaching to {interface} ({})", direction.name());
+    let id = program.info().map_err(|e| program_failed(action(), e))?.id();
+    let link =
+        Link { interface: interface.into(), direction, hook: Hook::Tcx, program: id, live: true };
+    let path = pin(pins, interface, direction);
+    if let Some(info) = Info::of(pins, interface, direction)? {
+        // The same index may be another interface of another namespace: ask the hook too.
+        let there = info.interface == index
+            && programs(interface, direction)?.iter().any(|(on_hook, _)| *on_hook == info.program);
+        if there && info.program == id {
+            return Ok(Outcome::Adopted(link));
+        }
+        fs::remove_file(&path)
+            .map_err(|e| KernelError::system(format!("removing stale {}", path.display()), e))?;
+    }
+    let order = TcAttachOptions::TcxOrder(LinkOrder::default());
+    let made = match program.attach_with_options(interface, attach_type(direction), order) {
+        Ok(made) => made,
+        Err(e) if lacks_tcx(&e) => return Ok(Outcome::Unknown),
+        Err(e) => return Err(program_failed(action(), e)),
+    };
+    let taken = program.take_link(made).map_err(|e| program_failed(action(), e))?;
+    let taken =
+        FdLink::try_from(taken).map_err(|e| KernelError::system(action(), io::Error::other(e)))?;
+    taken.pin(&path).map_err(|e| {
+        KernelError::system(format!("pinning {}", path.display()), io::Error::other(e))
+    })?;
+    Ok(Outcome::Made(link))
+}
+
+/// Takes the program off by removing the pin.
+pub(super) fn detach(
+    pins: &Pins,
+    interface: &str,
+    direction: Direction,
+) -> Result<(), KernelError> {
+    let path = pin(pins, interface, direction);
+    fs::remove_file(&path)
+        .map_err(|e| KernelError::system(format!("removing {}", path.display()), e))
+}

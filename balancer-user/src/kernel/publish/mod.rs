@@ -1,0 +1,327 @@
+//! One set after the other, each whole.
+
+//!
+//! The order (design: write what nobody reads, flip, wait, clean up):
+//!
+//! 1. [`plan`]: capacities are checked, ids compared; nothing is written.
+//! 2. `prepare`: reals, tables in free arena space, the other half of `VIPS`, `SOURCES` and
+//!    `ROUTES`, dictionary entries (their ids read "none" or "the VIP's default" in the current
+//!    half), port bits.
+//! 3. `EPOCH`, one store with release order: a packet sees all of the old set or all of the new.
+//! 4. A grace period: no packet reads the old half any more.
+//! 5. `finish` and [`settle`]: the old half is made equal, dictionary entries that no half names
+//!    are deleted, arena words given back, gone reals marked, ports that nothing uses cleared.
+//!
+//! What is given back to a hash map or to `REALS` is used again only after one more grace period
+//! ([`memory`]): a program may hold it. Ids and arena words are reached through the half that a
+//! packet's epoch names, so the period of step 4 suffices for them.
+
+mod dictionary;
+mod memory;
+mod plan;
+mod ports;
+mod settle;
+mod space;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    time::{Duration, Instant},
+};
+
+use aya::maps::{Map, PerCpuArray, PerCpuValues};
+use balancer_ebpf::abi::{CHUNK_WORDS, Counter, RouteEntry, Settings, map_names, route_kind};
+
+use crate::compile::Tables;
+
+use self::{
+    dictionary::{Dictionaries, Edit},
+    plan::Plan,
+};
+use super::{Datapath, KernelError, View, netlink, read};
+
+pub(crate) use memory::Memory;
+
+/// The caller's step right before the flip: gets the number of the epoch that will be live. An
+/// error leaves everything as it was.
+pub type BeforeFlip<'a> =
+    &'a mut dyn FnMut(u64) -> Result<(), Box<dyn std::error::Error + Send + Sync>>;
+
+/// What a publish depends on besides the tables.
+#[derive(Default)]
+pub struct PublishOptions<'a> {
+    /// How long the table before a change still serves connections without a flow entry.
+    pub previous_for: Duration,
+    /// How long a gone real keeps its flows; `None`: for ever (`on_gone: keep`).
+    pub gone_reset: Option<Duration>,
+    /// Interfaces that will be attached to, besides those that are: sources behind them are
+    /// checked for spoofing.
+    pub interfaces: &'a [String],
+    /// See [`BeforeFlip`].
+    pub before_flip: Option<BeforeFlip<'a>>,
+}
+
+/// What a publish wrote. All zero: the maps held these tables already.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Written {
+    /// Dictionary entries added.
+    pub keys_added: usize,
+    /// Dictionary entries deleted.
+    pub keys_deleted: usize,
+    /// Elements of `VIPS`, `SOURCES` and `ROUTES` that changed.
+    pub entries: usize,
+    /// Tables written to the arena.
+    pub tables: usize,
+    /// Words of those.
+    pub table_words: u64,
+    /// Reals made, marked gone, returned or freed.
+    pub reals: usize,
+    /// Words of the port bitmap that changed.
+    pub port_words: usize,
+}
+
+/// A finished publish.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Published {
+    /// The live epoch.
+    pub epoch: u64,
+    /// From the call to the flip: from then on new connections meet the new set.
+    pub flip: Duration,
+    /// The grace period after the flip.
+    pub grace: Duration,
+    /// What was written.
+    pub written: Written,
+}
+
+impl Datapath {
+    /// Makes `tables` the live set: all of it at one instant, or nothing. Where the maps hold
+    /// these tables already, nothing is written and the epoch stays.
+    ///
+    /// # Errors
+    /// [`KernelError::Full`] before anything is written. Any other failure before the flip
+    /// leaves the current epoch untouched too; [`KernelError::AfterFlip`] says that the new set
+    /// is live but not everything could be cleaned up.
+    pub fn publish(
+        &mut self,
+        tables: &Tables,
+        mut options: PublishOptions<'_>,
+    ) -> Result<Published, KernelError> {
+        let begun = Instant::now();
+        self.recall()?;
+        let published = self.publish_known(tables, &mut options, begun);
+        if published.is_err() {
+            // The maps may be half written: learn from them again.
+            self.memory.known = false;
+            self.memory.must_wait = true;
+        }
+        published
+    }
+
+    fn publish_known(
+        &mut self,
+        tables: &Tables,
+        options: &mut PublishOptions<'_>,
+        begun: Instant,
+    ) -> Result<Published, KernelError> {
+        let (view, memory) = (&self.view, &mut self.memory);
+        let now_ns = read::now()?;
+        let ifindex = expected_interfaces(view, tables, options.interfaces)?;
+        let plan = Plan::make(view, memory, tables, options, &ifindex, now_ns)?;
+        let epoch = view.epoch();
+        let mut written = Written::default();
+
+        if memory.must_wait && (plan.flips() || !plan.new_reals.is_empty()) {
+            let adds = [
+                plan.vips.added.len(),
+                plan.sources.added.len(),
+                plan.class_routes.added.len(),
+                plan.new_reals.len(),
+            ];
+            if adds.iter().any(|n| *n > 0) {
+                memory::grace(view)?;
+                memory.must_wait = false;
+            }
+        }
+        let (next, flip, grace) = if plan.flips() {
+            let next = epoch + 1;
+            prepare(view, memory, &plan, next, &mut written)?;
+            call_before_flip(options, next)?;
+            view.epoch.store_release(0, next);
+            let flip = begun.elapsed();
+            let waiting = Instant::now();
+            let after = |source| KernelError::AfterFlip { epoch: next, source: Box::new(source) };
+            memory::grace(view).map_err(after)?;
+            let grace = waiting.elapsed();
+            finish(view, memory, tables, &plan, epoch, &mut written).map_err(after)?;
+            (next, flip, grace)
+        } else {
+            write_reals(view, &plan, &mut written);
+            call_before_flip(options, epoch)?;
+            (epoch, begun.elapsed(), Duration::ZERO)
+        };
+        let after = |source| KernelError::AfterFlip { epoch: next, source: Box::new(source) };
+        settle::settle(view, memory, tables, &plan, options, now_ns, &mut written)
+            .map_err(after)?;
+        memory.thin_quarantine(view).map_err(after)?;
+        let keep = u64::MAX;
+        let gone_reset_ns =
+            options.gone_reset.map_or(keep, |d| u64::try_from(d.as_nanos()).unwrap_or(keep));
+        let settings: Settings = view.settings_words.read(0);
+        view.settings_words.write(0, &Settings { gone_reset_ns, ..settings });
+        Ok(Published { epoch: next, flip, grace, written })
+    }
+}
+
+fn call_before_flip(options: &mut PublishOptions<'_>, epoch: u64) -> Result<(), KernelError> {
+    match &mut options.before_flip {
+        Some(hook) => hook(epoch).map_err(|e| KernelError::BeforeFlip(e.to_string())),
+        None => Ok(()),
+    }
+}
+
+/// Step 1: what nobody reads yet.
+fn prepare(
+    view: &View,
+    memory: &Memory,
+    plan: &Plan,
+    next: u64,
+    written: &mut Written,
+) -> Result<(), KernelError> {
+    write_reals(view, plan, written);
+    let missing = (plan.space.words() as usize).div_ceil(CHUNK_WORDS);
+    let missing = missing.saturating_sub(view.arena.chunks());
+    if missing > 0 {
+        view.arena.grow(missing)?;
+    }
+    for (_, place, table) in &plan.new_tables {
+        view.arena.with(place.offset, place.words(), |chunks| {
+            for (at, word) in (place.offset as usize..).zip(plan::words(table)) {
+                chunks[at / CHUNK_WORDS].store(at % CHUNK_WORDS, word);
+            }
+        })?;
+        written.tables += 1;
+        written.table_words += u64::from(place.words());
+    }
+    if memory.zero_counters {
+        zero_new_counters(view, plan, next - 1)?;
+    }
+    written.entries = write_half(view, plan, next);
+    for id in &plan.inherit {
+        let entry = RouteEntry { kind: route_kind::INHERIT, ..RouteEntry::default() };
+        view.routes.write(View::at(next - 1, view.settings.routes, *id), &entry);
+    }
+    let mut dictionaries = Dictionaries::open(view)?;
+    for (key, id) in &plan.vips.added {
+        dictionaries.vip(key, Edit::Add(*id))?;
+    }
+    for (address, id) in &plan.sources.added {
+        dictionaries.source(address, Edit::Add(*id))?;
+    }
+    for (key, id) in &plan.class_routes.added {
+        dictionaries.class_route(*key, Edit::Add(*id))?;
+    }
+    written.keys_added =
+        plan.vips.added.len() + plan.sources.added.len() + plan.class_routes.added.len();
+    written.port_words += plan.ports.set_in(&view.ports);
+    Ok(())
+}
+
+/// Step 3, after the grace period: the old half, what only it named, and our memory.
+fn finish(
+    view: &View,
+    memory: &mut Memory,
+    tables: &Tables,
+    plan: &Plan,
+    old: u64,
+    written: &mut Written,
+) -> Result<(), KernelError> {
+    write_half(view, plan, old);
+    let mut dictionaries = Dictionaries::open(view)?;
+    for (key, _) in &plan.vips.removed {
+        dictionaries.vip(key, Edit::Delete)?;
+    }
+    for (address, _) in &plan.sources.removed {
+        dictionaries.source(address, Edit::Delete)?;
+    }
+    for (key, _) in &plan.class_routes.removed {
+        dictionaries.class_route(*key, Edit::Delete)?;
+    }
+    written.keys_deleted =
+        plan.vips.removed.len() + plan.sources.removed.len() + plan.class_routes.removed.len();
+    // A program may have found one of these elements and not yet read its id.
+    memory.must_wait |= written.keys_deleted > 0;
+    memory.space = plan.space.clone();
+    plan.given_back.iter().for_each(|table| memory.space.give(table));
+    memory.remember(tables, plan);
+    Ok(())
+}
+
+/// Makes the half of `epoch` what the plan says. Returns the number of elements that changed.
+fn write_half(view: &View, plan: &Plan, epoch: u64) -> usize {
+    let settings = &view.settings;
+    let mut changed = 0;
+    for (id, entry) in (0..).zip(&plan.vip_entries) {
+        changed += usize::from(view.vips.write(View::at(epoch, settings.vips, id), entry));
+    }
+    for (id, entry) in (0..).zip(&plan.source_entries) {
+        changed += usize::from(view.sources.write(View::at(epoch, settings.sources, id), entry));
+    }
+    for id in &plan.routes_changed {
+        let entry = &plan.route_entries[*id as usize];
+        changed += usize::from(view.routes.write(View::at(epoch, settings.routes, *id), entry));
+    }
+    changed
+}
+
+fn write_reals(view: &View, plan: &Plan, written: &mut Written) {
+    for (id, real) in &plan.new_reals {
+        view.reals.write(*id as usize, real);
+        view.active.store(*id as usize, 0);
+    }
+    for id in &plan.returned {
+        settle::bring_back(view, *id);
+    }
+    written.reals += plan.new_reals.len() + plan.returned.len();
+}
+
+/// Counter ids that a route gets anew must not begin with somebody else's counts.
+fn zero_new_counters(view: &View, plan: &Plan, current: u64) -> Result<(), KernelError> {
+    let failed = |e| super::map_failed(map_names::COUNTERS, e);
+    let map = read::duplicate(map_names::COUNTERS, &view.counters)?;
+    let mut map: PerCpuArray<_, [u8; size_of::<Counter>()]> =
+        PerCpuArray::try_from(Map::PerCpuArray(map)).map_err(failed)?;
+    for id in &plan.routes_changed {
+        let (old, new) = (view.route(current, *id), &plan.route_entries[*id as usize]);
+        if new.counters == 0 {
+            continue;
+        }
+        let kept = old.kind == route_kind::TABLE && old.counters == new.counters;
+        let first = if kept { new.counters + old.table.backends } else { new.counters };
+        for counter in first..new.counters + new.table.backends {
+            let zeros = vec![[0; size_of::<Counter>()]; read::cpus()?];
+            let zeros = PerCpuValues::try_from(zeros)
+                .map_err(|e| KernelError::map(map_names::COUNTERS, "sizing", e))?;
+            map.set(counter, zeros, 0).map_err(failed)?;
+        }
+    }
+    Ok(())
+}
+
+/// The interface that each source must come from, where one is expected.
+fn expected_interfaces(
+    view: &View,
+    tables: &Tables,
+    planned: &[String],
+) -> Result<BTreeMap<IpAddr, u32>, KernelError> {
+    let mut attached = BTreeSet::new();
+    for link in view.links()?.into_iter().filter(|l| l.live) {
+        attached.extend(netlink::interface_index(&link.interface)?);
+    }
+    for name in planned {
+        attached.extend(netlink::interface_index(name)?);
+    }
+    if attached.is_empty() || tables.sources.is_empty() {
+        return Ok(BTreeMap::new());
+    }
+    netlink::expected_interfaces(tables.sources.keys().copied(), &attached)
+}

@@ -1,0 +1,11 @@
+//! The kernel room against a real kernel: loading, publishing, attaching, unloading. Needs root.
+//!
+//! Every test has a pin directory and, where it attaches, a network namespace of its own.
+
+mod bed;
+mod capacity;
+mod crash;
+mod load;
+mod publish;
+mod reals;
+mod world;
