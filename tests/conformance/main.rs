@@ -16,6 +16,7 @@
 use std::process::ExitCode;
 
 mod cases;
+mod hashing;
 mod validation;
 
 use cases::{Exceptions, Verdict};
@@ -29,7 +30,10 @@ struct Suite {
 }
 
 /// A file of the corpus that is not named here counts as "of kinds not built".
-const SUITES: &[Suite] = &[Suite { file: "validation.jsonl", judge: validation::judge }];
+const SUITES: &[Suite] = &[
+    Suite { file: "hashing.jsonl", judge: hashing::judge },
+    Suite { file: "validation.jsonl", judge: validation::judge },
+];
 
 fn main() -> ExitCode {
     match run() {

@@ -28,7 +28,7 @@ fn hosts_reach_each_other_through_the_node() {
             assert_eq!(connection.greeting.name, "redis-1");
             assert_eq!(connection.greeting.peer, from);
             assert_eq!(connection.remote().expect("a peer"), to);
-            connection.talk(b"hello").expect("an echo");
+            assert_eq!(connection.talk("hello").expect("an answer"), "redis-1");
             connection.close().expect("an orderly end");
             assert_eq!(server.accepted(), 1);
         }

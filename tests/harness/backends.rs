@@ -1,8 +1,9 @@
 //! Real TCP servers that say who they are, and the client that listens to them.
 //!
 //! A server greets each connection with one line, `NAME PEER`: its own name and the client's
-//! address as it sees it. Then it echoes whatever comes. So a client knows which real it
-//! reached, whether that is still so later, and whether its own address arrived untranslated.
+//! address as it sees it. Then it answers each line with its name and the line. So a client
+//! knows which real it reached, whether that is still so later, and whether its own address
+//! arrived untranslated.
 
 use std::{
     io::{self, BufRead, BufReader, Read, Write},
@@ -16,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::{
     errno::Errno,
     poll::{PollFd, PollFlags, PollTimeout, poll},
@@ -34,7 +35,7 @@ use crate::netns::NetNs;
 /// Long enough for a SYN to be sent three times on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
 
-/// A real: listens on one address, greets, echoes. One thread, stopped on drop.
+/// A real: listens on one address, greets, answers. One thread, stopped on drop.
 #[derive(Debug)]
 pub struct EchoServer {
     address: SocketAddr,
@@ -82,26 +83,38 @@ impl Drop for EchoServer {
     }
 }
 
-/// One accepted connection and what it has not taken yet.
+/// One accepted connection, the line that it has begun, and what it has not taken yet.
 struct Peer {
     stream: TcpStream,
+    begun: Vec<u8>,
     pending: Vec<u8>,
 }
 
 impl Peer {
     /// Reads what is there and writes what fits; false once the connection is over.
-    fn turn(&mut self) -> bool {
+    fn turn(&mut self, name: &str) -> bool {
         let mut buffer = [0; 16 * 1024];
         // Nothing is read while something waits to be written: the client must read too.
         if self.pending.is_empty() {
             match self.stream.read(&mut buffer) {
                 Ok(0) => return false,
-                Ok(n) => self.pending.extend_from_slice(&buffer[..n]),
+                Ok(n) => self.answer(name, &buffer[..n]),
                 Err(e) if e.kind() == io::ErrorKind::WouldBlock => {}
                 Err(_) => return false,
             }
         }
         self.flush()
+    }
+
+    fn answer(&mut self, name: &str, received: &[u8]) {
+        for byte in received {
+            self.begun.push(*byte);
+            if *byte == b'\n' {
+                self.pending.extend_from_slice(name.as_bytes());
+                self.pending.push(b' ');
+                self.pending.append(&mut self.begun);
+            }
+        }
     }
 
     fn flush(&mut self) -> bool {
@@ -137,14 +150,14 @@ fn serve(listener: &TcpListener, stopped: &io::PipeReader, name: &str, accepted:
             return;
         }
         let mut turns = ready[2..].iter();
-        peers.retain_mut(|peer| !turns.next().is_some_and(|r| *r) || peer.turn());
+        peers.retain_mut(|peer| !turns.next().is_some_and(|r| *r) || peer.turn(name));
         while let Ok((stream, from)) = listener.accept() {
             accepted.fetch_add(1, Ordering::Relaxed);
             if stream.set_nonblocking(true).is_err() {
                 continue;
             }
             let pending = format!("{name} {}\n", plain(from)).into_bytes();
-            let mut peer = Peer { stream, pending };
+            let mut peer = Peer { stream, begun: Vec::new(), pending };
             if peer.flush() {
                 peers.push(peer);
             }
@@ -200,13 +213,15 @@ impl Connection {
         self.reader.get_ref().peer_addr()
     }
 
-    /// Sends `message` and expects it back.
-    pub fn talk(&mut self, message: &[u8]) -> Result<()> {
-        self.reader.get_mut().write_all(message).context("cannot write")?;
-        let mut back = vec![0; message.len()];
-        self.reader.read_exact(&mut back).context("cannot read")?;
-        ensure!(back == message, "sent {message:?}, {} echoed {back:?}", self.greeting.name);
-        Ok(())
+    /// Sends `word` and returns the name of the real that answers.
+    pub fn talk(&mut self, word: &str) -> Result<String> {
+        self.reader.get_mut().write_all(format!("{word}\n").as_bytes()).context("cannot write")?;
+        let mut line = String::new();
+        self.reader.read_line(&mut line).context("cannot read")?;
+        match line.trim_end().split_once(' ') {
+            Some((name, back)) if back == word => Ok(name.into()),
+            _ => bail!("sent {word:?} to {}, got {line:?}", self.greeting.name),
+        }
     }
 
     /// Closes as most programs do: FIN, then waits for the real's FIN.

@@ -33,19 +33,20 @@ pub struct Instance<'a> {
 impl<'a> Instance<'a> {
     /// An instance in the namespace `node`.
     pub fn new(root: Root, node: &'a NetNs) -> Result<Self> {
-        Self::with_shell(root, node, &unique_name("instance"), Shell::silent())
+        Self::with_shell(root, node, Shell::silent())
     }
 
-    /// The same in `/run/NAME`, saying each command through `shell`.
-    pub fn with_shell(_: Root, node: &'a NetNs, name: &str, shell: Shell) -> Result<Self> {
+    /// The same, saying each command through `shell`.
+    pub fn with_shell(_: Root, node: &'a NetNs, shell: Shell) -> Result<Self> {
         static SWEPT: Once = Once::new();
         SWEPT.call_once(sweep);
-        let instance = Self { node, home: Path::new(HOME).join(name), shell };
+        let name = unique_name("instance");
+        let instance = Self { node, home: Path::new(HOME).join(&name), shell };
         let bpffs = instance.bpffs();
         shell.say(&format!("mkdir -p {}", bpffs.display()));
         fs::create_dir_all(&bpffs).with_context(|| format!("cannot create {}", bpffs.display()))?;
         shell.say(&format!("mount -t bpf {name} {}", bpffs.display()));
-        mount(Some(name), &bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
+        mount(Some(name.as_str()), &bpffs, Some("bpf"), MsFlags::empty(), Some("mode=0700"))
             .with_context(|| format!("cannot mount a bpffs at {}", bpffs.display()))?;
         Ok(instance)
     }

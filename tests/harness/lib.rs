@@ -6,6 +6,7 @@
 //! whether balancer is right: expectations belong to the suites.
 
 pub mod backends;
+pub mod bulk;
 pub mod instance;
 pub mod netns;
 pub mod packet;

@@ -52,7 +52,6 @@ pub struct Topology {
 /// What to build.
 #[derive(Debug)]
 pub struct Builder {
-    prefix: Option<String>,
     shell: Shell,
     fixed_neighbours: bool,
     hosts: Vec<(String, Vec<IpAddr>)>,
@@ -61,7 +60,7 @@ pub struct Builder {
 impl Topology {
     /// Starts a description.
     pub fn builder() -> Builder {
-        Builder { prefix: None, shell: Shell::silent(), fixed_neighbours: false, hosts: Vec::new() }
+        Builder { shell: Shell::silent(), fixed_neighbours: false, hosts: Vec::new() }
     }
 
     /// The host called `name`.
@@ -100,12 +99,6 @@ impl Builder {
         self
     }
 
-    /// Names namespaces `PREFIX-HOST` instead of uniquely: for the demo, of which one runs.
-    pub fn prefix(mut self, prefix: &str) -> Self {
-        self.prefix = Some(prefix.into());
-        self
-    }
-
     /// Permanent neighbour entries, so that no packet waits for ARP or ND.
     pub fn fixed_neighbours(mut self) -> Self {
         self.fixed_neighbours = true;
@@ -124,16 +117,12 @@ impl Builder {
 
     /// Builds it.
     pub fn build(self, root: Root) -> Result<Topology> {
-        let named = |label: &str| match &self.prefix {
-            Some(prefix) => format!("{prefix}-{label}"),
-            None => unique_name(label),
-        };
-        let node = NetNs::with_shell(root, named("node"), self.shell)?;
+        let node = NetNs::with_shell(root, unique_name("node"), self.shell)?;
         node.sysctl("net/ipv4/ip_forward", "1")?;
         node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
         let mut hosts = BTreeMap::new();
         for (number, (name, addresses)) in self.hosts.iter().enumerate() {
-            let ns = NetNs::with_shell(root, named(name), self.shell)?;
+            let ns = NetNs::with_shell(root, unique_name(name), self.shell)?;
             let host = connect(&node, ns, number, name, addresses, self.fixed_neighbours)
                 .with_context(|| format!("cannot connect host {name}"))?;
             let twin = hosts.insert(name.clone(), host);

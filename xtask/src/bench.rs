@@ -1,9 +1,20 @@
 //! `cargo xtask bench`: the benches, in release, with the cost of what they stand beside.
 
-use anyhow::Result;
+use std::path::PathBuf;
+
+use anyhow::{Result, anyhow};
 use clap::ValueEnum;
 
-use crate::{run, setup};
+use crate::{
+    run,
+    setup::{
+        self,
+        object::{Built, Object},
+    },
+};
+
+/// Tells `bench packet` where its driver is.
+const DRIVER: &str = "BALANCER_BENCH_DRIVER";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Bench {
@@ -31,10 +42,26 @@ pub(crate) fn run(bench: Option<Bench>, output: Output) -> Result<()> {
         let value = bench.to_possible_value();
         let name = value.as_ref().map_or("?", |v| v.get_name());
         let mut command = run::cargo(&["bench", "--package", "balancer-tests", "--bench", name]);
+        if let Bench::Packet = bench {
+            command.env(DRIVER, driver()?);
+        }
         if let Output::Json = output {
             command.args(["--", "-o", "json"]);
         }
         run::run(&mut command)?;
     }
     Ok(())
+}
+
+/// Builds the object that drives the datapath. A plain build does not pay for it.
+fn driver() -> Result<PathBuf> {
+    let object = Object {
+        root: run::root(),
+        bin: "driver",
+        target: setup::TARGET,
+        arch: std::env::consts::ARCH,
+        target_dir: &run::root().join("target").join("bpf-driver"),
+    };
+    let Built { file, linker: _ } = object.build().map_err(|e| anyhow!("{e}"))?;
+    Ok(file)
 }

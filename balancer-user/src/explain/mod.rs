@@ -8,13 +8,24 @@
 
 #![forbid(unsafe_code)]
 
+use std::net::{IpAddr, SocketAddr};
+
 use crate::{
     compile::Tables,
-    policy::PolicySet,
-    resolve::{ResolveSettings, Resolved},
+    policy::{Dataplane, PolicySet, Tags},
+    resolve::{
+        self, ResolveSettings, Resolved, Resolver, Route, Vip,
+        inventory::Family,
+        resolver::service_alone,
+        selection::{Ranking, unknown_source},
+        sources::{tag_sets, workload_addresses},
+    },
 };
 
 mod answer;
+mod names;
+mod shares;
+mod steps;
 
 pub use answer::{
     Answer, BackendAnswer, Decision, DestinationAnswer, Layer, LoadBalancerAnswer, PolicyAnswer,
@@ -69,3 +80,233 @@ pub struct QueryError {
     /// What would be understood, closest first.
     pub candidates: Vec<String>,
 }
+
+/// Says where connections go. A question that names something unknown, or more than one thing,
+/// is refused with what could have been meant.
+pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
+    let asker = names::asker(input, &query.from)?;
+    let vips = match names::target(input, &asker, &query.to)? {
+        names::Target::Vips(vips) => vips,
+        names::Target::Elsewhere(addr) => return Ok(no_vip(input, &asker, addr, query)),
+    };
+    let resolver = Resolver::new(input.set, input.settings);
+    let mut taken: Vec<(&Vip, Source<'_>, Route)> = Vec::new();
+    for vip in vips {
+        let source = source(&resolver, input, &asker, vip, query)?;
+        let route = source.route.clone();
+        taken.push((vip, source, route));
+    }
+    let (vip, source, route) = &taken[0];
+    if taken.iter().any(|(.., other)| other != route) {
+        let all: Vec<&Vip> = taken.iter().map(|(vip, ..)| *vip).collect();
+        return Err(QueryError {
+            message: format!(
+                "service `{}` has {} VIPs that route this source differently",
+                vip.service,
+                all.len()
+            ),
+            candidates: names::addresses(&all),
+        });
+    }
+    let others: Vec<SocketAddr> = taken[1..].iter().map(|(vip, ..)| vip.key.addr).collect();
+
+    let shares = shares::shares(input.resolved, input.tables, vip, route);
+    let told = steps::Told { input, resolver: &resolver, query, vip, source, route };
+    let steps = told.steps(&others, &shares);
+    let protocol = resolver
+        .inventory
+        .service(&vip.mesh, &vip.service)
+        .map_or("tcp", |service| service.protocol().name());
+    let routes = query.all.then(|| {
+        vec![RouteAnswer {
+            matches: None,
+            backends: shares.backends.clone(),
+            request: None,
+            response: None,
+        }]
+    });
+    Ok(Answer {
+        source: SourceAnswer {
+            dataplane: source.dataplane.map(|dataplane| dataplane.meta.name.clone()),
+            address: source.address.map(|address| address.to_string()),
+        },
+        destination: DestinationAnswer {
+            service: Some(vip.service.clone()),
+            address: vip.key.addr.to_string(),
+        },
+        protocol: protocol.to_owned(),
+        layer: Layer::L4,
+        policy: route.policy.as_ref().map(|policy| PolicyAnswer {
+            kind: policy.kind.clone(),
+            mesh: policy.mesh.clone(),
+            name: policy.name.clone(),
+        }),
+        rule: None,
+        decision: match route.decision {
+            resolve::Decision::Forward => Decision::Forward,
+            resolve::Decision::Direct => Decision::Direct,
+            resolve::Decision::Reject => Decision::Reject,
+        },
+        load_balancer: (route.decision != resolve::Decision::Reject).then(|| LoadBalancerAnswer {
+            kind: steps::algorithm(route.load_balancer).to_owned(),
+            slots: shares.slots.as_ref().map(|(all, _)| *all),
+        }),
+        backends: shares.backends,
+        request: None,
+        response: None,
+        steps,
+        routes,
+    })
+}
+
+/// A source as one VIP sees it.
+#[derive(Clone, Debug)]
+struct Source<'a> {
+    dataplane: Option<&'a Dataplane>,
+    address: Option<IpAddr>,
+    /// What policies of the VIP's mesh match.
+    tag_sets: Vec<Tags>,
+    /// Dataplanes that the question fits as well, all with the same route.
+    others: usize,
+    /// The class; `None` for a source that does not exist.
+    class: Option<usize>,
+    /// The tags of the outbound.
+    outbound: Tags,
+    ranking: Ranking<'a>,
+    route: Route,
+}
+
+fn source<'a>(
+    resolver: &Resolver<'a>,
+    input: &Input<'a>,
+    asker: &names::Asker<'a>,
+    vip: &Vip,
+    query: &Query,
+) -> Result<Source<'a>, QueryError> {
+    match asker {
+        names::Asker::Dataplane(dataplane) => Ok(of_dataplane(resolver, input, dataplane, vip)),
+        names::Asker::Address(address, dataplanes) => {
+            let here = dataplanes.iter().find(|dataplane| dataplane.meta.mesh == vip.mesh);
+            let dataplane = here.or(dataplanes.first()).copied();
+            Ok(of_address(resolver, input, dataplane, *address, vip))
+        }
+        names::Asker::Tags(tags, dataplanes) => {
+            let here: Vec<&Dataplane> =
+                dataplanes.iter().filter(|d| d.meta.mesh == vip.mesh).copied().collect();
+            let mut fitting: Vec<Source<'a>> = here
+                .iter()
+                .map(|dataplane| of_dataplane(resolver, input, dataplane, vip))
+                .collect();
+            if fitting.is_empty() {
+                return Ok(of_tags(resolver, vec![tags.clone()], vip));
+            }
+            let mut first = fitting.remove(0);
+            if let Some(other) = fitting.iter().find(|other| other.route != first.route) {
+                let name = |source: &Source<'_>| {
+                    source.dataplane.map_or(String::new(), |dataplane| dataplane.meta.name.clone())
+                };
+                return Err(QueryError {
+                    message: format!(
+                        "{} Dataplanes have the tags `{}`, and they are not routed alike",
+                        here.len(),
+                        query.from
+                    ),
+                    candidates: vec![name(&first), name(other)],
+                });
+            }
+            first.others = fitting.len();
+            Ok(first)
+        }
+    }
+}
+
+fn of_dataplane<'a>(
+    resolver: &Resolver<'a>,
+    input: &Input<'a>,
+    dataplane: &'a Dataplane,
+    vip: &Vip,
+) -> Source<'a> {
+    let family = Family::of(vip.key.addr.ip());
+    let addresses = workload_addresses(dataplane);
+    let same = addresses.iter().find(|address| Family::of(**address) == family);
+    match same.or(addresses.first()) {
+        Some(address) => of_address(resolver, input, Some(dataplane), *address, vip),
+        None => {
+            let sets = if dataplane.meta.mesh == vip.mesh {
+                tag_sets([dataplane]).into_iter().cloned().collect()
+            } else {
+                vec![unknown_source()]
+            };
+            Source { dataplane: Some(dataplane), ..of_tags(resolver, sets, vip) }
+        }
+    }
+}
+
+fn of_address<'a>(
+    resolver: &Resolver<'a>,
+    input: &Input<'a>,
+    dataplane: Option<&'a Dataplane>,
+    address: IpAddr,
+    vip: &Vip,
+) -> Source<'a> {
+    let tag_sets = resolver.tag_sets(&vip.mesh, address);
+    let sets: Vec<&Tags> = tag_sets.iter().collect();
+    let ranking = resolver.rank(&vip.mesh, &sets, &vip.service);
+    let resolved = input.resolved;
+    let known = resolved.sources.iter().find(|source| source.address == address);
+    let class = known.map_or(0, |source| source.class);
+    let route = vip.class_routes.get(&class).copied().unwrap_or(vip.route);
+    Source {
+        dataplane,
+        address: Some(address),
+        outbound: resolver.outbound_tags(&vip.mesh, &vip.service, vip.key, address),
+        tag_sets,
+        others: 0,
+        class: Some(class),
+        ranking,
+        route: resolved.routes[route].clone(),
+    }
+}
+
+fn of_tags<'a>(resolver: &Resolver<'a>, tag_sets: Vec<Tags>, vip: &Vip) -> Source<'a> {
+    let sets: Vec<&Tags> = tag_sets.iter().collect();
+    let ranking = resolver.rank(&vip.mesh, &sets, &vip.service);
+    let outbound = service_alone(&vip.service);
+    let winner = ranking.winner.map(|winner| winner.route);
+    let family = Family::of(vip.key.addr.ip());
+    let route = resolver.route(&vip.mesh, family, winner, &outbound);
+    let (dataplane, address, class) = (None, None, None);
+    Source { dataplane, address, tag_sets, others: 0, class, outbound, ranking, route }
+}
+
+/// The answer for an address that is no VIP.
+fn no_vip(input: &Input<'_>, asker: &names::Asker<'_>, addr: SocketAddr, query: &Query) -> Answer {
+    let dataplane = asker.dataplanes().first().copied();
+    let address = match asker {
+        names::Asker::Address(address, _) => Some(*address),
+        names::Asker::Dataplane(_) | names::Asker::Tags(..) => {
+            dataplane.and_then(|dataplane| workload_addresses(dataplane).first().copied())
+        }
+    };
+    Answer {
+        source: SourceAnswer {
+            dataplane: dataplane.map(|dataplane| dataplane.meta.name.clone()),
+            address: address.map(|address| address.to_string()),
+        },
+        destination: DestinationAnswer { service: None, address: addr.to_string() },
+        protocol: "tcp".to_owned(),
+        layer: Layer::L4,
+        policy: None,
+        rule: None,
+        decision: Decision::Direct,
+        backends: Vec::new(),
+        load_balancer: None,
+        request: None,
+        response: None,
+        steps: steps::no_vip(input, addr),
+        routes: query.all.then(Vec::new),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -6,25 +6,35 @@
 //! documentation; deviations have a decision record.
 //!
 //! Stages are types: text → [`yaml::Node`] (a tree with positions) → typed resources in a
-//! [`PolicySet`]. A value that exists is valid: a [`Weight`](u32) is a number, a port is not 0.
+//! [`PolicySet`]. A value that exists is valid: a weight is a number, a port is not 0.
 
 #![forbid(unsafe_code)]
 
 use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, sync::Arc};
 
+mod dataplane;
 pub mod diagnostic;
+mod envelope;
+mod fields;
 pub mod http;
 pub mod input;
+mod kinds;
+mod mesh;
 mod read;
 pub mod render;
 pub mod report;
+mod scalar;
 pub mod suggest;
+mod tags;
+mod time;
+mod traffic_route;
+pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
 pub use http::{HttpMatch, HttpModify};
 pub use input::{InputError, gather};
 pub use read::read;
-pub use report::{Api, ReadOptions, Reading, Report, ResourceReport};
+pub use report::{Api, Note, ReadOptions, Reading, Report, ResourceReport};
 
 /// Tag or label map. Sorted, so that output and hashes do not depend on the input's order.
 pub type Tags = BTreeMap<String, String>;
@@ -172,7 +182,8 @@ pub struct TrafficRouteConf {
     /// `loadBalancer`; absent: round robin.
     pub load_balancer: Option<LoadBalancer>,
     /// Outer `split`, or `destination` as one entry of weight 1, in written order, zero weights
-    /// included. Empty only where decision D3 allows it to be missing.
+    /// included. Empty only where decision D3 allows it to be missing: then the last `http`
+    /// entry has no match and takes whatever no other takes.
     pub split: Vec<SplitEntry>,
     /// `http` entries, read and validated; carried out once the proxy exists.
     pub http: Vec<HttpEntry>,

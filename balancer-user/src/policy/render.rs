@@ -1,9 +1,150 @@
 //! Findings as text for people, in rustc's manner.
 
-use super::{Diagnostic, SourceText};
+use std::{cell::OnceCell, fmt::Write as _};
 
-/// One finding, without colour and without a newline at the end.
-pub fn diagnostic(texts: &[SourceText], finding: &Diagnostic, colour: bool) -> String {
-    let _ = (texts, colour);
-    format!("{}: {}", finding.severity, finding.message)
+use super::{Diagnostic, Note, Report, Severity, SourceText, Span, yaml};
+
+/// Widest part of an input line that is shown.
+const WIDTH: usize = 100;
+
+/// Every note and finding of a report, blank lines between them. Empty if there is none.
+pub fn report(texts: &[SourceText], report: &Report, colour: bool) -> String {
+    let sources = Sources::new(texts, colour);
+    let findings = report.violations().map(|finding| sources.diagnostic(finding));
+    let notes = report.notes.iter().map(|note| sources.note(note));
+    findings.chain(notes).collect::<Vec<_>>().join("\n")
 }
+
+/// One finding; [`Sources`] is quicker for many.
+pub fn diagnostic(texts: &[SourceText], finding: &Diagnostic, colour: bool) -> String {
+    Sources::new(texts, colour).diagnostic(finding)
+}
+
+/// The input texts, ready for showing their lines.
+pub struct Sources<'t> {
+    texts: &'t [SourceText],
+    /// The lines of each text that was asked for.
+    lines: Vec<OnceCell<Vec<&'t str>>>,
+    colour: bool,
+}
+
+impl<'t> Sources<'t> {
+    /// Prepares the texts that spans point into.
+    pub fn new(texts: &'t [SourceText], colour: bool) -> Self {
+        Self { texts, lines: texts.iter().map(|_| OnceCell::new()).collect(), colour }
+    }
+
+    /// One finding: what, where, the line with an underline, what would be right.
+    ///
+    /// ```text
+    /// error: needs to be defined
+    ///   --> canary.yaml:9:5
+    ///   |
+    /// 9 |   - destination: {kuma.io/service: redis}
+    ///   |     ^^^^^^^^^^^
+    ///   = field: conf.split[0].weight
+    ///   = help: every entry needs its weight, e.g. `weight: 10`; 0 is one too
+    /// ```
+    pub fn diagnostic(&self, finding: &Diagnostic) -> String {
+        let accent = match finding.severity {
+            Severity::Error => RED,
+            Severity::Warning => YELLOW,
+        };
+        let mut out = String::new();
+        let head = self.paint(accent, &finding.severity.to_string());
+        line(&mut out, &format!("{head}{}", self.paint(BOLD, &format!(": {}", finding.message))));
+        let places = finding.span.iter().chain(finding.related.as_ref().map(|(span, _)| span));
+        let margin = places.map(|span| span.line.to_string().len()).max().unwrap_or(1);
+        if let Some(span) = finding.span {
+            self.place(&mut out, span, margin, ('^', accent), "");
+        }
+        if let Some((span, what)) = &finding.related {
+            self.place(&mut out, *span, margin, ('-', BLUE), what);
+        }
+        let bar = self.paint(BLUE, "=");
+        if !finding.field.is_empty() {
+            line(&mut out, &format!("{:margin$} {bar} field: {}", "", finding.field));
+        }
+        if let Some(hint) = &finding.hint {
+            line(&mut out, &format!("{:margin$} {bar} help: {hint}", ""));
+        }
+        out
+    }
+
+    /// One note.
+    pub fn note(&self, note: &Note) -> String {
+        let mut out = String::new();
+        line(&mut out, &format!("{}: {}", self.paint(GREEN, "note"), note.message));
+        let margin = note.span.line.to_string().len();
+        self.place(&mut out, note.span, margin, ('^', GREEN), "");
+        out
+    }
+
+    fn place(
+        &self,
+        out: &mut String,
+        span: Span,
+        margin: usize,
+        (mark, accent): (char, &str),
+        label: &str,
+    ) {
+        let index = usize::try_from(span.text).unwrap_or(usize::MAX);
+        let (Some(text), Some(lines)) = (self.texts.get(index), self.lines.get(index)) else {
+            return;
+        };
+        let arrow = self.paint(BLUE, "-->");
+        line(out, &format!("{:margin$}{arrow} {}:{}:{}", "", text.name, span.line, span.column));
+        let lines = lines.get_or_init(|| {
+            yaml::lines(text.text.strip_prefix('\u{feff}').unwrap_or(&text.text)).collect()
+        });
+        let number = usize::try_from(span.line).unwrap_or(usize::MAX);
+        let Some(source) = lines.get(number.saturating_sub(1)) else { return };
+        let column = usize::try_from(span.column).unwrap_or(1).saturating_sub(1);
+        let (shown, before) = window(source, column);
+        let len = usize::try_from(span.len).unwrap_or(1).max(1);
+        let room = shown.chars().count().saturating_sub(before).max(1);
+        let underline: String = std::iter::repeat_n(mark, len.min(room)).collect();
+        let bar = self.paint(BLUE, "|");
+        line(out, &format!("{:margin$} {bar}", ""));
+        let number = self.paint(BLUE, &format!("{:>margin$}", span.line));
+        line(out, &format!("{number} {bar} {shown}"));
+        let space = if label.is_empty() { "" } else { " " };
+        let underline = self.paint(accent, &format!("{underline}{space}{label}"));
+        line(out, &format!("{:margin$} {bar} {:before$}{underline}", "", ""));
+    }
+
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("{code}{text}\u{1b}[0m") } else { text.to_owned() }
+    }
+}
+
+/// The part of a line around a column, and how many characters of it stand before the column.
+/// Tabs and control characters become spaces, so that the underline stands where it should and
+/// a terminal obeys nobody's input.
+fn window(source: &str, column: usize) -> (String, usize) {
+    let skip = if column > WIDTH * 3 / 4 { column - WIDTH / 2 } else { 0 };
+    let mut characters = source.chars().skip(skip).map(|c| if c.is_control() { ' ' } else { c });
+    let mut shown: String = characters.by_ref().take(WIDTH).collect();
+    if characters.next().is_some() {
+        shown.push('…');
+    }
+    if skip > 0 {
+        shown.insert(0, '…');
+    }
+    (shown.trim_end().to_owned(), column - skip + usize::from(skip > 0))
+}
+
+fn line(out: &mut String, text: &str) {
+    // Writing into a String cannot fail.
+    let _ = writeln!(out, "{}", text.trim_end());
+}
+
+const RED: &str = "\u{1b}[1;31m";
+const YELLOW: &str = "\u{1b}[1;33m";
+const GREEN: &str = "\u{1b}[1;32m";
+const BLUE: &str = "\u{1b}[1;34m";
+const BOLD: &str = "\u{1b}[1m";
+
+#[cfg(test)]
+#[path = "render_tests.rs"]
+mod tests;

@@ -1,6 +1,6 @@
 //! The outcome of reading: what is valid, and everything that is not.
 
-use super::{Diagnostic, PolicySet};
+use super::{Diagnostic, PolicySet, Span};
 
 /// Whose rules apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -68,6 +68,18 @@ pub struct Reading {
 pub struct Report {
     /// One for each document, or for each item of a `List`.
     pub resources: Vec<ResourceReport>,
+    /// What is worth saying and finds fault with nothing: documents that are not ours, a mesh
+    /// that no document defines.
+    pub notes: Vec<Note>,
+}
+
+/// Something to say that finds fault with nothing.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Note {
+    /// What.
+    pub message: String,
+    /// Where.
+    pub span: Span,
 }
 
 impl Report {

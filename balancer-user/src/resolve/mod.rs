@@ -12,9 +12,45 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::policy::{Diagnostic, LoadBalancer, Tags};
+use crate::policy::{Diagnostic, LoadBalancer, PolicySet, Tags};
 
+mod allocate;
+mod check;
+mod classes;
+mod findings;
+pub mod inventory;
+mod precedence;
+pub mod resolver;
 pub mod selection;
+pub mod sources;
+pub mod split;
+mod vips;
+
+pub use check::tags_text;
+pub use resolver::Resolver;
+pub use vips::port_in_name;
+
+/// Resolves `set`: its VIPs, and for each the route of every class of sources. Findings across
+/// resources are in [`Resolved::diagnostics`]; where one of them is an error, the outcome is
+/// whole but must not be loaded.
+pub fn resolve(set: &PolicySet, settings: &ResolveSettings) -> Resolved {
+    let mut resolver = Resolver::new(set, settings);
+    let mut findings = findings::Findings::new(set);
+    check::meshes(set, &mut findings);
+    check::dataplanes(&resolver.dataplanes, &mut findings);
+    check::traffic_routes(&resolver.inventory, &resolver.policies, &mut findings);
+    let vips = vips::plan(&resolver, &mut findings);
+    let assembled = classes::assemble(&mut resolver, &vips.planned);
+    Resolved {
+        vips: assembled.vips,
+        sources: assembled.sources,
+        classes: assembled.classes,
+        routes: assembled.routes,
+        inventory: resolver.inventory.addresses().to_vec(),
+        assigned: vips.assigned,
+        diagnostics: findings.into_sorted(),
+    }
+}
 
 /// What resolution depends on besides the policies.
 #[derive(Clone, Debug, PartialEq)]
@@ -102,7 +138,7 @@ pub struct Source {
 }
 
 /// All sources with the same routes. Index 0 is everybody whose address is no source
-/// (decision D1); its `sources` is empty.
+/// (decision D1), and sources that are routed just like them; `sources` does not list those.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Class {
     /// Addresses, sorted.
@@ -197,3 +233,6 @@ pub struct Resolved {
     /// Findings: outbounds on loopback, http sections not carried out, VIPs claimed twice, …
     pub diagnostics: Vec<(crate::policy::Meta, Diagnostic)>,
 }
+
+#[cfg(test)]
+pub(crate) mod tests;

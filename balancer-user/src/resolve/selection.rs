@@ -204,3 +204,142 @@ pub fn rank_routes<'a>(
         .unwrap_or_default();
     Ranking { winner, losers, mismatches }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::{Rank, Rule, rank_routes, selector_matches, unknown_source};
+    use crate::{
+        policy::{Tags, TrafficRoute},
+        resolve::tests::world::{route, tags},
+    };
+
+    /// The routes A to E of semantics 3.5.
+    fn table() -> [TrafficRoute; 5] {
+        [
+            route("a").from("service=*").to("*"),
+            route("b").from("service=web").to("*"),
+            route("c").from("service=*").to("redis"),
+            route("d").from("service=web").to("redis"),
+            route("e").from("service=*,version=*").to("*"),
+        ]
+    }
+
+    fn ranked<'a>(routes: &'a [TrafficRoute], of: &str) -> Vec<(&'a str, Rank)> {
+        let tags = tags(of);
+        let ranking = rank_routes(routes, &[&tags], "redis");
+        ranking
+            .winner
+            .into_iter()
+            .chain(ranking.losers.into_iter().map(|(loser, _)| loser))
+            .map(|candidate| (candidate.route.meta.name.as_str(), candidate.rank()))
+            .collect()
+    }
+
+    fn rank(total: u32, exact: u32) -> Rank {
+        Rank { exact, wildcard: total - exact }
+    }
+
+    #[test]
+    fn table_a_to_e_ranks_as_written() {
+        assert_eq!(
+            ranked(&table(), "service=web,version=v1"),
+            [
+                ("e", rank(3, 0)),
+                ("d", rank(2, 2)),
+                ("b", rank(2, 1)),
+                ("c", rank(2, 1)),
+                ("a", rank(2, 0))
+            ]
+        );
+        assert_eq!(
+            ranked(&table(), "service=web"),
+            [("d", rank(2, 2)), ("b", rank(2, 1)), ("c", rank(2, 1)), ("a", rank(2, 0))],
+            "without a version tag the wildcard for it does not match"
+        );
+        assert_eq!(ranked(&table(), "service=batch"), [("c", rank(2, 1)), ("a", rank(2, 0))]);
+    }
+
+    #[test]
+    fn tie_of_b_and_c_goes_to_the_later_then_to_the_smaller_name() {
+        let [_, b, c, ..] = table();
+        let winner = |routes: &[TrafficRoute]| {
+            let tags = tags("service=web");
+            let ranking = rank_routes(routes, &[&tags], "redis");
+            (ranking.winner.unwrap().route.meta.name.clone(), ranking.losers[0].1)
+        };
+        let won = |name: &str, rule| (name.to_owned(), rule);
+        let (older, newer) = (b.clone().created(5.0), c.clone().created(5.000_000_1));
+        assert_eq!(winner(&[older.clone(), newer.clone()]), won("c", Rule::CreatedLater));
+        assert_eq!(winner(&[newer, older.clone()]), won("c", Rule::CreatedLater));
+        assert_eq!(winner(&[older.clone(), c.clone().created(5.0)]), won("b", Rule::SmallerName));
+        assert_eq!(winner(&[c.clone(), b]), won("b", Rule::SmallerName));
+        assert_eq!(
+            winner(&[c, older]),
+            won("b", Rule::CreatedLater),
+            "without a creation time a route counts as older"
+        );
+    }
+
+    #[test]
+    fn losers_tell_by_which_rule() {
+        let tags = tags("service=web,version=v1");
+        let table = table();
+        let rules: Vec<Rule> =
+            rank_routes(&table, &[&tags], "redis").losers.iter().map(|(_, rule)| *rule).collect();
+        assert_eq!(rules, [Rule::MoreTags; 4]);
+        let rules: Vec<Rule> = rank_routes(&table[..4], &[&tags], "redis")
+            .losers
+            .iter()
+            .map(|(_, rule)| *rule)
+            .collect();
+        assert_eq!(rules, [Rule::MoreExactTags; 3]);
+    }
+
+    #[test]
+    fn mismatches_tell_which_side_did_not_match() {
+        let routes = [
+            route("x").from("service=web").to("db"),
+            route("y").from("service=batch").to("redis"),
+            route("z").from("service=batch").to("db"),
+        ];
+        let tags = tags("service=web");
+        let ranking = rank_routes(&routes, &[&tags], "redis");
+        assert!(ranking.winner.is_none());
+        let sides: Vec<(bool, bool)> = ranking
+            .mismatches
+            .iter()
+            .map(|mismatch| (mismatch.source, mismatch.destination))
+            .collect();
+        assert_eq!(sides, [(false, true), (true, false), (true, true)]);
+    }
+
+    #[test]
+    fn best_selector_counts_not_their_number() {
+        let many = route("many")
+            .from("service=*")
+            .from("service=web")
+            .from("version=v9")
+            .to("*")
+            .to("redis");
+        let tags = tags("service=web");
+        let ranking = rank_routes([&many], &[&tags], "redis");
+        let winner = ranking.winner.unwrap();
+        assert_eq!((winner.source, winner.destination), (rank(1, 1), rank(1, 1)));
+    }
+
+    #[test]
+    fn wildcard_needs_the_key_and_nothing_matches_everything() {
+        let web = tags("service=web");
+        assert!(selector_matches(&tags("service=*"), &web));
+        assert!(!selector_matches(&tags("version=*"), &web));
+        assert!(!selector_matches(&tags("service=we"), &web));
+        assert!(selector_matches(&Tags::new(), &web));
+        assert!(selector_matches(&tags("service=*"), &unknown_source()));
+    }
+
+    #[test]
+    fn workload_without_tags_matches_no_selector() {
+        let all = route("all").from("service=*").to("*");
+        assert!(rank_routes([&all], &[], "redis").winner.is_none());
+    }
+}

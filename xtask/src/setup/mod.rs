@@ -7,6 +7,8 @@
 
 mod debian;
 mod linker;
+#[path = "../../../balancer-user/build/object.rs"]
+pub(crate) mod object;
 #[path = "../../../balancer-user/build/toolchain.rs"]
 mod toolchain;
 
@@ -19,7 +21,7 @@ use linker::Plan;
 use toolchain::Toolchain;
 
 /// What the object is compiled for. Every machine that the tests run on is little-endian.
-const TARGET: &str = "bpfel-unknown-none";
+pub(crate) const TARGET: &str = "bpfel-unknown-none";
 
 /// Brings Rust and gcc, about 110 MB.
 const TOOLCHAIN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];

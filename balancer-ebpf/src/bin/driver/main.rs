@@ -1,0 +1,123 @@
+//! The driver of `cargo xtask bench packet`: an object of its own, never part of a release.
+//!
+//! `BPF_PROG_TEST_RUN` repeats a program on one packet and does not restore it in between, so a
+//! program that translates would see its own output from the second round on. Each program here
+//! restores what the datapath changes, steps to the next flow, and goes on (a tail call) with
+//! what is to be measured. The same with a program that does nothing is what must be subtracted.
+#![cfg_attr(target_arch = "bpf", no_std, no_main)]
+
+mod step;
+
+use aya_ebpf::{
+    bindings::TC_ACT_UNSPEC,
+    btf_maps::{Array, ProgramArray},
+    macros::{btf_map, classifier},
+    programs::TcContext,
+};
+use step::Step;
+
+#[btf_map]
+static STEP: Array<Step, 1> = Array::new();
+#[btf_map]
+static TARGETS: ProgramArray<4> = ProgramArray::new();
+
+/// Offset of the IP header.
+const IP: usize = 14;
+/// No program returns this: the packet did not get to the target.
+const LOST: i32 = 0x7fff;
+
+/// What is measured when nothing is.
+#[classifier]
+fn nothing(_ctx: TcContext) -> i32 {
+    TC_ACT_UNSPEC
+}
+
+#[classifier]
+fn from_clients4(ctx: TcContext) -> i32 {
+    next::<1, true>(&ctx)
+}
+
+#[classifier]
+fn from_clients6(ctx: TcContext) -> i32 {
+    next::<4, true>(&ctx)
+}
+
+#[classifier]
+fn to_clients4(ctx: TcContext) -> i32 {
+    next::<1, false>(&ctx)
+}
+
+#[classifier]
+fn to_clients6(ctx: TcContext) -> i32 {
+    next::<4, false>(&ctx)
+}
+
+/// `WORDS`: words of an address. `FROM`: the packet comes from the client.
+#[inline(always)]
+fn next<const WORDS: usize, const FROM: bool>(ctx: &TcContext) -> i32 {
+    let Some(step) = STEP.get_ptr_mut(0) else { return LOST };
+    // SAFETY: a live array element, which nobody else touches while the bench runs.
+    let step = unsafe { &mut *step };
+    let flow = step.next;
+    step.next = after(flow, step.mask);
+
+    let (addresses, header) = if WORDS == 1 { (IP + 12, 20) } else { (IP + 8, 40) };
+    let tcp = IP + header;
+    let start = ctx.data();
+    if start + tcp + 20 > ctx.data_end() {
+        return LOST;
+    }
+    let (client, fixed) = if FROM { (0, WORDS * 4) } else { (WORDS * 4, 0) };
+    let (client, fixed) = (start + addresses + client, start + addresses + fixed);
+    let mut word = 0;
+    while word < WORDS {
+        let last = word == WORDS - 1;
+        let host = u32::from_be(step.client_addr[word]);
+        let host = if last { host.wrapping_add(step::address_offset(flow)) } else { host };
+        // SAFETY: inside the bytes just checked. BPF allows unaligned stores wherever the
+        // verifier does.
+        unsafe {
+            ((client + word * 4) as *mut u32).write_volatile(host.to_be());
+            ((fixed + word * 4) as *mut u32).write_volatile(step.fixed_addr[word]);
+        }
+        word += 1;
+    }
+    let (client_port, fixed_port) = (step::port(flow).to_be(), (step.fixed_port as u16).to_be());
+    let ports = if FROM { [client_port, fixed_port] } else { [fixed_port, client_port] };
+    // SAFETY: as above.
+    unsafe {
+        ((start + tcp) as *mut u16).write_volatile(ports[0]);
+        ((start + tcp + 2) as *mut u16).write_volatile(ports[1]);
+        ((start + tcp + 16) as *mut u16).write_volatile(step.tcp_check as u16);
+        if WORDS == 1 {
+            ((start + IP + 10) as *mut u16).write_volatile(step.ip_check as u16);
+        }
+    }
+    let target = step.target;
+    // SAFETY: nothing here needs to be dropped.
+    unsafe { TARGETS.tail_call(ctx, target) };
+    LOST
+}
+
+/// The flow after `flow`: a linear congruential generator, which meets each flow once before it
+/// comes back to the first (modulus a power of two, increment odd, multiplier 1 modulo 4: Knuth,
+/// The Art of Computer Programming 2, 3.2.1.2). Counting up would walk through the flow table's
+/// memory in the order in which it was filled, and the processor would read ahead.
+#[inline(always)]
+const fn after(flow: u32, mask: u32) -> u32 {
+    flow.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) & mask
+}
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
+
+#[cfg(target_arch = "bpf")]
+#[panic_handler]
+fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// As the object it measures.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

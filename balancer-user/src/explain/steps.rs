@@ -1,0 +1,443 @@
+//! The sentences: one for each decision, in the order in which they were taken.
+
+use std::net::SocketAddr;
+
+use super::{Input, Query, RequestQuery, Source, shares::Shares};
+use crate::{
+    policy::{HashFunction, LoadBalancer, SERVICE_TAG, SplitEntry, Tags, TrafficRoute},
+    resolve::{
+        Backend, BackendState, Decision, Resolver, Route, Vip, VipOrigin,
+        inventory::{Family, MESH_TAG},
+        selection::{ANY, Candidate, Mismatch, Rule},
+        split::outer_split,
+        tags_text,
+    },
+};
+
+/// Names that one sentence lists at most.
+const LISTED: usize = 5;
+
+/// What the sentences are about.
+pub(super) struct Told<'t, 'a> {
+    pub(super) input: &'t Input<'a>,
+    pub(super) resolver: &'t Resolver<'a>,
+    pub(super) query: &'t Query,
+    pub(super) vip: &'t Vip,
+    pub(super) source: &'t Source<'a>,
+    pub(super) route: &'t Route,
+}
+
+impl Told<'_, '_> {
+    pub(super) fn steps(&self, others: &[SocketAddr], shares: &Shares) -> Vec<String> {
+        let mut steps = vec![self.asker(), self.destination(others)];
+        steps.extend(self.protocol());
+        steps.extend(self.policies());
+        steps.extend(self.requests());
+        steps.extend(self.wildcards());
+        for (index, backend) in self.route.backends.iter().enumerate() {
+            steps.push(self.backend(backend, index, shares));
+        }
+        steps.extend(self.locality());
+        steps.extend(self.table(shares));
+        steps.extend(self.class());
+        steps
+    }
+
+    fn asker(&self) -> String {
+        let source = self.source;
+        let sets: Vec<String> = source.tag_sets.iter().map(tags_text).collect();
+        let tags = sets.join("; ");
+        match (source.dataplane, source.address) {
+            (Some(dataplane), address) => {
+                let meta = &dataplane.meta;
+                let at = address.map_or(String::new(), |address| format!(" at {address}"));
+                let who = format!("source: Dataplane {} of mesh {}{at}", meta.name, meta.mesh);
+                if meta.mesh != self.vip.mesh {
+                    return format!(
+                        "{who}, which mesh {} does not know: there it counts as {tags}",
+                        self.vip.mesh
+                    );
+                }
+                let also = match source.others {
+                    0 => String::new(),
+                    more => format!("; {more} more with these tags are routed the same"),
+                };
+                format!("{who}, tags {tags}{also}")
+            }
+            (None, Some(address)) => {
+                format!("source: {address} is the address of no Dataplane, so it counts as {tags}")
+            }
+            (None, None) => format!(
+                "source: a workload with one inbound tagged {tags}; no Dataplane of mesh {} has \
+                 these tags",
+                self.vip.mesh
+            ),
+        }
+    }
+
+    fn destination(&self, others: &[SocketAddr]) -> String {
+        let vip = self.vip;
+        let origin = match vip.origin {
+            VipOrigin::Outbound => "named by an outbound",
+            VipOrigin::Allocated => "allocated",
+        };
+        let mut step = format!(
+            "destination: VIP {} of service {} in mesh {}, {origin}",
+            vip.key.addr, vip.service, vip.mesh
+        );
+        if !others.is_empty() {
+            step +=
+                &format!("; routed the same: {}", listed(others.iter().map(ToString::to_string)));
+        }
+        step
+    }
+
+    fn protocol(&self) -> Option<String> {
+        let service = self.resolver.inventory.service(&self.vip.mesh, &self.vip.service)?;
+        let ready = service.endpoints.iter().filter(|endpoint| endpoint.ready).count();
+        let name = service.protocol().name();
+        Some(match ready {
+            0 => format!("protocol: {name}, as no endpoint of {} is ready", self.vip.service),
+            _ => format!(
+                "protocol: {name}, from the tags of {}",
+                counted(ready, "ready endpoint", "ready endpoints")
+            ),
+        })
+    }
+
+    fn policies(&self) -> Vec<String> {
+        let mesh = &self.vip.mesh;
+        let ranking = &self.source.ranking;
+        let all = self.resolver.traffic_routes(mesh).len();
+        let Some(winner) = ranking.winner else {
+            return vec![self.no_policy(all)];
+        };
+        let mut steps = Vec::new();
+        let matching = 1 + ranking.losers.len();
+        let name = &winner.route.meta.name;
+        steps.push(format!(
+            "policy: TrafficRoute {name} wins, of {all} in mesh {mesh}, {matching} of which match; \
+             it ranks {}",
+            rank_text(&winner)
+        ));
+        for (loser, rule) in ranking.losers.iter().take(LISTED) {
+            steps.push(format!(
+                "policy: {} also matches and ranks {}; {name} goes first: {}",
+                loser.route.meta.name,
+                rank_text(loser),
+                rule_text(*rule, &winner, loser)
+            ));
+        }
+        if ranking.losers.len() > LISTED {
+            steps.push(format!(
+                "policy: {} more match and rank no better",
+                ranking.losers.len() - LISTED
+            ));
+        }
+        steps.extend(self.mismatches());
+        steps
+    }
+
+    fn mismatches(&self) -> Option<String> {
+        let mismatches = &self.source.ranking.mismatches;
+        let why = |mismatch: &Mismatch<'_>| match (mismatch.source, mismatch.destination) {
+            (true, true) => "source and destination",
+            (true, false) => "source",
+            _ => "destination",
+        };
+        let named = mismatches.iter().map(|m| format!("{} ({})", m.route.meta.name, why(m)));
+        (!mismatches.is_empty()).then(|| format!("policy: not matching: {}", listed(named)))
+    }
+
+    fn no_policy(&self, all: usize) -> String {
+        let mesh = &self.vip.mesh;
+        if all == 0 {
+            return format!(
+                "policy: mesh {mesh} has no TrafficRoute, so the service is reached directly"
+            );
+        }
+        let not = match all {
+            1 => format!("the TrafficRoute of mesh {mesh} does not match"),
+            _ => format!("none of the {all} TrafficRoutes of mesh {mesh} matches"),
+        };
+        let then = match self.route.decision {
+            Decision::Reject => "connections are reset (no_route: deny)",
+            Decision::Direct | Decision::Forward => {
+                "the service is reached directly (no_route: direct)"
+            }
+        };
+        let detail = self.mismatches().map_or(String::new(), |step| {
+            step.replacen("policy: not matching", "; not matching", 1)
+        });
+        format!("policy: {not}: {then}{detail}")
+    }
+
+    /// What a described request changes: nothing, until the proxy exists, and that is said.
+    fn requests(&self) -> Vec<String> {
+        let policy = self.source.ranking.winner.map(|winner| winner.route);
+        let has_http = policy.filter(|policy| !policy.conf.http.is_empty());
+        let mut steps = Vec::new();
+        if let Some(policy) = has_http {
+            let instead = if policy.conf.split.is_empty() {
+                "its last entry has no match and stands in for the outer split"
+            } else {
+                "the outer split applies"
+            };
+            steps.push(format!(
+                "http: the http section of {} ({}) is not carried out yet: {instead}",
+                policy.meta.name,
+                counted(policy.conf.http.len(), "entry", "entries")
+            ));
+        }
+        if let Some(request) = &self.query.request {
+            let why = if has_http.is_some() {
+                "no request is looked at yet"
+            } else {
+                "this route tells no requests apart"
+            };
+            steps.push(format!(
+                "http: {} makes no difference: {why}, each connection is decided as a whole",
+                request_text(request)
+            ));
+        }
+        steps
+    }
+
+    fn wildcards(&self) -> Vec<String> {
+        let Some(policy) = self.source.ranking.winner.map(|winner| winner.route) else {
+            return Vec::new();
+        };
+        let mut steps = Vec::new();
+        for entry in outer_split(&policy.conf) {
+            let changes = self.substitutions(entry);
+            if !changes.is_empty() {
+                steps.push(format!("{}: {}", entry.field, changes.join(", ")));
+            }
+        }
+        steps
+    }
+
+    fn substitutions(&self, entry: &SplitEntry) -> Vec<String> {
+        let outbound = &self.source.outbound;
+        let replaced =
+            entry.destination.iter().filter(|(_, value)| *value == ANY).map(|(key, _)| {
+                match outbound.get(key) {
+                    Some(value) if key == SERVICE_TAG => {
+                        format!("{key}=* is the service called, {value}")
+                    }
+                    Some(value) => format!("{key}=* is {value}, as the outbound says"),
+                    None => format!("{key}=* asks for nothing, as the outbound does not name it"),
+                }
+            });
+        let added = outbound
+            .iter()
+            .filter(|(key, _)| !entry.destination.contains_key(*key) && *key != MESH_TAG)
+            .map(|(key, value)| format!("{key}={value} comes from the outbound"));
+        replaced.chain(added).collect()
+    }
+
+    fn backend(&self, backend: &Backend, index: usize, shares: &Shares) -> String {
+        let name = with_tags(&backend.service, &backend.tags);
+        let sum: u64 = self.route.backends.iter().map(|b| u64::from(b.weight)).sum();
+        let part = match &shares.slots {
+            Some((all, of_backend)) => format!("{} of {all} slots", of_backend[index]),
+            None => percent(shares.backends[index].share),
+        };
+        let head = format!("backend {name}: weight {} of {sum}", backend.weight);
+        match backend.state {
+            BackendState::Drained => {
+                format!("{head}, so it takes no new connections; {}", reals_text(backend))
+            }
+            BackendState::Ok => {
+                format!("{head}, {part}; {}{}", reals_text(backend), self.other_family(backend))
+            }
+            BackendState::Empty => format!(
+                "{head}, {part}; no ready {} endpoint has these tags{}, so this share is reset",
+                Family::of(self.vip.key.addr.ip()),
+                self.other_family(backend)
+            ),
+            BackendState::Invalid => format!(
+                "{head}, {part}; no Dataplane of mesh {} offers the service, so this share is reset",
+                self.vip.mesh
+            ),
+        }
+    }
+
+    /// Endpoints that stay out because a VIP carries reals of its own family only.
+    fn other_family(&self, backend: &Backend) -> String {
+        let other = match Family::of(self.vip.key.addr.ip()) {
+            Family::V4 => Family::V6,
+            Family::V6 => Family::V4,
+        };
+        let inventory = &self.resolver.inventory;
+        let there =
+            inventory.subset(&self.vip.mesh, &backend.service, &backend.tags, other, None).len();
+        match there {
+            0 => String::new(),
+            more => format!(" ({more} of {other} left out: a VIP carries its own family)"),
+        }
+    }
+
+    fn locality(&self) -> Vec<String> {
+        let family = Family::of(self.vip.key.addr.ip());
+        let Some(zone) = self.resolver.place(&self.vip.mesh, family).zone else {
+            return Vec::new();
+        };
+        let mut steps = Vec::new();
+        for backend in self.route.backends.iter().filter(|b| !b.reals.is_empty()) {
+            let inventory = &self.resolver.inventory;
+            let (mesh, service) = (&self.vip.mesh, &backend.service);
+            let everywhere = inventory.subset(mesh, service, &backend.tags, family, None);
+            let near = inventory.subset(mesh, service, &backend.tags, family, Some(zone));
+            let out = everywhere.len() - near.len();
+            if out > 0 {
+                steps.push(format!(
+                    "locality: {} of {} in other zones left out while zone {zone} has one",
+                    counted(out, "endpoint", "endpoints"),
+                    with_tags(service, &backend.tags)
+                ));
+            }
+        }
+        steps
+    }
+
+    fn table(&self, shares: &Shares) -> Option<String> {
+        if self.route.decision == Decision::Reject {
+            return None;
+        }
+        let how = match self.route.load_balancer {
+            LoadBalancer::RoundRobin => "roundRobin: slots in turn, on each CPU".to_owned(),
+            LoadBalancer::Random => "random: any slot".to_owned(),
+            LoadBalancer::Maglev => {
+                "maglev: the slot is a hash of the connection's addresses and ports".to_owned()
+            }
+            LoadBalancer::RingHash { function, min_ring_size, max_ring_size } => {
+                let function = match function {
+                    HashFunction::XxHash => "XX_HASH",
+                    HashFunction::MurmurHash2 => "MURMUR_HASH_2",
+                };
+                format!(
+                    "ringHash ({function}, {min_ring_size} to {max_ring_size} points): the slot \
+                     is a hash of the connection's addresses and ports"
+                )
+            }
+            LoadBalancer::LeastRequest { choice_count } => format!(
+                "leastRequest: a random slot fixes the backend, and of {choice_count} samples in \
+                 it the real with the fewest live connections is taken"
+            ),
+        };
+        let default = self
+            .source
+            .ranking
+            .winner
+            .is_some_and(|winner| winner.route.conf.load_balancer.is_none());
+        let default = if default { " (the policy names no load balancer)" } else { "" };
+        Some(match &shares.slots {
+            Some((all, _)) => format!("table: {all} slots, {how}{default}"),
+            None => format!("table: {how}{default}"),
+        })
+    }
+
+    fn class(&self) -> Option<String> {
+        Some(match self.source.class? {
+            0 if self.source.dataplane.is_some() => {
+                "class 0: routed like an address that no Dataplane has".to_owned()
+            }
+            0 => "class 0: every address that no Dataplane has".to_owned(),
+            class => {
+                let members = self.input.resolved.classes[class].sources.len();
+                format!("class {class}: addresses with the same routes, {members} in all")
+            }
+        })
+    }
+}
+
+/// Why an address that is no VIP is left alone.
+pub(super) fn no_vip(input: &Input<'_>, addr: SocketAddr) -> Vec<String> {
+    let mut steps = vec![format!("destination: {addr} is no VIP; balancer leaves it alone")];
+    let vips = input.resolved.vips.iter().filter(|vip| vip.key.addr.ip() == addr.ip());
+    let ports: Vec<String> =
+        vips.map(|vip| format!("{} (service {})", vip.key.addr.port(), vip.service)).collect();
+    if !ports.is_empty() {
+        steps.push(format!("destination: the address is a VIP at port {}", listed(ports)));
+    }
+    if input.resolved.inventory.binary_search(&addr).is_ok() {
+        steps.push("destination: it is a real, reached without any policy".to_owned());
+    }
+    steps
+}
+
+/// The name of an algorithm as policies write it.
+pub(super) fn algorithm(load_balancer: LoadBalancer) -> &'static str {
+    match load_balancer {
+        LoadBalancer::RoundRobin => "roundRobin",
+        LoadBalancer::LeastRequest { .. } => "leastRequest",
+        LoadBalancer::RingHash { .. } => "ringHash",
+        LoadBalancer::Random => "random",
+        LoadBalancer::Maglev => "maglev",
+    }
+}
+
+fn rank_text(candidate: &Candidate<'_>) -> String {
+    let rank = candidate.rank();
+    format!("{}, {} exact", counted(rank.total() as usize, "tag", "tags"), rank.exact)
+}
+
+fn rule_text(rule: Rule, winner: &Candidate<'_>, loser: &Candidate<'_>) -> String {
+    let created = |route: &TrafficRoute| match route.meta.created {
+        Some(seconds) => format!("{seconds}"),
+        None => "unknown".to_owned(),
+    };
+    match rule {
+        Rule::MoreTags => "more tags count first".to_owned(),
+        Rule::MoreExactTags => "as many tags, more of them exact".to_owned(),
+        Rule::CreatedLater => format!(
+            "equal rank, created later ({} against {}, in seconds since 1970)",
+            created(winner.route),
+            created(loser.route)
+        ),
+        Rule::SmallerName => "equal rank and creation time, smaller name".to_owned(),
+    }
+}
+
+fn request_text(request: &RequestQuery) -> String {
+    let parts = [
+        request.method.as_ref().map(|method| format!("method {method}")),
+        request.path.as_ref().map(|path| format!("path {path}")),
+        request.host.as_ref().map(|host| format!("host {host}")),
+    ];
+    let headers = request.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
+    let all: Vec<String> = parts.into_iter().flatten().chain(headers).collect();
+    if all.is_empty() { "the request".to_owned() } else { all.join(", ") }
+}
+
+fn with_tags(service: &str, tags: &Tags) -> String {
+    if tags.is_empty() { service.to_owned() } else { format!("{service} {}", tags_text(tags)) }
+}
+
+fn reals_text(backend: &Backend) -> String {
+    match backend.reals.len() {
+        0 => "no real".to_owned(),
+        some => format!(
+            "{}: {}",
+            counted(some, "real", "reals"),
+            listed(backend.reals.iter().map(ToString::to_string))
+        ),
+    }
+}
+
+fn counted(number: usize, one: &str, many: &str) -> String {
+    format!("{number} {}", if number == 1 { one } else { many })
+}
+
+fn percent(share: f64) -> String {
+    format!("{:.2} %", share * 100.0)
+}
+
+fn listed(names: impl IntoIterator<Item = String>) -> String {
+    let names: Vec<String> = names.into_iter().collect();
+    match names.len().checked_sub(LISTED) {
+        Some(more) if more > 0 => format!("{} and {more} more", names[..LISTED].join(", ")),
+        _ => names.join(", "),
+    }
+}

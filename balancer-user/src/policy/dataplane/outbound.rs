@@ -1,0 +1,152 @@
+//! `networking.outbound[]`.
+
+use std::{
+    net::{IpAddr, Ipv4Addr},
+    num::NonZeroU16,
+};
+
+use super::super::{
+    Api, Diagnostic, Outbound, SERVICE_TAG, Tags,
+    envelope::only,
+    fields::{Context, Field, Fields, PORT_RANGE},
+    tags::{self, TagRules},
+};
+
+/// What became of an outbound.
+pub(super) struct Read {
+    pub(super) address: IpAddr,
+    pub(super) port: Option<NonZeroU16>,
+    /// It names a service by tags, and is valid.
+    pub(super) by_tags: Option<Outbound>,
+}
+
+/// Reads the outbound at `index` of the list.
+pub(super) fn outbound(cx: &mut Context<'_>, field: &Field<'_>, index: u32) -> Read {
+    let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let mut read = Read { address: loopback, port: None, by_tags: None };
+    let Some(mut fields) = field.fields(cx) else { return read };
+    read.port = match fields.take(cx, "port") {
+        Some(port) => port.port(cx),
+        None => {
+            cx.report(fields.missing("port", PORT_RANGE));
+            None
+        }
+    };
+    let address = match fields.take(cx, "address") {
+        Some(field) => field.ip(cx, "address").map(|address| address.to_canonical()),
+        None => Some(loopback),
+    };
+    read.address = address.unwrap_or(loopback);
+
+    let reference = fields.take(cx, "backendRef");
+    let service = fields.take(cx, "service");
+    let tags_field = fields.take(cx, "tags");
+    let some_tags = tags_field
+        .as_ref()
+        .is_some_and(|field| field.entries(cx).is_some_and(|entries| !entries.is_empty()));
+    if let Some(reference) = &reference {
+        backend_ref(cx, reference);
+        if some_tags || service.is_some() {
+            cx.report(
+                Diagnostic::error(
+                    reference.path.clone(),
+                    "both backendRef and tags/service cannot be defined",
+                )
+                .at(reference.key_span),
+            );
+        }
+    }
+    let tags = if reference.is_some() {
+        None
+    } else {
+        outbound_tags(cx, &fields, tags_field.filter(|_| some_tags).as_ref(), service.as_ref())
+    };
+    fields.finish(cx);
+    if let (Some(address), Some(port), Some(tags)) = (address, read.port, tags) {
+        read.by_tags = Some(Outbound { span: field.node.span, index, address, port, tags });
+    }
+    read
+}
+
+fn outbound_tags(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    tags_field: Option<&Field<'_>>,
+    service: Option<&Field<'_>>,
+) -> Option<Tags> {
+    let path = format!("{}.tags", fields.path);
+    let Some(field) = tags_field else {
+        // Kuma 0.5's spelling, which all of 2.x still takes.
+        if let Some(service) = service {
+            let name = service.string(cx).filter(|name| !name.is_empty())?;
+            return Some(Tags::from([(SERVICE_TAG.to_owned(), name.to_owned())]));
+        }
+        cx.report(
+            Diagnostic::error(path, format!("mandatory tag \"{SERVICE_TAG}\" is missing"))
+                .at(fields.span)
+                .hint(format!("add `tags: {{{SERVICE_TAG}: NAME}}`")),
+        );
+        return None;
+    };
+    if let Some(service) = service {
+        cx.report(
+            Diagnostic::warning(service.path.clone(), "has no effect next to `tags`")
+                .at(service.key_span),
+        );
+    }
+    let unprefixed = super::prefixed(cx, field);
+    let rules = TagRules { service: true, unprefixed, ..TagRules::default() };
+    tags::tags(cx, &path, Some(field), fields.span, rules)
+}
+
+/// Kinds that a reference may name.
+const REFERRED: &[&str] = &["MeshExternalService", "MeshMultiZoneService", "MeshService"];
+
+fn backend_ref(cx: &mut Context<'_>, field: &Field<'_>) {
+    let errors_before = cx.errors();
+    let Some(mut fields) = field.fields(cx) else { return };
+    let kind_field = fields.take(cx, "kind");
+    let kind = kind_field.as_ref().and_then(|kind| kind.string(cx)).unwrap_or_default();
+    // Kuma 2.7 knows one kind, by name.
+    let old = only(cx.options, &[Api::Kuma27]);
+    let kinds = if old { &REFERRED[2..] } else { REFERRED };
+    if !kinds.contains(&kind) {
+        let message = format!("invalid value. Available values are: {}", kinds.join(","));
+        let at = kind_field.as_ref().map_or(fields.span, |kind| kind.node.span);
+        cx.report(Diagnostic::error(format!("{}.kind", fields.path), message).at(at));
+    }
+    let name = fields.take(cx, "name");
+    let has_name =
+        name.as_ref().and_then(|name| name.string(cx)).is_some_and(|name| !name.is_empty());
+    let labels = fields.take(cx, "labels");
+    let has_labels = labels
+        .as_ref()
+        .and_then(|labels| labels.entries(cx))
+        .is_some_and(|entries| !entries.is_empty());
+    if old && !has_name {
+        cx.report(fields.missing("name", "cannot be empty"));
+    } else if !has_name && !has_labels {
+        cx.report(field.error("either 'name' or 'labels' should be specified"));
+    }
+    // The port of a MeshExternalService is that of its endpoints.
+    let port = fields.take(cx, "port");
+    match port {
+        Some(port) if kind != "MeshExternalService" => {
+            port.port(cx);
+        }
+        None if kind != "MeshExternalService" => cx.report(fields.missing("port", PORT_RANGE)),
+        Some(_) | None => {}
+    }
+    fields.without_effect(&["namespace"]);
+    fields.finish(cx);
+    if cx.errors() == errors_before {
+        cx.report(
+            Diagnostic::warning(
+                field.path.clone(),
+                "`backendRef` is not carried out yet: this outbound has no effect",
+            )
+            .at(field.key_span)
+            .hint(format!("name a service with `tags: {{{SERVICE_TAG}: NAME}}`")),
+        );
+    }
+}

@@ -1,0 +1,446 @@
+//! What every resource has around its specification (semantics 1): kind, mesh, name, labels,
+//! time of creation, in the Universal and the Kubernetes form.
+
+use super::{
+    Diagnostic, Meta, ReadOptions, Span, Tags,
+    fields::{Context, Field, Fields},
+    kinds::{self, Kind, Lookup},
+    tags, time,
+    yaml::{Node, Value},
+};
+
+/// A document, or an item of a list.
+pub(super) enum Envelope<'n> {
+    /// `kind: List`.
+    List(&'n [Node]),
+    /// Of an API group that is none of ours.
+    Foreign {
+        /// Its `apiVersion`.
+        api_version: &'n str,
+        /// Its `kind`.
+        kind: &'n str,
+        /// Where the kind stands.
+        span: Span,
+    },
+    /// One of ours.
+    Resource(Box<Resource<'n>>),
+}
+
+/// A resource as far as all kinds are alike.
+#[derive(Default)]
+pub(super) struct Resource<'n> {
+    /// The kind as written.
+    pub(super) kind: Option<String>,
+    /// The mesh as written.
+    pub(super) mesh: Option<String>,
+    /// The Kubernetes namespace.
+    pub(super) namespace: Option<String>,
+    /// The name as written.
+    pub(super) name: Option<String>,
+    /// Its fields stand under `spec`.
+    pub(super) kubernetes: bool,
+    /// What a kind's reader needs; `None` if there is an error that leaves nothing to read, or
+    /// if the kind is not carried out.
+    pub(super) body: Option<Body<'n>>,
+}
+
+/// What a kind's reader gets.
+pub(super) struct Body<'n> {
+    pub(super) kind: Kind,
+    pub(super) meta: Meta,
+    /// Where the name stands, for findings about two resources of one name.
+    pub(super) name_span: Span,
+    /// Where the mesh stands.
+    pub(super) mesh_span: Span,
+    /// The specification.
+    pub(super) spec: Fields<'n>,
+}
+
+/// Reads the envelope of a document.
+pub(super) fn envelope<'n>(cx: &mut Context<'_>, root: &'n Node, document: u32) -> Envelope<'n> {
+    let Value::Mapping(entries) = &root.value else {
+        cx.report(
+            Diagnostic::error("", "a resource must be a mapping").at(root.span).hint(
+                "begin it with `type:` (Universal) or `apiVersion:` and `kind:` (Kubernetes)",
+            ),
+        );
+        return Envelope::Resource(Box::default());
+    };
+    let mut fields = Fields::new(root.span, entries, String::new());
+    if let Some(api_version) = fields.take(cx, "apiVersion") {
+        kubernetes(cx, fields, &api_version, document)
+    } else if let Some(kind) = fields.take(cx, "type") {
+        Envelope::Resource(Box::new(universal(cx, fields, &kind, document)))
+    } else {
+        cx.report(
+            Diagnostic::error("type", "neither `type` nor `apiVersion` says what this is")
+                .at(root.span)
+                .hint("add `type: TrafficRoute` (Universal), or `apiVersion: kuma.io/v1alpha1` and `kind:` (Kubernetes)"),
+        );
+        Envelope::Resource(Box::default())
+    }
+}
+
+fn universal<'n>(
+    cx: &mut Context<'_>,
+    mut fields: Fields<'n>,
+    kind_field: &Field<'n>,
+    document: u32,
+) -> Resource<'n> {
+    let kind = kind_field.string(cx);
+    let name_field = fields.take(cx, "name");
+    let mesh_field = fields.take(cx, "mesh");
+    let labels_field = fields.take(cx, "labels");
+    let created_field = fields.take(cx, "creationTime");
+    fields.without_effect(&["modificationTime"]);
+
+    let mut resource = Resource {
+        kind: kind.map(str::to_owned),
+        mesh: peek(mesh_field.as_ref()),
+        name: peek(name_field.as_ref()),
+        ..Resource::default()
+    };
+    let Some(kind) =
+        kind.and_then(|kind| carried_out(cx, kinds::universal(kind), kind, kind_field))
+    else {
+        return resource;
+    };
+    let labels = labels(cx, labels_field.as_ref());
+    let (name, name_span) = name(cx, &fields, name_field.as_ref());
+    let (mesh, mesh_span) = mesh(cx, kind, &fields, mesh_field.as_ref(), &labels, false);
+    let created = created(cx, created_field.as_ref());
+    resource.mesh.clone_from(&mesh);
+    if let (Some(name), Some(mesh)) = (name, mesh.or_else(|| is_mesh(kind).then(String::new))) {
+        let who = Who { kind, mesh, namespace: None, name, labels, created };
+        resource.body = Some(Body {
+            kind,
+            meta: who.meta(document, fields.span),
+            name_span,
+            mesh_span,
+            spec: fields,
+        });
+    }
+    resource
+}
+
+fn kubernetes<'n>(
+    cx: &mut Context<'_>,
+    mut fields: Fields<'n>,
+    api_version: &Field<'n>,
+    document: u32,
+) -> Envelope<'n> {
+    let version = api_version.string(cx);
+    let kind_field = fields.take(cx, "kind");
+    let (Some(version), Some(kind_field)) = (version, kind_field) else {
+        if version.is_some() {
+            cx.report(
+                fields
+                    .missing("kind", "must be given next to `apiVersion`")
+                    .hint("e.g. `kind: TrafficRoute`"),
+            );
+        }
+        return Envelope::Resource(Box::new(Resource { kubernetes: true, ..Resource::default() }));
+    };
+    let Some(written) = kind_field.string(cx) else {
+        return Envelope::Resource(Box::new(Resource { kubernetes: true, ..Resource::default() }));
+    };
+    if written == "List" {
+        return list(cx, fields);
+    }
+    let lookup = kinds::kubernetes(version, written);
+    if lookup == Lookup::Foreign {
+        let span = kind_field.node.span;
+        return Envelope::Foreign { api_version: version, kind: written, span };
+    }
+
+    let metadata_field = fields.take(cx, "metadata");
+    let mesh_field = fields.take(cx, "mesh");
+    let mut metadata = metadata_field
+        .as_ref()
+        .and_then(|field| field.fields(cx))
+        .unwrap_or_else(|| Fields::new(fields.span, &[], String::new()));
+    let name_field = metadata.take(cx, "name");
+    let namespace_field = metadata.take(cx, "namespace");
+    let labels_field = metadata.take(cx, "labels");
+    let created_field = metadata.take(cx, "creationTimestamp");
+    metadata.without_effect(&[
+        "annotations",
+        "uid",
+        "resourceVersion",
+        "generation",
+        "generateName",
+        "managedFields",
+        "ownerReferences",
+        "finalizers",
+        "selfLink",
+        "deletionTimestamp",
+        "deletionGracePeriodSeconds",
+    ]);
+
+    let mut resource = Resource {
+        kind: Some(written.to_owned()),
+        mesh: peek(mesh_field.as_ref()),
+        namespace: peek(namespace_field.as_ref()),
+        name: peek(name_field.as_ref()),
+        kubernetes: true,
+        body: None,
+    };
+    if lookup == Lookup::UnknownVersion {
+        cx.report(
+            api_version
+                .error(format!("the API version `{version}` is not known"))
+                .hint("write `apiVersion: kuma.io/v1alpha1`"),
+        );
+        return Envelope::Resource(Box::new(resource));
+    }
+    let Some(kind) = carried_out(cx, lookup, written, &kind_field) else {
+        return Envelope::Resource(Box::new(resource));
+    };
+    metadata.finish(cx);
+    // Findings about metadata are named as in the Universal form (semantics, appendix A).
+    let labels_field = labels_field.map(|field| Field { path: "labels".to_owned(), ..field });
+    let name_field = name_field.map(|field| Field { path: "name".to_owned(), ..field });
+    let labels = labels(cx, labels_field.as_ref());
+    let (name, name_span) = name(cx, &fields, name_field.as_ref());
+    let (mesh, mesh_span) = mesh(cx, kind, &fields, mesh_field.as_ref(), &labels, true);
+    let namespace = namespace_field.as_ref().and_then(|field| field.string(cx)).map(str::to_owned);
+    let created = created(cx, created_field.as_ref());
+    resource.mesh.clone_from(&mesh);
+
+    let spec = fields.take(cx, "spec").map(|field| Field { path: String::new(), ..field });
+    fields.without_effect(&["status"]);
+    let at = fields.span;
+    fields.finish(cx);
+    let spec = match &spec {
+        Some(field) => field.fields(cx),
+        None => Some(Fields::new(at, &[], String::new())),
+    };
+    if let (Some(name), Some(mesh), Some(spec)) =
+        (name, mesh.or_else(|| is_mesh(kind).then(String::new)), spec)
+    {
+        let who = Who { kind, mesh, namespace, name, labels, created };
+        let meta = who.meta(document, at);
+        resource.body = Some(Body { kind, meta, name_span, mesh_span, spec });
+    }
+    Envelope::Resource(Box::new(resource))
+}
+
+fn list<'n>(cx: &mut Context<'_>, mut fields: Fields<'n>) -> Envelope<'n> {
+    let items = fields.take(cx, "items");
+    match items.map(|items| (&items.node.value, items)) {
+        Some((Value::Sequence(nodes), _)) => Envelope::List(nodes),
+        Some((_, items)) => {
+            cx.report(items.error("must be a list of resources"));
+            Envelope::Resource(Box::new(Resource { kubernetes: true, ..Resource::default() }))
+        }
+        None => Envelope::List(&[]),
+    }
+}
+
+/// Reports what a kind that is not read means. `Some`: it is read.
+fn carried_out(
+    cx: &mut Context<'_>,
+    lookup: Lookup,
+    written: &str,
+    field: &Field<'_>,
+) -> Option<Kind> {
+    match lookup {
+        Lookup::Known(Kind::Other(name)) => {
+            cx.report(
+                field
+                    .warning(format!("{name} is not carried out yet: this document has no effect")),
+            );
+            None
+        }
+        Lookup::Known(Kind::TrafficRoute) if cx.options.api == Some(super::Api::Kuma3) => {
+            cx.report(
+                field
+                    .error("TrafficRoute does not exist in Kuma 3")
+                    .hint("check it with --api kuma-2.9 or older, or write a MeshTCPRoute"),
+            );
+            None
+        }
+        Lookup::Known(kind) => Some(kind),
+        Lookup::Unknown { meant } => {
+            let finding = field.error(format!("there is no kind `{written}`"));
+            cx.report(match meant {
+                Some(meant) => finding.hint(format!("did you mean `{meant}`?")),
+                None => finding.hint("read are Mesh, Dataplane and TrafficRoute"),
+            });
+            None
+        }
+        Lookup::Foreign | Lookup::UnknownVersion => None,
+    }
+}
+
+fn is_mesh(kind: Kind) -> bool {
+    kind == Kind::Mesh
+}
+
+/// A string for the report, before it is checked.
+fn peek(field: Option<&Field<'_>>) -> Option<String> {
+    match &field?.node.value {
+        Value::Scalar(scalar) => Some(scalar.text.clone()),
+        Value::Sequence(_) | Value::Mapping(_) => None,
+    }
+}
+
+/// Longest name (semantics 1).
+const NAME_CHARACTERS_MAX: usize = 253;
+
+fn name(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    field: Option<&Field<'_>>,
+) -> (Option<String>, Span) {
+    let Some(field) = field else {
+        cx.report(
+            Diagnostic::error("name", "cannot be empty").at(fields.span).hint("give it a name"),
+        );
+        return (None, fields.span);
+    };
+    let at = field.node.span;
+    let Some(name) = field.string(cx) else { return (None, at) };
+    if name.is_empty() {
+        cx.report(field.error("cannot be empty"));
+    } else if name.chars().count() > NAME_CHARACTERS_MAX {
+        cx.report(field.error(format!("cannot be longer than {NAME_CHARACTERS_MAX} characters")));
+    } else if !is_subdomain(name) {
+        cx.report(field.error(SUBDOMAIN_RULE));
+    } else {
+        return (Some(name.to_owned()), at);
+    }
+    (None, at)
+}
+
+/// What a name must be, in Kuma's words.
+pub(super) const SUBDOMAIN_RULE: &str = "invalid characters. A lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must start and end with an alphanumeric character";
+
+/// Whether it is a lowercase subdomain of RFC 1123 (2.1).
+pub(super) fn is_subdomain(name: &str) -> bool {
+    name.split('.').all(|label| {
+        let inner = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit();
+        label.bytes().all(|byte| inner(byte) || byte == b'-')
+            && label.bytes().next().is_some_and(inner)
+            && label.bytes().last().is_some_and(inner)
+    })
+}
+
+fn mesh(
+    cx: &mut Context<'_>,
+    kind: Kind,
+    fields: &Fields<'_>,
+    field: Option<&Field<'_>>,
+    labels: &Tags,
+    kubernetes: bool,
+) -> (Option<String>, Span) {
+    if is_mesh(kind) {
+        if let Some(field) = field {
+            cx.report(
+                Diagnostic::warning("mesh", "a Mesh is in no mesh, this has no effect")
+                    .at(field.key_span),
+            );
+        }
+        return (None, fields.span);
+    }
+    let Some(field) = field else {
+        if let Some(label) = labels.get("kuma.io/mesh").filter(|_| kubernetes) {
+            return (Some(label.clone()), fields.span);
+        }
+        cx.report(
+            Diagnostic::error("mesh", "cannot be empty")
+                .at(fields.span)
+                .hint("add `mesh: default`"),
+        );
+        return (None, fields.span);
+    };
+    let at = field.node.span;
+    let Some(mesh) = field.string(cx) else { return (None, at) };
+    let allowed = |byte: u8| {
+        byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'_' | b'.')
+    };
+    if mesh.is_empty() {
+        cx.report(field.error("cannot be empty").hint("write `mesh: default`"));
+    } else if !mesh.bytes().all(allowed) {
+        cx.report(field.error("invalid characters. Valid characters are numbers, lowercase latin letters and '-', '_', '.' symbols"));
+    } else {
+        return (Some(mesh.to_owned()), at);
+    }
+    (None, at)
+}
+
+fn labels(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Tags {
+    let Some(field) = field else { return Tags::new() };
+    let entries = field.entries(cx).unwrap_or_default();
+    entries
+        .iter()
+        .filter_map(|entry| {
+            let value = tags::value(cx, &field.at_key(entry), "label")?;
+            Some((entry.key.clone(), value))
+        })
+        .collect()
+}
+
+fn created(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Option<f64> {
+    let field = field?;
+    let text = field.string(cx)?;
+    let seconds = time::seconds(text);
+    if seconds.is_none() {
+        cx.report(
+            field
+                .error(format!("`{text}` is no time stamp"))
+                .hint("write it as in RFC 3339, e.g. 2026-03-01T10:00:00Z"),
+        );
+    }
+    seconds
+}
+
+/// The parts of a resource's identity.
+struct Who {
+    kind: Kind,
+    mesh: String,
+    namespace: Option<String>,
+    name: String,
+    labels: Tags,
+    created: Option<f64>,
+}
+
+impl Who {
+    fn meta(self, document: u32, span: Span) -> Meta {
+        let kind = match self.kind {
+            Kind::Mesh => "Mesh",
+            Kind::Dataplane => "Dataplane",
+            Kind::TrafficRoute => "TrafficRoute",
+            Kind::Other(name) => name,
+        };
+        // Dataplanes are namespaced; TrafficRoute and Mesh are cluster-scoped, and a namespace
+        // that K0.5 examples give them never mattered.
+        let name = match &self.namespace {
+            Some(namespace) if self.kind == Kind::Dataplane => format!("{}.{namespace}", self.name),
+            _ => self.name,
+        };
+        let display_name =
+            self.labels.get("kuma.io/display-name").cloned().unwrap_or_else(|| name.clone());
+        Meta {
+            kind,
+            mesh: if is_mesh(self.kind) { name.clone() } else { self.mesh },
+            namespace: self.namespace,
+            name,
+            display_name,
+            labels: self.labels,
+            created: self.created,
+            document,
+            span,
+        }
+    }
+}
+
+/// Whether a policy is only to be shown, not applied (semantics 1).
+pub(super) fn is_shadow(labels: &Tags) -> bool {
+    labels.get("kuma.io/effect").is_some_and(|effect| effect == "shadow")
+}
+
+/// Whether exactly one version's rules are asked for, and it is one of these.
+pub(super) fn only(options: &ReadOptions, apis: &[super::Api]) -> bool {
+    options.api.is_some_and(|api| apis.contains(&api))
+}

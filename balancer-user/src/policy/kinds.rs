@@ -1,0 +1,148 @@
+//! The kinds of resource that exist, and what becomes of each (decision D20).
+
+/// What is done with a kind.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Read.
+    Mesh,
+    /// Read.
+    Dataplane,
+    /// Read.
+    TrafficRoute,
+    /// Known, and not carried out.
+    Other(&'static str),
+}
+
+/// Kinds of the group `kuma.io` that are read.
+const READ: [(&str, Kind); 3] =
+    [("Mesh", Kind::Mesh), ("Dataplane", Kind::Dataplane), ("TrafficRoute", Kind::TrafficRoute)];
+
+/// Kinds of the group `kuma.io` of any version that are not.
+const KUMA: &[&str] = &[
+    "AccessRole",
+    "AccessRoleBinding",
+    "CircuitBreaker",
+    "Config",
+    "ContainerPatch",
+    "DataplaneInsight",
+    "ExternalService",
+    "FaultInjection",
+    "GlobalSecret",
+    "HealthCheck",
+    "HostnameGenerator",
+    "MeshAccessLog",
+    "MeshCircuitBreaker",
+    "MeshExternalService",
+    "MeshFaultInjection",
+    "MeshGateway",
+    "MeshGatewayConfig",
+    "MeshGatewayInstance",
+    "MeshGatewayRoute",
+    "MeshGlobalRateLimit",
+    "MeshHTTPRoute",
+    "MeshHealthCheck",
+    "MeshIdentity",
+    "MeshInsight",
+    "MeshLoadBalancingStrategy",
+    "MeshMetric",
+    "MeshMultiZoneService",
+    "MeshOPA",
+    "MeshOpenTelemetryBackend",
+    "MeshPassthrough",
+    "MeshProxyPatch",
+    "MeshRateLimit",
+    "MeshRetry",
+    "MeshService",
+    "MeshTCPRoute",
+    "MeshTLS",
+    "MeshTimeout",
+    "MeshTrace",
+    "MeshTrafficPermission",
+    "MeshTrust",
+    "ProxyTemplate",
+    "RateLimit",
+    "Retry",
+    "Secret",
+    "ServiceInsight",
+    "Timeout",
+    "TrafficLog",
+    "TrafficPermission",
+    "TrafficTrace",
+    "VirtualOutbound",
+    "Workload",
+    "Zone",
+    "ZoneEgress",
+    "ZoneEgressInsight",
+    "ZoneIngress",
+    "ZoneIngressInsight",
+    "ZoneInsight",
+];
+
+/// Kinds of the group `gateway.networking.k8s.io`.
+const GATEWAY: &[&str] = &[
+    "BackendTLSPolicy",
+    "GRPCRoute",
+    "Gateway",
+    "GatewayClass",
+    "HTTPRoute",
+    "ListenerSet",
+    "ReferenceGrant",
+    "TCPRoute",
+    "TLSRoute",
+    "UDPRoute",
+];
+
+/// A kind, as its document names it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Lookup {
+    /// One that we know.
+    Known(Kind),
+    /// None of our group's.
+    Unknown {
+        /// What was probably meant.
+        meant: Option<&'static str>,
+    },
+    /// Of an API group that is none of ours.
+    Foreign,
+    /// Of our group, in a version that does not exist.
+    UnknownVersion,
+}
+
+/// Looks up a `type` of the Universal form.
+pub(super) fn universal(kind: &str) -> Lookup {
+    kuma(kind)
+}
+
+/// Looks up an `apiVersion` and `kind`.
+pub(super) fn kubernetes(api_version: &str, kind: &str) -> Lookup {
+    let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
+    match (group, kind) {
+        ("kuma.io", _) if version != "v1alpha1" => Lookup::UnknownVersion,
+        ("kuma.io", _) => kuma(kind),
+        ("gateway.networking.k8s.io", _) => among(GATEWAY, kind),
+        ("", "Service") => Lookup::Known(Kind::Other("Service")),
+        ("discovery.k8s.io", "EndpointSlice") => Lookup::Known(Kind::Other("EndpointSlice")),
+        _ => Lookup::Foreign,
+    }
+}
+
+fn kuma(kind: &str) -> Lookup {
+    if let Some((_, found)) = READ.iter().find(|(name, _)| *name == kind) {
+        return Lookup::Known(*found);
+    }
+    match among(KUMA, kind) {
+        Lookup::Unknown { .. } => {
+            let names: Vec<&'static str> =
+                READ.iter().map(|(name, _)| *name).chain(KUMA.iter().copied()).collect();
+            Lookup::Unknown { meant: super::fields::nearest(kind, &names) }
+        }
+        found => found,
+    }
+}
+
+fn among(names: &[&'static str], kind: &str) -> Lookup {
+    match names.iter().find(|name| **name == kind) {
+        Some(name) => Lookup::Known(Kind::Other(name)),
+        None => Lookup::Unknown { meant: super::fields::nearest(kind, names) },
+    }
+}

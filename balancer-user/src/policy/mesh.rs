@@ -1,0 +1,54 @@
+//! `Mesh` (semantics 2.2).
+
+use super::{
+    Mesh, Meta,
+    fields::{Context, Fields},
+};
+
+/// Reads a Mesh.
+pub(super) fn mesh(cx: &mut Context<'_>, meta: Meta, mut spec: Fields<'_>) -> Mesh {
+    let mut locality_aware = false;
+    if let Some(routing) = spec.take(cx, "routing")
+        && let Some(mut routing) = routing.fields(cx)
+    {
+        if let Some(field) = routing.take(cx, "localityAwareLoadBalancing") {
+            locality_aware = field.boolean(cx).unwrap_or(false);
+        }
+        for (name, instead) in [
+            ("zoneEgress", "endpoints in other zones are dialled directly"),
+            ("defaultForbidMeshExternalServiceAccess", "there are no MeshExternalServices yet"),
+        ] {
+            if let Some(field) = routing.take(cx, name)
+                && field.boolean(cx) == Some(true)
+            {
+                cx.report(field.warning(format!("`{name}` is not carried out yet: {instead}")));
+            }
+        }
+        routing.finish(cx);
+    }
+    if let Some(services) = spec.take(cx, "meshServices")
+        && let Some(mut services) = services.fields(cx)
+    {
+        const MODES: &[&str] = &["Disabled", "Everywhere", "ReachableBackends", "Exclusive"];
+        if let Some(field) = services.take(cx, "mode")
+            && let Some(mode) = field.one_of(cx, MODES)
+            && mode != "Disabled"
+        {
+            cx.report(field.warning(format!(
+                "the mode {mode} is not carried out yet: services are those of the tag `kuma.io/service`"
+            )));
+        }
+        services.finish(cx);
+    }
+    spec.not_carried_out(cx, "mtls", "connections are forwarded as they come");
+    spec.not_carried_out(cx, "networking", "what goes to no VIP passes untouched");
+    spec.without_effect(&[
+        "tracing",
+        "logging",
+        "metrics",
+        "constraints",
+        "skipCreatingInitialPolicies",
+    ]);
+    spec.finish(cx);
+    Mesh { meta, locality_aware }
+}

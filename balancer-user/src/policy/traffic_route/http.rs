@@ -1,0 +1,391 @@
+//! `conf.http[]` (semantics 3.3, 3.8, 3.9): read and validated completely, although only the
+//! proxy to come can carry it out.
+
+use super::{
+    super::{
+        Diagnostic, HttpEntry, HttpMatch, HttpModify,
+        fields::{Context, Field, Fields},
+        http::{HeaderAdd, HeaderChanges, HostRewrite, PathRewrite, StringMatcher, Substitution},
+        yaml::{Scalar, Value},
+    },
+    split,
+};
+
+/// What became of an entry.
+pub(super) struct Read {
+    /// Where it stands.
+    span: super::super::Span,
+    path: String,
+    /// It has no `match`, so nothing gets past it (decision D3).
+    pub(super) always: bool,
+    /// `None`: it has an error.
+    pub(super) entry: Option<HttpEntry>,
+}
+
+/// Reads one entry.
+pub(super) fn http_entry(cx: &mut Context<'_>, field: &Field<'_>) -> Read {
+    let span = field.node.span;
+    let mut read = Read { span, path: field.path.clone(), always: false, entry: None };
+    let Some(mut fields) = field.fields(cx) else { return read };
+    let errors_before = cx.errors();
+    let match_field = fields.take(cx, "match");
+    let modify_field = fields.take(cx, "modify");
+    let split_field = fields.take(cx, "split");
+    let destination_field = fields.take(cx, "destination");
+
+    let matches = http_match(cx, &fields, match_field.as_ref());
+    let by_prefix = matches!(
+        matches,
+        Some(HttpMatch { path: Some(StringMatcher::Prefix(ref prefix)), .. }) if !prefix.is_empty()
+    );
+    let modify = match &modify_field {
+        Some(field) => modify(cx, field, by_prefix),
+        None => HttpModify::default(),
+    };
+    let split = split::split_or_destination(
+        cx,
+        &fields,
+        span,
+        split_field.as_ref(),
+        destination_field.as_ref(),
+    );
+    fields.finish(cx);
+    read.always = match_field.is_none();
+    if let (Some(split), Some(matches), true) = (split, matches, cx.errors() == errors_before) {
+        let has_match = match_field.is_some();
+        read.entry = Some(HttpEntry { span, has_match, matches, modify, split });
+    }
+    read
+}
+
+/// Warns about entries that stand behind one without `match`.
+pub(super) fn unreachable(cx: &mut Context<'_>, entries: &[Read]) {
+    if !cx.options.lenient() {
+        return;
+    }
+    let Some(at) = entries.iter().position(|entry| entry.always) else { return };
+    for entry in &entries[at + 1..] {
+        cx.report(
+            Diagnostic::warning(
+                entry.path.clone(),
+                format!(
+                    "is never reached: `{}` has no match and takes everything",
+                    entries[at].path
+                ),
+            )
+            .at(entry.span)
+            .related(entries[at].span, "this entry takes everything"),
+        );
+    }
+}
+
+fn http_match(
+    cx: &mut Context<'_>,
+    entry: &Fields<'_>,
+    field: Option<&Field<'_>>,
+) -> Option<HttpMatch> {
+    const NEEDED: &str = "must be present and contain at least one of the elements: \"method\", \"path\" or \"headers\"";
+    let Some(field) = field else {
+        if cx.options.lenient() {
+            cx.report(
+                entry
+                    .missing_warning("match", "not given: this entry takes everything")
+                    .hint("Kuma asks for a match, e.g. `match: {path: {prefix: /}}`"),
+            );
+        } else {
+            cx.report(entry.missing("match", NEEDED));
+        }
+        return Some(HttpMatch::default());
+    };
+    let mut fields = field.fields(cx)?;
+    let method_field = fields.take(cx, "method");
+    let path_field = fields.take(cx, "path");
+    let headers_field = fields.take(cx, "headers");
+    if method_field.is_none() && path_field.is_none() && headers_field.is_none() {
+        cx.report(field.error(NEEDED));
+        fields.finish(cx);
+        return None;
+    }
+    let mut matches = HttpMatch::default();
+    if let Some(field) = method_field {
+        matches.method = method(cx, &field);
+    }
+    if let Some(field) = path_field {
+        matches.path = string_matcher(cx, &field);
+    }
+    if let Some(field) = headers_field {
+        let entries = field.entries(cx).unwrap_or_default();
+        if entries.is_empty() && matches!(field.node.value, Value::Mapping(_)) {
+            cx.report(field.error("must contain at least one element"));
+        }
+        for entry in entries {
+            let header = field.at_key(entry);
+            if entry.key.is_empty() {
+                cx.report(
+                    Diagnostic::error(header.path.clone(), "cannot be empty").at(entry.key_span),
+                );
+            }
+            if let Some(matcher) = string_matcher(cx, &header) {
+                matches.headers.insert(entry.key.clone(), matcher);
+            }
+        }
+    }
+    fields.finish(cx);
+    Some(matches)
+}
+
+/// A method: a matcher, or in the design proposal a bare string (decision D3).
+fn method(cx: &mut Context<'_>, field: &Field<'_>) -> Option<StringMatcher> {
+    if let Value::Scalar(Scalar { text, .. }) = &field.node.value
+        && cx.options.lenient()
+    {
+        cx.report(
+            field
+                .warning("a bare string is read as an exact match")
+                .hint(format!("write `method: {{exact: {text}}}`")),
+        );
+        return field.string(cx).map(|text| StringMatcher::Exact(text.to_owned()));
+    }
+    string_matcher(cx, field)
+}
+
+fn string_matcher(cx: &mut Context<'_>, field: &Field<'_>) -> Option<StringMatcher> {
+    const OPTIONS: &str = "cannot be empty. Available options: \"exact\", \"split\" or \"regex\"";
+    let hint = "\"split\" is Kuma's slip of the pen: it means `prefix`";
+    if field.node.is_null() {
+        cx.report(field.error(OPTIONS).hint(hint));
+        return None;
+    }
+    let mut fields = field.fields(cx)?;
+    let prefix = fields.take(cx, "prefix");
+    let exact = fields.take(cx, "exact");
+    let regex = fields.take(cx, "regex");
+    fields.finish(cx);
+    let given: Vec<&Field<'_>> = [&prefix, &exact, &regex].into_iter().flatten().collect();
+    match given[..] {
+        [] => {
+            cx.report(field.error(OPTIONS).hint(hint));
+            return None;
+        }
+        [_] => {}
+        [first, second, ..] => {
+            one_only(cx, field, first, second);
+            return None;
+        }
+    }
+    if let Some(field) = &exact {
+        return field.string(cx).map(|text| StringMatcher::Exact(text.to_owned()));
+    }
+    if let Some(field) = &prefix {
+        return not_empty(cx, field).map(StringMatcher::Prefix);
+    }
+    let field = regex?;
+    let pattern = not_empty(cx, &field)?;
+    compile(cx, &field, &pattern);
+    Some(StringMatcher::Regex(pattern))
+}
+
+/// Decision D22: two alternatives of which one is asked for.
+fn one_only(cx: &mut Context<'_>, field: &Field<'_>, first: &Field<'_>, second: &Field<'_>) {
+    let name = |field: &Field<'_>| field.path.rsplit('.').next().unwrap_or_default().to_owned();
+    cx.report(
+        Diagnostic::error(
+            field.path.clone(),
+            format!("only one of `{}` and `{}` can be set", name(first), name(second)),
+        )
+        .at(second.key_span)
+        .related(first.key_span, "first here")
+        .hint("keep one of them"),
+    );
+}
+
+fn not_empty(cx: &mut Context<'_>, field: &Field<'_>) -> Option<String> {
+    let text = field.string(cx)?;
+    if text.is_empty() {
+        cx.report(field.error("cannot be empty"));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+/// Largest compiled pattern in bytes: a pattern of a policy needs a few thousand.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// Compiles a pattern as the proxy will, and reports a failure (decision D19). Kuma does not
+/// look: where exactly its rules are asked for, it is a warning. Returns the number of groups.
+fn compile(cx: &mut Context<'_>, field: &Field<'_>, pattern: &str) -> Option<usize> {
+    match regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
+        .size_limit(PATTERN_BYTES_MAX)
+        .build()
+    {
+        Ok(regex) => Some(regex.captures_len() - 1),
+        Err(error) => {
+            // Its last line says why; those above draw the pattern with our anchors around it.
+            let why = error.to_string();
+            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
+            cx.report_unless_exact(
+                field
+                    .error(format!("is no regular expression: {why}"))
+                    .hint("the dialect is RE2's: no look-around, no backreferences"),
+            );
+            None
+        }
+    }
+}
+
+fn modify(cx: &mut Context<'_>, field: &Field<'_>, by_prefix: bool) -> HttpModify {
+    let mut modify = HttpModify::default();
+    let Some(mut fields) = field.fields(cx) else { return modify };
+    if let Some(field) = fields.take(cx, "path") {
+        modify.path = path_rewrite(cx, &field, by_prefix);
+    }
+    if let Some(field) = fields.take(cx, "host") {
+        modify.host = host_rewrite(cx, &field);
+    }
+    if let Some(field) = fields.take(cx, "requestHeaders") {
+        modify.request_headers = headers(cx, &field);
+    }
+    if let Some(field) = fields.take(cx, "responseHeaders") {
+        modify.response_headers = headers(cx, &field);
+    }
+    fields.finish(cx);
+    modify
+}
+
+fn path_rewrite(cx: &mut Context<'_>, field: &Field<'_>, by_prefix: bool) -> Option<PathRewrite> {
+    let mut fields = field.fields(cx)?;
+    let prefix = fields.take(cx, "rewritePrefix");
+    let regex = fields.take(cx, "regex");
+    fields.finish(cx);
+    match (&prefix, &regex) {
+        (None, None) => {
+            cx.report(field.error("either \"rewritePrefix\" or \"regex\" has to be set"));
+            None
+        }
+        (Some(first), Some(second)) => {
+            one_only(cx, field, first, second);
+            None
+        }
+        (Some(prefix), None) => {
+            let text = not_empty(cx, prefix)?;
+            if !by_prefix {
+                cx.report(
+                    prefix.error("can only be set when .http.match.path.prefix is not empty"),
+                );
+                return None;
+            }
+            Some(PathRewrite::Prefix(text))
+        }
+        (None, Some(regex)) => substitution(cx, regex).map(PathRewrite::Regex),
+    }
+}
+
+fn host_rewrite(cx: &mut Context<'_>, field: &Field<'_>) -> Option<HostRewrite> {
+    let mut fields = field.fields(cx)?;
+    let value = fields.take(cx, "value");
+    let from_path = fields.take(cx, "fromPath");
+    fields.finish(cx);
+    match (&value, &from_path) {
+        (None, None) => {
+            cx.report(field.error("either \"value\" or \"fromPath\" has to be set"));
+            None
+        }
+        (Some(first), Some(second)) => {
+            one_only(cx, field, first, second);
+            None
+        }
+        (Some(value), None) => not_empty(cx, value).map(HostRewrite::Value),
+        (None, Some(from_path)) => substitution(cx, from_path).map(HostRewrite::FromPath),
+    }
+}
+
+fn substitution(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Substitution> {
+    let mut fields = field.fields(cx)?;
+    let pattern_field = fields.take(cx, "pattern");
+    let substitution_field = fields.take(cx, "substitution");
+    let pattern = required(cx, &fields, "pattern", pattern_field.as_ref());
+    let substitution = required(cx, &fields, "substitution", substitution_field.as_ref());
+    fields.finish(cx);
+    let (pattern, substitution) = (pattern?, substitution?);
+    if let (Some(pattern_field), Some(substitution_field)) = (pattern_field, substitution_field)
+        && let Some(groups) = compile(cx, &pattern_field, &pattern)
+        && let Some(missing) = largest_group(&substitution).filter(|group| *group > groups)
+    {
+        cx.report_unless_exact(
+            substitution_field
+                .error(format!("names the group \\{missing}, but the pattern has {groups}")),
+        );
+    }
+    Some(Substitution { pattern, substitution })
+}
+
+fn required(
+    cx: &mut Context<'_>,
+    fields: &Fields<'_>,
+    name: &str,
+    field: Option<&Field<'_>>,
+) -> Option<String> {
+    match field {
+        Some(field) => not_empty(cx, field),
+        None => {
+            cx.report(fields.missing(name, "cannot be empty"));
+            None
+        }
+    }
+}
+
+/// The largest `\1` … `\9` of a substitution; `\\` is a backslash.
+fn largest_group(substitution: &str) -> Option<usize> {
+    let mut characters = substitution.chars();
+    let mut largest = None;
+    while let Some(c) = characters.next() {
+        if c == '\\'
+            && let Some(digit) = characters.next().and_then(|c| c.to_digit(10))
+        {
+            largest = largest.max(usize::try_from(digit).ok());
+        }
+    }
+    largest
+}
+
+fn headers(cx: &mut Context<'_>, field: &Field<'_>) -> HeaderChanges {
+    let mut changes = HeaderChanges::default();
+    let Some(mut fields) = field.fields(cx) else { return changes };
+    if let Some(add) = fields.take(cx, "add") {
+        for item in add.items(cx).unwrap_or_default() {
+            let Some(mut fields) = item.fields(cx) else { continue };
+            let name = header_name(cx, &mut fields);
+            let value_field = fields.take(cx, "value");
+            let value = required(cx, &fields, "value", value_field.as_ref());
+            let append = fields.take(cx, "append").and_then(|field| field.boolean(cx));
+            fields.finish(cx);
+            if let (Some(name), Some(value)) = (name, value) {
+                changes.add.push(HeaderAdd { name, value, append: append.unwrap_or(false) });
+            }
+        }
+    }
+    if let Some(remove) = fields.take(cx, "remove") {
+        for item in remove.items(cx).unwrap_or_default() {
+            let Some(mut fields) = item.fields(cx) else { continue };
+            changes.remove.extend(header_name(cx, &mut fields));
+            fields.finish(cx);
+        }
+    }
+    fields.finish(cx);
+    changes
+}
+
+fn header_name(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<String> {
+    let field = fields.take(cx, "name");
+    let name = required(cx, fields, "name", field.as_ref())?;
+    // `HOST` is not refused: the reference compares these two spellings (semantics 6, row 20).
+    if name.starts_with(':') || name == "host" || name == "Host" {
+        if let Some(field) = field {
+            cx.report(
+                field.error("host header and HTTP/2 pseudo-headers are not allowed to be modified"),
+            );
+        }
+        return None;
+    }
+    Some(name)
+}

@@ -1,0 +1,243 @@
+//! Findings that need no routes: what cannot be carried out, and what leads nowhere.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::{
+    findings::{Findings, outbound_field},
+    inventory::{Inventory, MESH_TAG, endpoint_address},
+    precedence::MeshPolicies,
+    selection::ANY,
+    split::outer_split,
+};
+use crate::policy::{
+    Dataplane, Diagnostic, Host, PROTOCOL_TAG, PolicySet, SERVICE_TAG, SplitEntry, Tags,
+    TrafficRoute, suggest::suggest,
+};
+
+/// Addresses of Dataplanes that cannot be used as they stand.
+pub(super) fn dataplanes<'a>(dataplanes: &[&'a Dataplane], findings: &mut Findings<'a>) {
+    for dataplane in dataplanes {
+        let meta = &dataplane.meta;
+        if let Host::Name(name) = &dataplane.address {
+            findings.add(
+                meta,
+                Diagnostic::warning(
+                    "networking.address",
+                    format!(
+                        "`{name}` is a name, and names are not looked up: the workload is nobody's \
+                     source, and inbounds without an address of their own are no endpoints"
+                    ),
+                )
+                .at(meta.span)
+                .hint("give its IP address"),
+            );
+        }
+        if let Some(Host::Name(name)) = &dataplane.advertised {
+            findings.add(meta, Diagnostic::warning("networking.advertisedAddress", format!(
+                    "`{name}` is a name, and names are not looked up: no inbound of this Dataplane \
+                     is an endpoint"
+                )).at(meta.span).hint("give its IP address, or leave it out"));
+        }
+        for (index, inbound) in dataplane.inbounds.iter().enumerate() {
+            let field = format!("networking.inbound[{index}]");
+            let named = matches!(dataplane.advertised, Some(Host::Name(_)))
+                || (inbound.address.is_none() && matches!(dataplane.address, Host::Name(_)));
+            match endpoint_address(dataplane, inbound) {
+                None if !named => findings.add(
+                    meta,
+                    Diagnostic::warning(
+                        field,
+                        "nobody can dial the address of this inbound, so it is no endpoint",
+                    )
+                    .at(inbound.span)
+                    .hint("give it the address of the workload"),
+                ),
+                Some(addr) if addr.ip().is_loopback() => findings.add(
+                    meta,
+                    Diagnostic::warning(
+                        field,
+                        format!(
+                            "{addr} is a loopback address: connections sent there do not arrive"
+                        ),
+                    )
+                    .at(inbound.span)
+                    .hint("give it the address of the workload"),
+                ),
+                _ => {}
+            }
+        }
+        for outbound in dataplane.outbounds.iter().filter(|o| o.tags.contains_key(MESH_TAG)) {
+            findings.add(meta, Diagnostic::warning(format!("{}.tags[\"{MESH_TAG}\"]", outbound_field(outbound)), "outbounds to other meshes are not carried out: the service is looked up in the \
+                 Dataplane's own mesh").at(outbound.span));
+        }
+    }
+}
+
+/// Resources whose mesh is none of those given. A set without any Mesh is taken as it is.
+pub(super) fn meshes<'a>(set: &'a PolicySet, findings: &mut Findings<'a>) {
+    let known: BTreeSet<&str> = set.meshes.iter().map(|mesh| mesh.meta.name.as_str()).collect();
+    if known.is_empty() {
+        return;
+    }
+    let dataplanes = set.dataplanes.iter().map(|dataplane| &dataplane.meta);
+    let routes = set.traffic_routes.iter().map(|route| &route.meta);
+    for meta in dataplanes.chain(routes).filter(|meta| !known.contains(meta.mesh.as_str())) {
+        findings.add(
+            meta,
+            with_hint(
+                Diagnostic::warning(
+                    "mesh",
+                    format!(
+                        "no Mesh is named `{}`; given are {}",
+                        meta.mesh,
+                        known.iter().copied().collect::<Vec<_>>().join(", ")
+                    ),
+                )
+                .at(meta.span),
+                did_you_mean(&meta.mesh, known.iter().copied()),
+            ),
+        );
+    }
+}
+
+/// Splits that lead nowhere, and http sections.
+pub(super) fn traffic_routes<'a>(
+    inventory: &Inventory<'a>,
+    policies: &BTreeMap<&'a str, MeshPolicies<'a>>,
+    findings: &mut Findings<'a>,
+) {
+    for (mesh, policies) in policies {
+        for route in policies.routes() {
+            for entry in outer_split(&route.conf).iter().filter(|entry| entry.weight > 0) {
+                split_entry(mesh, route, entry, inventory, findings);
+            }
+            if !route.conf.http.is_empty() {
+                http_section(mesh, route, inventory, findings);
+            }
+        }
+    }
+}
+
+/// A destination that no endpoint can serve, whatever the outbound. With a wildcard it depends
+/// on the outbound, so nothing is said here.
+fn split_entry<'a>(
+    mesh: &str,
+    route: &'a TrafficRoute,
+    entry: &SplitEntry,
+    inventory: &Inventory<'a>,
+    findings: &mut Findings<'a>,
+) {
+    let Some(name) = entry.destination.get(SERVICE_TAG).filter(|name| *name != ANY) else { return };
+    let refused = "its share of the connections is refused";
+    let Some(service) = inventory.service(mesh, name) else {
+        let known = inventory.services().filter(|(of, ..)| *of == mesh).map(|(_, name, _)| name);
+        findings.add(
+            &route.meta,
+            with_hint(
+                Diagnostic::warning(
+                    format!("{}[\"{SERVICE_TAG}\"]", entry.field),
+                    format!("no Dataplane of mesh {mesh} offers service `{name}`: {refused}"),
+                )
+                .at(entry.span),
+                did_you_mean(name, known),
+            ),
+        );
+        return;
+    };
+    let wanted: Tags = entry
+        .destination
+        .iter()
+        .filter(|(key, value)| *key != SERVICE_TAG && *key != MESH_TAG && *value != ANY)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    let tagged = |tags: &Tags| wanted.iter().all(|(key, value)| tags.get(key) == Some(value));
+    let mut matching = service.endpoints.iter().filter(|endpoint| tagged(endpoint.tags)).peekable();
+    let (what, hint) = if matching.peek().is_some() {
+        if matching.any(|endpoint| endpoint.ready) {
+            return;
+        }
+        ("ready endpoint", None)
+    } else if service.endpoints.is_empty() {
+        ("endpoint", None)
+    } else {
+        ("endpoint", Some(values_there(service.endpoints.iter().map(|e| e.tags), &wanted)))
+    };
+    let with = match tags_text(&wanted) {
+        text if text.is_empty() => String::new(),
+        text => format!(" with {text}"),
+    };
+    findings.add(
+        &route.meta,
+        with_hint(
+            Diagnostic::warning(
+                entry.field.clone(),
+                format!("service `{name}` has no {what}{with}: {refused}"),
+            )
+            .at(entry.span),
+            hint,
+        ),
+    );
+}
+
+/// "its endpoints have version=v1, version=v2": the values of the keys that were asked for.
+fn values_there<'t>(endpoints: impl Iterator<Item = &'t Tags>, wanted: &Tags) -> String {
+    let values: BTreeSet<String> = endpoints
+        .flat_map(|tags| tags.iter().filter(|(key, _)| wanted.contains_key(*key)))
+        .map(|(key, value)| format!("{key}={value}"))
+        .collect();
+    if values.is_empty() {
+        let keys: Vec<&str> = wanted.keys().map(String::as_str).collect();
+        return format!("its endpoints have no tag {}", keys.join(", "));
+    }
+    format!("its endpoints have {}", values.into_iter().collect::<Vec<_>>().join(", "))
+}
+
+/// `k=v,k=v`.
+pub fn tags_text(tags: &Tags) -> String {
+    tags.iter().map(|(key, value)| format!("{key}={value}")).collect::<Vec<_>>().join(",")
+}
+
+fn http_section<'a>(
+    mesh: &str,
+    route: &'a TrafficRoute,
+    inventory: &Inventory<'a>,
+    findings: &mut Findings<'a>,
+) {
+    let span = route.conf.http_span.unwrap_or(route.meta.span);
+    let instead = if route.conf.split.is_empty() {
+        "the last entry has no match and takes the place of the outer split for every connection"
+    } else {
+        "the outer split applies to every connection"
+    };
+    findings.add(
+        &route.meta,
+        Diagnostic::warning(
+            "conf.http",
+            format!("the http section is not carried out yet: {instead}"),
+        )
+        .at(span),
+    );
+    for name in &route.destinations {
+        let Some(service) = inventory.service(mesh, name) else { continue };
+        let mut ready = service.endpoints.iter().filter(|endpoint| endpoint.ready).peekable();
+        if ready.peek().is_none() || service.protocol().is_http_like() {
+            continue;
+        }
+        let untagged = ready.find(|endpoint| !endpoint.tags.contains_key(PROTOCOL_TAG));
+        findings.add(&route.meta, with_hint(Diagnostic::warning("conf.http", format!(
+                "service `{name}` is handled as {}, so the http section has no effect on it",
+                service.protocol().name()
+            )).at(span), untagged.map(|endpoint| {
+                format!("{} has no tag {PROTOCOL_TAG}; every endpoint needs it", endpoint.addr)
+            })));
+    }
+}
+
+fn did_you_mean<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    let close = suggest(name, known);
+    (!close.is_empty()).then(|| format!("did you mean {}", close.join(" or ")))
+}
+
+fn with_hint(diagnostic: Diagnostic, hint: Option<String>) -> Diagnostic {
+    Diagnostic { hint, ..diagnostic }
+}

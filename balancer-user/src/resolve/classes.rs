@@ -1,0 +1,207 @@
+//! Routes of every VIP, and the classes of sources that share them.
+//!
+//! Every VIP has a default route, that of an unknown source. A source is described by what
+//! differs from the defaults; sources with equal differences are one class. Most sources differ
+//! nowhere, or only by the signature that they share with many.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+};
+
+use super::{
+    Class, Route, Source, Vip, VipKey,
+    inventory::{Family, MESH_TAG},
+    precedence::SignatureId,
+    resolver::{Resolver, service_alone},
+    sources::tag_sets,
+    vips::PlannedVip,
+};
+use crate::policy::{SERVICE_TAG, Tags};
+
+/// VIPs with their routes, sources with their classes.
+pub(super) struct Assembled {
+    pub(super) vips: Vec<Vip>,
+    pub(super) sources: Vec<Source>,
+    pub(super) classes: Vec<Class>,
+    pub(super) routes: Vec<Route>,
+}
+
+/// What differs from the VIPs' defaults: VIP → route, both by index, sorted by VIP.
+type Differences = Vec<(usize, usize)>;
+
+/// Gives each planned VIP its routes and each source its class.
+pub(super) fn assemble(resolver: &mut Resolver<'_>, planned: &[PlannedVip]) -> Assembled {
+    let signatures = sign_sources(resolver);
+    let mut routes = Routes::default();
+    let mut defaults = Vec::with_capacity(planned.len());
+    let mut by_signature: BTreeMap<(&str, SignatureId), Differences> = BTreeMap::new();
+    let mut own: BTreeMap<IpAddr, Differences> = BTreeMap::new();
+    for (index, vip) in planned.iter().enumerate() {
+        let alone = service_alone(&vip.service);
+        let default = routes.of(resolver, vip, 0, &alone);
+        defaults.push(default);
+        if let Some(policies) = resolver.policies.get(vip.mesh.as_str()) {
+            for signature in policies.unlike_unknown(&vip.service) {
+                let route = routes.of(resolver, vip, signature, &alone);
+                if route != default {
+                    let key = (vip.mesh.as_str(), signature);
+                    by_signature.entry(key).or_default().push((index, route));
+                }
+            }
+        }
+        let key = VipKey { addr: vip.addr };
+        for address in resolver.sources.declaring(vip.addr) {
+            let tags = resolver.outbound_tags(&vip.mesh, &vip.service, key, address);
+            if tags.keys().all(|tag| tag == SERVICE_TAG || tag == MESH_TAG) {
+                continue;
+            }
+            let signature = signatures
+                .get(&address)
+                .and_then(|of_meshes| of_meshes.get(vip.mesh.as_str()))
+                .copied()
+                .unwrap_or(0);
+            let route = routes.of(resolver, vip, signature, &tags);
+            own.entry(address).or_default().push((index, route));
+        }
+    }
+
+    let mut class_ids: BTreeMap<Differences, usize> = BTreeMap::from([(Vec::new(), 0)]);
+    let mut classes = vec![Class::default()];
+    let mut known: BTreeMap<(&BTreeMap<&str, SignatureId>, Option<&Differences>), usize> =
+        BTreeMap::new();
+    let mut sources = Vec::new();
+    for (address, dataplanes) in resolver.sources.iter() {
+        let of_meshes = &signatures[&address];
+        let own = own.get(&address);
+        let class = *known.entry((of_meshes, own)).or_insert_with(|| {
+            let of_signature = of_meshes
+                .iter()
+                .filter_map(|(mesh, signature)| by_signature.get(&(*mesh, *signature)))
+                .flatten();
+            let mut differences: BTreeMap<usize, usize> = of_signature.copied().collect();
+            differences.extend(own.into_iter().flatten().copied());
+            differences.retain(|vip, route| defaults[*vip] != *route);
+            *class_ids.entry(differences.into_iter().collect()).or_insert_with(|| {
+                classes.push(Class::default());
+                classes.len() - 1
+            })
+        });
+        if class != 0 {
+            classes[class].sources.push(address);
+        }
+        let dataplanes = dataplanes
+            .iter()
+            .map(|dataplane| (dataplane.meta.mesh.clone(), dataplane.meta.name.clone()))
+            .collect();
+        sources.push(Source { address, dataplanes, class });
+    }
+
+    let mut class_routes: Vec<BTreeMap<usize, usize>> = vec![BTreeMap::new(); planned.len()];
+    for (differences, class) in &class_ids {
+        for (vip, route) in differences {
+            class_routes[*vip].insert(*class, *route);
+        }
+    }
+    let vips = planned
+        .iter()
+        .zip(defaults)
+        .zip(class_routes)
+        .map(|((vip, route), class_routes)| Vip {
+            key: VipKey { addr: vip.addr },
+            mesh: vip.mesh.clone(),
+            service: vip.service.clone(),
+            origin: vip.origin,
+            route,
+            class_routes,
+        })
+        .collect();
+    let mut assembled = Assembled { vips, sources, classes, routes: routes.distinct };
+    assembled.number_routes();
+    assembled
+}
+
+impl Assembled {
+    /// Numbers routes in the order in which VIPs and classes name them, and forgets those that
+    /// nobody names.
+    fn number_routes(&mut self) {
+        let mut numbers: Vec<Option<usize>> = vec![None; self.routes.len()];
+        let mut next = 0;
+        for vip in &mut self.vips {
+            for route in std::iter::once(&mut vip.route).chain(vip.class_routes.values_mut()) {
+                *route = *numbers[*route].get_or_insert_with(|| {
+                    next += 1;
+                    next - 1
+                });
+            }
+        }
+        let mut numbered: Vec<(usize, Route)> = std::mem::take(&mut self.routes)
+            .into_iter()
+            .zip(numbers)
+            .filter_map(|(route, number)| Some((number?, route)))
+            .collect();
+        numbered.sort_by_key(|(number, _)| *number);
+        self.routes = numbered.into_iter().map(|(_, route)| route).collect();
+    }
+}
+
+/// Each source's signature in each mesh in which it has a Dataplane.
+fn sign_sources<'a>(
+    resolver: &mut Resolver<'a>,
+) -> BTreeMap<IpAddr, BTreeMap<&'a str, SignatureId>> {
+    let mut signatures = BTreeMap::new();
+    for (address, dataplanes) in resolver.sources.iter() {
+        let mut of_meshes = BTreeMap::new();
+        for dataplane in dataplanes {
+            let mesh = dataplane.meta.mesh.as_str();
+            if of_meshes.contains_key(mesh) {
+                continue;
+            }
+            if let Some(policies) = resolver.policies.get_mut(mesh) {
+                let of_mesh = dataplanes.iter().filter(|other| other.meta.mesh == mesh);
+                of_meshes.insert(mesh, policies.signature(&tag_sets(of_mesh.copied())));
+            }
+        }
+        signatures.insert(address, of_meshes);
+    }
+    signatures
+}
+
+/// What a route is made from: winner, mesh, service, further outbound tags, family.
+type Recipe = (Option<usize>, String, String, Tags, Family);
+
+/// Distinct routes. The maps are only asked, never walked: their order does not matter.
+#[derive(Default)]
+struct Routes {
+    distinct: Vec<Route>,
+    ids: HashMap<Route, usize>,
+    by_recipe: HashMap<Recipe, usize>,
+}
+
+impl Routes {
+    fn of(
+        &mut self,
+        resolver: &Resolver<'_>,
+        vip: &PlannedVip,
+        signature: SignatureId,
+        outbound: &Tags,
+    ) -> usize {
+        let (mesh, service) = (vip.mesh.as_str(), vip.service.as_str());
+        let policies = resolver.policies.get(mesh);
+        let winner = policies.and_then(|policies| policies.winner(signature, service));
+        let family = Family::of(vip.addr.ip());
+        let recipe = (winner, mesh.to_owned(), service.to_owned(), outbound.clone(), family);
+        if let Some(id) = self.by_recipe.get(&recipe) {
+            return *id;
+        }
+        let policy = policies.and_then(|policies| Some(policies.routes()[winner?]));
+        let route = resolver.route(mesh, family, policy, outbound);
+        let next = self.distinct.len();
+        let id = *self.ids.entry(route).or_insert_with_key(|route| {
+            self.distinct.push(route.clone());
+            next
+        });
+        self.by_recipe.insert(recipe, id);
+        id
+    }
+}

@@ -1,0 +1,126 @@
+//! The answers behind [`resolve`](super::resolve), one at a time: what a source is, what wins for
+//! it, what route that gives.
+
+use std::{collections::BTreeMap, net::IpAddr};
+
+use super::{
+    Decision, NoRoute, ResolveSettings, Route, VipKey,
+    inventory::{Family, Inventory},
+    precedence::MeshPolicies,
+    selection::{Ranking, rank_routes, unknown_source},
+    sources::{Sources, tag_sets},
+    split::Place,
+};
+use crate::policy::{Dataplane, PolicySet, SERVICE_TAG, Tags, TrafficRoute};
+
+/// A policy set, indexed. Answers for any source, also for one that does not exist.
+#[derive(Debug)]
+pub struct Resolver<'a> {
+    /// What it resolves with.
+    pub settings: &'a ResolveSettings,
+    /// All services.
+    pub inventory: Inventory<'a>,
+    /// Sorted by (mesh, name).
+    pub(super) dataplanes: Vec<&'a Dataplane>,
+    pub(super) sources: Sources<'a>,
+    pub(super) policies: BTreeMap<&'a str, MeshPolicies<'a>>,
+    locality_aware: BTreeMap<&'a str, bool>,
+}
+
+impl<'a> Resolver<'a> {
+    /// Indexes `set`, whatever its order.
+    pub fn new(set: &'a PolicySet, settings: &'a ResolveSettings) -> Self {
+        let mut dataplanes: Vec<&Dataplane> = set.dataplanes.iter().collect();
+        dataplanes.sort_by_key(|dataplane| (&dataplane.meta.mesh, &dataplane.meta.name));
+        let mut routes: Vec<&TrafficRoute> = set.traffic_routes.iter().collect();
+        routes.sort_by_key(|route| (&route.meta.mesh, &route.meta.name));
+        let mut by_mesh: BTreeMap<&str, Vec<&TrafficRoute>> = BTreeMap::new();
+        for route in routes {
+            by_mesh.entry(&route.meta.mesh).or_default().push(route);
+        }
+        Self {
+            settings,
+            inventory: Inventory::of(dataplanes.iter().copied()),
+            sources: Sources::of(&dataplanes),
+            policies: by_mesh
+                .into_iter()
+                .map(|(mesh, routes)| (mesh, MeshPolicies::new(routes)))
+                .collect(),
+            locality_aware: set
+                .meshes
+                .iter()
+                .map(|mesh| (mesh.meta.name.as_str(), mesh.locality_aware))
+                .collect(),
+            dataplanes,
+        }
+    }
+
+    /// Where a VIP of this mesh and family finds its endpoints.
+    pub fn place<'p>(&'p self, mesh: &'p str, family: Family) -> Place<'p> {
+        let local = self.locality_aware.get(mesh).copied().unwrap_or(false);
+        let zone = self.settings.zone.as_deref().filter(|_| local);
+        Place { inventory: &self.inventory, mesh, family, zone }
+    }
+
+    /// The TrafficRoutes of a mesh, by name.
+    pub fn traffic_routes(&self, mesh: &str) -> &[&'a TrafficRoute] {
+        self.policies.get(mesh).map_or(&[], MeshPolicies::routes)
+    }
+
+    /// The tag sets by which policies of `mesh` know an address; those of an unknown source
+    /// where no Dataplane of that mesh has it, be it one of another mesh (decision D1).
+    pub fn tag_sets(&self, mesh: &str, address: IpAddr) -> Vec<Tags> {
+        let of_mesh = |dataplane: &&&Dataplane| dataplane.meta.mesh == mesh;
+        let dataplanes: Vec<_> =
+            self.sources.dataplanes(address).iter().filter(of_mesh).copied().collect();
+        if dataplanes.is_empty() {
+            return vec![unknown_source()];
+        }
+        tag_sets(dataplanes).into_iter().cloned().collect()
+    }
+
+    /// The tags of the outbound that a source dials with `vip`: those that its own Dataplane
+    /// gives it, else the service alone.
+    pub fn outbound_tags(&self, mesh: &str, service: &str, vip: VipKey, source: IpAddr) -> Tags {
+        match self.sources.own_outbound(source, vip.addr, mesh) {
+            Some((_, outbound)) if outbound.tags.get(SERVICE_TAG).is_some_and(|s| s == service) => {
+                outbound.tags.clone()
+            }
+            _ => service_alone(service),
+        }
+    }
+
+    /// Who was considered for a source with these tag sets that calls `service`, and who won.
+    pub fn rank(&self, mesh: &str, tag_sets: &[&Tags], service: &str) -> Ranking<'a> {
+        rank_routes(self.traffic_routes(mesh).iter().copied(), tag_sets, service)
+    }
+
+    /// The route of an outbound with these tags, given who won.
+    pub fn route(
+        &self,
+        mesh: &str,
+        family: Family,
+        winner: Option<&TrafficRoute>,
+        outbound: &Tags,
+    ) -> Route {
+        let place = self.place(mesh, family);
+        match winner {
+            Some(policy) => place.policy_route(policy, outbound),
+            None => place.no_policy_route(self.no_policy_decision(mesh), outbound),
+        }
+    }
+
+    /// What happens where nothing matches (decision D6): a mesh without any TrafficRoute is
+    /// routed directly; in one that has some the configuration decides.
+    pub fn no_policy_decision(&self, mesh: &str) -> Decision {
+        match self.settings.no_route {
+            NoRoute::Deny if !self.traffic_routes(mesh).is_empty() => Decision::Reject,
+            NoRoute::Deny | NoRoute::Direct => Decision::Direct,
+        }
+    }
+}
+
+/// The tags of an outbound that says nothing but its service.
+pub fn service_alone(service: &str) -> Tags {
+    Tags::from([(SERVICE_TAG.to_owned(), service.to_owned())])
+}

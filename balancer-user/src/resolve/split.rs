@@ -1,0 +1,104 @@
+//! A policy's split into backends: wildcards (semantics 3.6), weights (3.7), endpoints.
+
+use super::{
+    Backend, BackendState, Decision, PolicyRef, Route,
+    inventory::{Family, Inventory, MESH_TAG},
+    selection::ANY,
+};
+use crate::policy::{LoadBalancer, SERVICE_TAG, SplitEntry, Tags, TrafficRoute, TrafficRouteConf};
+
+/// A destination with its wildcards replaced: entries whose value is `*` are dropped, then every
+/// tag of the outbound comes in whose key is not there. So a `*` means "as the outbound says",
+/// and for the service "the one that is called".
+pub fn substitute(destination: &Tags, outbound: &Tags) -> Tags {
+    let mut tags: Tags = destination
+        .iter()
+        .filter(|(_, value)| *value != ANY)
+        .map(|(key, value)| (key.clone(), value.clone()))
+        .collect();
+    for (key, value) in outbound {
+        if !tags.contains_key(key) {
+            tags.insert(key.clone(), value.clone());
+        }
+    }
+    tags
+}
+
+/// The split that connections follow: the outer one. Where it is missing, the last http entry
+/// has no `match` and catches everything that is left (decision D3), so it stands in.
+pub fn outer_split(conf: &TrafficRouteConf) -> &[SplitEntry] {
+    match conf.http.last() {
+        Some(last) if conf.split.is_empty() && !last.has_match => &last.split,
+        _ => &conf.split,
+    }
+}
+
+/// Where endpoints are looked for.
+#[derive(Clone, Copy, Debug)]
+pub struct Place<'a> {
+    /// All services.
+    pub inventory: &'a Inventory<'a>,
+    /// The mesh of the VIP.
+    pub mesh: &'a str,
+    /// The family of the VIP: it carries reals of its own family only.
+    pub family: Family,
+    /// This node's zone, where the mesh is locality-aware.
+    pub zone: Option<&'a str>,
+}
+
+impl Place<'_> {
+    /// The route that `policy` gives to an outbound with these tags.
+    pub fn policy_route(&self, policy: &TrafficRoute, outbound: &Tags) -> Route {
+        let reference = PolicyRef {
+            kind: policy.meta.kind.to_owned(),
+            mesh: policy.meta.mesh.clone(),
+            name: policy.meta.name.clone(),
+        };
+        self.conf_route(Some(reference), &policy.conf, outbound)
+    }
+
+    /// The route of a conf that was picked already.
+    pub fn conf_route(
+        &self,
+        policy: Option<PolicyRef>,
+        conf: &TrafficRouteConf,
+        outbound: &Tags,
+    ) -> Route {
+        let backends = outer_split(conf)
+            .iter()
+            .map(|entry| self.backend(entry.weight, substitute(&entry.destination, outbound)))
+            .collect();
+        Route {
+            policy,
+            decision: Decision::Forward,
+            load_balancer: conf.load_balancer.unwrap_or(LoadBalancer::RoundRobin),
+            backends,
+        }
+    }
+
+    /// The route where no policy matches (decision D6): to the service itself, with the
+    /// outbound's own tags, or nowhere.
+    pub fn no_policy_route(&self, decision: Decision, outbound: &Tags) -> Route {
+        let backends = match decision {
+            Decision::Reject => Vec::new(),
+            Decision::Direct | Decision::Forward => vec![self.backend(1, outbound.clone())],
+        };
+        Route { policy: None, decision, load_balancer: LoadBalancer::RoundRobin, backends }
+    }
+
+    fn backend(&self, weight: u32, mut tags: Tags) -> Backend {
+        let service = tags.remove(SERVICE_TAG).unwrap_or_default();
+        tags.remove(MESH_TAG);
+        let reals = self.inventory.subset(self.mesh, &service, &tags, self.family, self.zone);
+        let state = if weight == 0 {
+            BackendState::Drained
+        } else if !reals.is_empty() {
+            BackendState::Ok
+        } else if self.inventory.service(self.mesh, &service).is_some() {
+            BackendState::Empty
+        } else {
+            BackendState::Invalid
+        };
+        Backend { service, tags, weight, state, reals }
+    }
+}

@@ -1,0 +1,9 @@
+//! Resolution as a whole: a world in, routes out.
+
+mod classes;
+mod findings;
+mod properties;
+mod routes;
+mod scale;
+mod vips;
+pub(crate) mod world;

@@ -1,0 +1,304 @@
+//! What can be dialled: which services have a VIP, at which addresses and ports (decision D2).
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+    num::NonZeroU16,
+};
+
+use super::{
+    Resolver, VipAssignments, VipOrigin,
+    allocate::{ServiceKey, allocate},
+    findings::{Findings, Mention},
+    inventory::{Family, Inventory, is_broadcast},
+    precedence::MeshPolicies,
+    sources::{Declared, dialled},
+    split::{outer_split, substitute},
+};
+use crate::policy::{Dataplane, Outbound, SERVICE_TAG, Tags};
+
+/// A VIP before its routes are known.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) struct PlannedVip {
+    pub(super) addr: SocketAddr,
+    pub(super) mesh: String,
+    pub(super) service: String,
+    pub(super) origin: VipOrigin,
+}
+
+/// All VIPs, sorted by address and port, and the assignments behind them.
+pub(super) struct Vips {
+    pub(super) planned: Vec<PlannedVip>,
+    pub(super) assigned: VipAssignments,
+}
+
+/// A service that needs something to be dialled by.
+#[derive(Debug)]
+struct Demand<'a> {
+    /// Where it is first named.
+    mention: Mention<'a>,
+    /// Ports of outbounds on loopback addresses.
+    loopback_ports: BTreeSet<u16>,
+    /// Families in which an outbound names an address.
+    explicit: BTreeSet<Family>,
+}
+
+/// Plans all VIPs.
+pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> Vips {
+    let Resolver { settings, inventory, dataplanes, sources, policies, .. } = resolver;
+    let mut demands = demands(dataplanes, inventory, policies);
+    let (claims, loopbacks) = claims(dataplanes, findings);
+    let mut planned = BTreeMap::new();
+    for (addr, claimants) in &claims {
+        for (dataplane, outbound) in claimants {
+            if let Some(demand) = demands.get_mut(&key_of(dataplane, outbound)) {
+                demand.explicit.insert(Family::of(addr.ip()));
+            }
+        }
+        let (mesh, service) = settle(*addr, claimants, inventory, findings);
+        let origin = VipOrigin::Outbound;
+        planned.insert(*addr, PlannedVip { addr: *addr, mesh, service, origin });
+    }
+    for (dataplane, outbound) in &loopbacks {
+        if let Some(demand) = demands.get_mut(&key_of(dataplane, outbound)) {
+            demand.loopback_ports.insert(outbound.port.get());
+        }
+    }
+
+    let mut wanted = BTreeMap::new();
+    let mut ports = BTreeMap::new();
+    for (key, demand) in &demands {
+        let outcome = led_to(key, inventory, policies);
+        let of_service = vip_ports(key, demand, inventory, &outcome);
+        let families: BTreeSet<Family> =
+            outcome.families.difference(&demand.explicit).copied().collect();
+        if families.is_empty() {
+            continue;
+        }
+        if of_service.is_empty() {
+            if demand.explicit.is_empty() {
+                findings.no_port(&key.1, demand.mention);
+            }
+            continue;
+        }
+        wanted.insert(key.clone(), families);
+        ports.insert(key.clone(), of_service);
+    }
+
+    let addresses = inventory.addresses().iter().map(SocketAddr::ip);
+    let reserved: BTreeSet<IpAddr> = addresses
+        .chain(sources.iter().map(|(address, _)| address))
+        .chain(claims.keys().map(SocketAddr::ip))
+        .collect();
+    let allocation = allocate(settings, &wanted, &reserved);
+    for (key, families) in &wanted {
+        let assigned = allocation.assigned.get(key).copied().unwrap_or_default();
+        for address in families.iter().filter_map(|family| assigned.of(*family)) {
+            for port in &ports[key] {
+                let addr = SocketAddr::new(address, *port);
+                let (mesh, service) = key.clone();
+                let origin = VipOrigin::Allocated;
+                planned.insert(addr, PlannedVip { addr, mesh, service, origin });
+            }
+        }
+    }
+    for (key, family) in &allocation.exhausted {
+        findings.range_exhausted(settings, key, *family, demands[key].mention);
+    }
+    for (key, old, new) in &allocation.moved {
+        findings.assignment_moved(key, *old, *new, demands[key].mention);
+    }
+
+    let planned: Vec<PlannedVip> = planned.into_values().collect();
+    let mut by_service: BTreeMap<(&str, &str), Vec<SocketAddr>> = BTreeMap::new();
+    for vip in &planned {
+        by_service.entry((&vip.mesh, &vip.service)).or_default().push(vip.addr);
+    }
+    for (dataplane, outbound) in loopbacks {
+        let (mesh, service) = key_of(dataplane, outbound);
+        let instead = by_service.get(&(mesh.as_str(), service.as_str()));
+        findings.loopback_outbound(dataplane, outbound, instead.map_or(&[], Vec::as_slice));
+    }
+    Vips { planned, assigned: allocation.assigned }
+}
+
+fn key_of(dataplane: &Dataplane, outbound: &Outbound) -> ServiceKey {
+    (dataplane.meta.mesh.clone(), outbound.tags.get(SERVICE_TAG).cloned().unwrap_or_default())
+}
+
+/// Services with endpoints, exact destinations of policies, and what outbounds name.
+fn demands<'a>(
+    dataplanes: &[&'a Dataplane],
+    inventory: &Inventory<'a>,
+    policies: &BTreeMap<&'a str, MeshPolicies<'a>>,
+) -> BTreeMap<ServiceKey, Demand<'a>> {
+    let mut demands: BTreeMap<ServiceKey, Demand<'a>> = BTreeMap::new();
+    let mut mention = |mesh: &str, service: &str, mention: Mention<'a>| {
+        let key = (mesh.to_owned(), service.to_owned());
+        demands.entry(key).or_insert(Demand {
+            mention,
+            loopback_ports: BTreeSet::new(),
+            explicit: BTreeSet::new(),
+        });
+    };
+    for dataplane in dataplanes {
+        let mesh = &dataplane.meta.mesh;
+        for (index, inbound) in dataplane.inbounds.iter().enumerate() {
+            let Some(service) = inbound.tags.get(SERVICE_TAG) else { continue };
+            if inventory.service(mesh, service).is_some_and(|known| !known.endpoints.is_empty()) {
+                mention(mesh, service, Mention::Inbound(dataplane, index));
+            }
+        }
+    }
+    for (mesh, policies) in policies {
+        for (service, route) in policies.destinations() {
+            mention(mesh, service, Mention::Destination(route, service));
+        }
+    }
+    for dataplane in dataplanes {
+        for outbound in &dataplane.outbounds {
+            let (mesh, service) = key_of(dataplane, outbound);
+            mention(&mesh, &service, Mention::Outbound(dataplane, outbound));
+        }
+    }
+    demands
+}
+
+/// Outbounds by what they name: an address to be a VIP, or one on loopback. Addresses that can
+/// be neither are findings.
+fn claims<'a>(
+    dataplanes: &[&'a Dataplane],
+    findings: &mut Findings<'a>,
+) -> (BTreeMap<SocketAddr, Vec<Declared<'a>>>, Vec<Declared<'a>>) {
+    let mut claims: BTreeMap<SocketAddr, Vec<Declared<'a>>> = BTreeMap::new();
+    let mut loopbacks = Vec::new();
+    for dataplane in dataplanes {
+        for outbound in &dataplane.outbounds {
+            let addr = dialled(outbound);
+            let kind = match addr.ip() {
+                ip if ip.is_unspecified() => Some("the unspecified address"),
+                ip if ip.is_multicast() => Some("a multicast address"),
+                ip if is_broadcast(ip) => Some("the broadcast address"),
+                _ => None,
+            };
+            if let Some(kind) = kind {
+                findings.refused_outbound(dataplane, outbound, kind);
+            } else if addr.ip().is_loopback() {
+                loopbacks.push((*dataplane, outbound));
+            } else {
+                claims.entry(addr).or_default().push((*dataplane, outbound));
+            }
+        }
+    }
+    (claims, loopbacks)
+}
+
+/// The service that gets an address that outbounds name: the only one, or, so that the outcome
+/// is whole, the first of those that dispute it. Disputes and loops are findings.
+fn settle<'a>(
+    addr: SocketAddr,
+    claimants: &[Declared<'a>],
+    inventory: &Inventory<'a>,
+    findings: &mut Findings<'a>,
+) -> ServiceKey {
+    let services: BTreeMap<ServiceKey, Declared<'a>> = claimants
+        .iter()
+        .rev()
+        .map(|(dataplane, outbound)| (key_of(dataplane, outbound), (*dataplane, *outbound)))
+        .collect();
+    let first = services.first_key_value().map(|(key, _)| key.clone()).unwrap_or_default();
+    if services.len() > 1 {
+        findings.disputed_vip(addr, &services.values().copied().collect::<Vec<_>>());
+    }
+    let mut seen = BTreeMap::new();
+    for (dataplane, outbound) in claimants {
+        let own: &Tags =
+            seen.entry((&dataplane.meta.mesh, &dataplane.meta.name)).or_insert(&outbound.tags);
+        if *own != outbound.tags && own.get(SERVICE_TAG) == outbound.tags.get(SERVICE_TAG) {
+            findings.repeated_outbound(dataplane, outbound);
+        }
+    }
+    if let Some((real_dataplane, index)) = real_at(addr, inventory, findings) {
+        for claim in services.values() {
+            findings.vip_is_real(addr, *claim, real_dataplane, index);
+        }
+    }
+    first
+}
+
+fn real_at<'a>(
+    addr: SocketAddr,
+    inventory: &Inventory<'a>,
+    findings: &Findings<'a>,
+) -> Option<(&'a Dataplane, usize)> {
+    inventory.has(addr).then(|| findings.inbound_at(addr)).flatten()
+}
+
+/// Where a service's connections can end, in any state of health.
+struct Outcome {
+    families: BTreeSet<Family>,
+    /// Ports of the backends that its routes lead to.
+    backend_ports: BTreeSet<u16>,
+}
+
+/// The families that a service needs a VIP of: those of its endpoints; without endpoints, those
+/// of the backends that its routes lead to; else IPv4.
+fn led_to<'a>(
+    (mesh, service): &ServiceKey,
+    inventory: &Inventory<'a>,
+    policies: &BTreeMap<&'a str, MeshPolicies<'a>>,
+) -> Outcome {
+    let own = inventory.service(mesh, service).filter(|known| !known.endpoints.is_empty());
+    if let Some(own) = own {
+        return Outcome { families: own.families(), backend_ports: BTreeSet::new() };
+    }
+    let outbound = Tags::from([(SERVICE_TAG.to_owned(), service.clone())]);
+    let mut families = BTreeSet::new();
+    let mut backend_ports = BTreeSet::new();
+    if let Some(policies) = policies.get(mesh.as_str()) {
+        for route in policies.winners(service).into_iter().flatten() {
+            for entry in outer_split(&policies.routes()[route].conf) {
+                let tags = substitute(&entry.destination, &outbound);
+                let target = tags.get(SERVICE_TAG).and_then(|name| inventory.service(mesh, name));
+                if let (Some(target), true) = (target, entry.weight > 0) {
+                    families.extend(target.families());
+                    backend_ports.extend(target.ports());
+                }
+            }
+        }
+    }
+    if families.is_empty() {
+        families.insert(Family::V4);
+    }
+    Outcome { families, backend_ports }
+}
+
+/// The ports of a service's VIP: the one in its name; else those of its endpoints; else those of
+/// outbounds on loopback; else those of the backends that its routes lead to.
+fn vip_ports(
+    (mesh, service): &ServiceKey,
+    demand: &Demand<'_>,
+    inventory: &Inventory<'_>,
+    outcome: &Outcome,
+) -> BTreeSet<u16> {
+    if let Some(port) = port_in_name(service) {
+        return BTreeSet::from([port]);
+    }
+    let own = inventory.service(mesh, service).map(|known| known.ports()).unwrap_or_default();
+    [own, demand.loopback_ports.clone(), outcome.backend_ports.clone()]
+        .into_iter()
+        .find(|ports| !ports.is_empty())
+        .unwrap_or_default()
+}
+
+/// The port that a Kubernetes-style service name ends with: `redis_default_svc_6379`, or
+/// `redis.default.svc:6379` as Kuma 0.5 wrote it.
+pub fn port_in_name(service: &str) -> Option<u16> {
+    let digits = match service.rsplit_once(':') {
+        Some((_, digits)) => digits,
+        None => service.rsplit_once("_svc_")?.1,
+    };
+    // `parse` would take a sign.
+    let all_digits = digits.bytes().all(|byte| byte.is_ascii_digit());
+    all_digits.then(|| digits.parse::<NonZeroU16>().ok()).flatten().map(NonZeroU16::get)
+}

@@ -1,0 +1,202 @@
+//! What is measured, under which name.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use anyhow::Result;
+use balancer_ebpf::reason::Reason;
+
+use crate::{
+    driver::Target,
+    frames::{Kind, Packet, Sender},
+    world::{Family, HUNDRED_REALS, ONE_REAL, Service, TWO_REALS, World},
+};
+
+/// Packets in one run: whole rounds through the flows of every case.
+const PACKETS: u32 = 1 << 20;
+/// Packets in one run of a case that clears tables between rounds, which takes longer than the
+/// rounds.
+const SYNS: u32 = 1 << 18;
+
+/// Sizes of the flow tables.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Size {
+    /// Of the default limits.
+    Default,
+    /// Twice that and more, for 262,144 flows of which none is evicted.
+    Large,
+}
+
+impl Size {
+    /// Entries of each map of flows and of half-open connections; a connection takes two.
+    pub(crate) fn entries(self) -> (u32, u32) {
+        match self {
+            Size::Default => (524_288, 131_072),
+            Size::Large => (1_048_576, 1_048_576),
+        }
+    }
+}
+
+/// What the tables hold when a run begins.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Before {
+    /// Nothing that matters.
+    Nothing,
+    /// Every flow is established.
+    Established,
+    /// Every flow has sent its SYN.
+    HalfOpen,
+    /// No flow is known; and so again after each round through them.
+    Unknown,
+    /// The table is full of half-open flows of an earlier round, all others than the next.
+    Full,
+}
+
+/// One measure.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Case {
+    pub(crate) name: &'static str,
+    pub(crate) size: Size,
+    pub(crate) flows: u32,
+    family: Family,
+    service: Service,
+    sender: Sender,
+    kind: Kind,
+    before: Before,
+    /// Why every packet meets its fate.
+    reason: Reason,
+}
+
+/// Nanoseconds for each packet.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Timing {
+    /// Driver alone.
+    pub(crate) driver: f64,
+    /// Driver and program.
+    pub(crate) gross: f64,
+}
+
+const SMALL: u32 = 1024;
+const MANY: u32 = 262_144;
+
+/// Every case differs in something from this one.
+const BASE: Case = Case {
+    name: "",
+    size: Size::Default,
+    flows: SMALL,
+    family: Family::V4,
+    service: TWO_REALS,
+    sender: Sender::Client,
+    kind: Kind::Data,
+    before: Before::Established,
+    reason: Reason::Established,
+};
+const SYN: Case =
+    Case { kind: Kind::Syn, before: Before::Unknown, reason: Reason::NewFlow, ..BASE };
+const COLD: Case = Case { size: Size::Large, flows: MANY, ..BASE };
+
+/// All of them. A case's clients come from its place in this list.
+pub(crate) const CASES: &[Case] = &[
+    Case { name: "tc.non_vip.1024", before: Before::Nothing, reason: Reason::NonVip, ..BASE },
+    Case { name: "tc.established.1024", ..BASE },
+    Case { name: "tc.established.262144", ..COLD },
+    Case { name: "tc.established_100_reals.1024", service: HUNDRED_REALS, ..BASE },
+    Case {
+        name: "tc.reply.1024",
+        service: ONE_REAL,
+        sender: Sender::Real,
+        reason: Reason::Reply,
+        ..BASE
+    },
+    Case {
+        name: "tc.reply.262144",
+        service: ONE_REAL,
+        sender: Sender::Real,
+        reason: Reason::Reply,
+        ..COLD
+    },
+    Case { name: "tc.syn.1024", ..SYN },
+    Case { name: "tc.syn.262144", size: Size::Large, flows: MANY, ..SYN },
+    Case { name: "tc.syn_100_reals.1024", service: HUNDRED_REALS, ..SYN },
+    Case { name: "tc.syn_evicting.262144", flows: MANY, before: Before::Full, ..SYN },
+    Case {
+        name: "tc.syn_retransmit.1024",
+        before: Before::HalfOpen,
+        reason: Reason::HalfOpen,
+        ..SYN
+    },
+    Case {
+        name: "tc6.non_vip.1024",
+        family: Family::V6,
+        before: Before::Nothing,
+        reason: Reason::NonVip,
+        ..BASE
+    },
+    Case { name: "tc6.established.1024", family: Family::V6, ..BASE },
+    Case { name: "tc6.established.262144", family: Family::V6, ..COLD },
+    Case { name: "tc6.syn.1024", family: Family::V6, ..SYN },
+];
+
+impl Case {
+    /// The address of the first client, other than every other case's.
+    pub(crate) fn client(&self, number: usize) -> IpAddr {
+        match self.family {
+            Family::V4 => Ipv4Addr::new(10, number as u8 + 1, 0, 1).into(),
+            Family::V6 => Ipv6Addr::new(0xfd00, number as u16 + 1, 0, 0, 0, 0, 0, 1).into(),
+        }
+    }
+
+    fn packet(&self, number: usize) -> Packet {
+        let vip = self.service.vip(self.family);
+        let other = match (self.reason, self.sender) {
+            // The same address at a port that nobody uses.
+            (Reason::NonVip, _) => (vip.ip(), vip.port() + 1).into(),
+            (_, Sender::Client) => vip,
+            (_, Sender::Real) => self.service.real(self.family, 0),
+        };
+        Packet { kind: self.kind, sender: self.sender, client: self.client(number), other, vip }
+    }
+
+    /// What is done once, before all runs.
+    pub(crate) fn prepare(&self, number: usize, world: &mut World) -> Result<()> {
+        if self.before == Before::Established {
+            world.establish(&self.packet(number), self.flows)?;
+        }
+        Ok(())
+    }
+
+    /// One run: the driver alone, then with the program.
+    pub(crate) fn time(&self, number: usize, world: &mut World) -> Result<Timing> {
+        let packet = self.packet(number);
+        let target = match self.sender {
+            Sender::Client => Target::Ingress,
+            Sender::Real => Target::Egress,
+        };
+        let mut run =
+            |target, repeat, reason| world.run(&packet, self.flows, target, repeat, reason);
+        if self.before != Before::Unknown {
+            match self.before {
+                Before::HalfOpen => run(target, self.flows, Reason::NewFlow).map(drop)?,
+                // Two rounds of more flows than there is room for: the second has evicted what
+                // the first left.
+                Before::Full => run(target, self.flows, Reason::NewFlow).map(drop)?,
+                _ => {}
+            }
+            let driver = run(Target::Nothing, PACKETS, self.reason)?;
+            let timing = Timing { driver, gross: run(target, PACKETS, self.reason)? };
+            if matches!(self.before, Before::HalfOpen | Before::Full) {
+                world.clear_half_open()?;
+            }
+            return Ok(timing);
+        }
+        let rounds = SYNS / self.flows;
+        let mut sum = Timing { driver: 0.0, gross: 0.0 };
+        for _ in 0..rounds {
+            sum.driver +=
+                world.run(&packet, self.flows, Target::Nothing, self.flows, self.reason)?;
+            sum.gross += world.run(&packet, self.flows, target, self.flows, self.reason)?;
+            world.clear_half_open()?;
+        }
+        let rounds = f64::from(rounds);
+        Ok(Timing { driver: sum.driver / rounds, gross: sum.gross / rounds })
+    }
+}

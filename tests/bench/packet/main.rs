@@ -1,0 +1,86 @@
+//! What one packet costs: nanoseconds in the programs, net of the driver that steps through the
+//! flows. `cargo xtask bench packet` builds the driver and runs this as root; what each name
+//! means is told in `docs/benchmarks.md`.
+
+mod cases;
+mod driver;
+mod frames;
+#[path = "../measure.rs"]
+mod measure;
+#[path = "../../../balancer-ebpf/src/bin/driver/step.rs"]
+mod step;
+mod world;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use clap::Parser;
+use harness::Root;
+use nix::{
+    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
+    unistd::Pid,
+};
+
+use cases::{CASES, Case, Timing};
+use measure::{Measure, Options};
+use world::Worlds;
+
+/// Name of the driver with nothing behind it, which every figure is net of.
+const DRIVER: &str = "tc.driver";
+
+fn main() -> ExitCode {
+    match run(&Options::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<()> {
+    if let Err(missing) = Root::check() {
+        bail!("the bench runs programs in the kernel: run it as root ({missing})");
+    }
+    let cases: Vec<(usize, &Case)> =
+        CASES.iter().enumerate().filter(|(_, case)| options.wanted(case.name)).collect();
+    if cases.is_empty() {
+        let names: Vec<_> = CASES.iter().map(|case| case.name).collect();
+        bail!("no measure is named so; there are {}", names.join(", "));
+    }
+    pin_to_one_core()?;
+    let mut worlds = Worlds::load(&cases)?;
+    for &(number, case) in &cases {
+        case.prepare(number, worlds.of(case)?)
+            .with_context(|| format!("preparing {}", case.name))?;
+    }
+    let mut timings: Vec<Vec<Timing>> = vec![Vec::new(); cases.len()];
+    for run in 0..options.runs as usize {
+        for turn in 0..cases.len() {
+            let at = (turn + run) % cases.len();
+            let (number, case) = cases[at];
+            let timing = case.time(number, worlds.of(case)?);
+            timings[at].push(timing.with_context(|| format!("measuring {}", case.name))?);
+        }
+    }
+    let mut measures = Vec::new();
+    let every: Vec<f64> = timings.iter().flatten().map(|t| t.driver).collect();
+    measures.push(Measure::new(DRIVER, "ns", &every));
+    for ((_, case), timings) in cases.iter().zip(&timings) {
+        let net: Vec<f64> = timings.iter().map(|t| t.gross - t.driver).collect();
+        let driver: Vec<f64> = timings.iter().map(|t| t.driver).collect();
+        measures.push(Measure::new(case.name, "ns", &net).against(DRIVER, &net, &driver));
+    }
+    measure::print(&measures, options.output)?;
+    Ok(())
+}
+
+/// A move to another core would bring cold caches into the figures.
+fn pin_to_one_core() -> Result<()> {
+    let allowed = sched_getaffinity(Pid::from_raw(0))?;
+    let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).unwrap_or(false));
+    let mut one = CpuSet::new();
+    one.set(last.context("this process may run on no core")?)?;
+    sched_setaffinity(Pid::from_raw(0), &one)?;
+    Ok(())
+}
