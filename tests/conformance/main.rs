@@ -17,6 +17,8 @@ use std::process::ExitCode;
 
 mod cases;
 mod hashing;
+mod resources;
+mod routing;
 mod validation;
 
 use cases::{Exceptions, Verdict};
@@ -32,6 +34,7 @@ struct Suite {
 /// A file of the corpus that is not named here counts as "of kinds not built".
 const SUITES: &[Suite] = &[
     Suite { file: "hashing.jsonl", judge: hashing::judge },
+    Suite { file: "routing.jsonl", judge: routing::judge },
     Suite { file: "validation.jsonl", judge: validation::judge },
 ];
 

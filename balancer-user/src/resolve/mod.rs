@@ -17,6 +17,7 @@ use crate::policy::{Diagnostic, LoadBalancer, PolicySet, Tags};
 mod allocate;
 mod check;
 mod classes;
+pub mod effective;
 mod findings;
 pub mod inventory;
 mod precedence;
