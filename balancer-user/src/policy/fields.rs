@@ -326,7 +326,7 @@ impl<'n> Fields<'n> {
                 continue;
             }
             let path = key_path(&self.path, &entry.key);
-            let message = format!("unknown field `{}`", entry.key);
+            let message = format!("unknown field `{}`", shortened(&entry.key));
             let mut finding = if cx.options.deny_unknown {
                 Diagnostic::error(path, message)
             } else {

@@ -256,3 +256,7 @@ fn identity(path: &Path) -> PathBuf {
 fn shown(path: &Path) -> String {
     path.display().to_string()
 }
+
+#[cfg(test)]
+#[path = "input_tests.rs"]
+mod tests;

@@ -26,6 +26,8 @@ pub mod report;
 mod scalar;
 pub mod suggest;
 mod tags;
+#[cfg(test)]
+mod testing;
 mod time;
 mod traffic_route;
 pub mod yaml;
@@ -277,3 +279,7 @@ pub struct PolicySet {
     /// TrafficRoutes labelled `kuma.io/effect: shadow`: kept for display, never applied.
     pub shadowed: Vec<TrafficRoute>,
 }
+
+#[cfg(test)]
+#[path = "examples_tests.rs"]
+mod examples;

@@ -52,7 +52,10 @@ impl<'t> Sources<'t> {
         };
         let mut out = String::new();
         let head = self.paint(accent, &finding.severity.to_string());
-        line(&mut out, &format!("{head}{}", self.paint(BOLD, &format!(": {}", finding.message))));
+        line(
+            &mut out,
+            &format!("{head}{}", self.paint(BOLD, &format!(": {}", harmless(&finding.message)))),
+        );
         let places = finding.span.iter().chain(finding.related.as_ref().map(|(span, _)| span));
         let margin = places.map(|span| span.line.to_string().len()).max().unwrap_or(1);
         if let Some(span) = finding.span {
@@ -63,10 +66,10 @@ impl<'t> Sources<'t> {
         }
         let bar = self.paint(BLUE, "=");
         if !finding.field.is_empty() {
-            line(&mut out, &format!("{:margin$} {bar} field: {}", "", finding.field));
+            line(&mut out, &format!("{:margin$} {bar} field: {}", "", harmless(&finding.field)));
         }
         if let Some(hint) = &finding.hint {
-            line(&mut out, &format!("{:margin$} {bar} help: {hint}", ""));
+            line(&mut out, &format!("{:margin$} {bar} help: {}", "", harmless(hint)));
         }
         out
     }
@@ -74,7 +77,7 @@ impl<'t> Sources<'t> {
     /// One note.
     pub fn note(&self, note: &Note) -> String {
         let mut out = String::new();
-        line(&mut out, &format!("{}: {}", self.paint(GREEN, "note"), note.message));
+        line(&mut out, &format!("{}: {}", self.paint(GREEN, "note"), harmless(&note.message)));
         let margin = note.span.line.to_string().len();
         self.place(&mut out, note.span, margin, ('^', GREEN), "");
         out
@@ -93,7 +96,16 @@ impl<'t> Sources<'t> {
             return;
         };
         let arrow = self.paint(BLUE, "-->");
-        line(out, &format!("{:margin$}{arrow} {}:{}:{}", "", text.name, span.line, span.column));
+        line(
+            out,
+            &format!(
+                "{:margin$}{arrow} {}:{}:{}",
+                "",
+                harmless(&text.name),
+                span.line,
+                span.column
+            ),
+        );
         let lines = lines.get_or_init(|| {
             yaml::lines(text.text.strip_prefix('\u{feff}').unwrap_or(&text.text)).collect()
         });
@@ -118,13 +130,17 @@ impl<'t> Sources<'t> {
     }
 }
 
+/// Tabs and control characters become spaces: then the underline stands where it should, and a
+/// terminal obeys nobody's input.
+fn harmless(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
+}
+
 /// The part of a line around a column, and how many characters of it stand before the column.
-/// Tabs and control characters become spaces, so that the underline stands where it should and
-/// a terminal obeys nobody's input.
 fn window(source: &str, column: usize) -> (String, usize) {
     let skip = if column > WIDTH * 3 / 4 { column - WIDTH / 2 } else { 0 };
-    let mut characters = source.chars().skip(skip).map(|c| if c.is_control() { ' ' } else { c });
-    let mut shown: String = characters.by_ref().take(WIDTH).collect();
+    let mut characters = source.chars().skip(skip);
+    let mut shown = harmless(&characters.by_ref().take(WIDTH).collect::<String>());
     if characters.next().is_some() {
         shown.push('…');
     }

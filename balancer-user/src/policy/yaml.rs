@@ -477,6 +477,10 @@ impl Builder<'_> {
 
     fn broken(&self, marker: &Marker, info: &str) -> Broken {
         let line = marker.line().max(1);
+        // The parser reads ahead, and has a bound of its own.
+        if info.contains("recursion limit") {
+            return self.too_deep(Range::empty(*marker));
+        }
         // The parser notices a tab in the indentation late and in many words.
         for number in [line, line + 1] {
             let indentation = self.lines.get(number - 1).map_or("", |line| {
