@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use anyhow::{Result, anyhow};
+use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 
 use crate::{
@@ -38,6 +38,7 @@ pub(crate) fn run(bench: Option<Bench>, output: Output) -> Result<()> {
         Some(one) => std::slice::from_ref(one),
         None => Bench::value_variants(),
     };
+    let mut measures = Vec::new();
     for bench in benches {
         let value = bench.to_possible_value();
         let name = value.as_ref().map_or("?", |v| v.get_name());
@@ -45,10 +46,19 @@ pub(crate) fn run(bench: Option<Bench>, output: Output) -> Result<()> {
         if let Bench::Packet = bench {
             command.env(DRIVER, driver()?);
         }
-        if let Output::Json = output {
-            command.args(["--", "-o", "json"]);
+        match output {
+            Output::Text => run::run(&mut command)?,
+            Output::Json => {
+                eprintln!("$ {}", run::shown(&command));
+                let text = run::ask(command.args(["--", "-o", "json"]))?;
+                let list: Vec<serde_json::Value> = serde_json::from_str(&text)
+                    .with_context(|| format!("bench {name} printed no list of measures: {text}"))?;
+                measures.extend(list);
+            }
         }
-        run::run(&mut command)?;
+    }
+    if let Output::Json = output {
+        println!("{}", serde_json::to_string_pretty(&measures)?);
     }
     Ok(())
 }
@@ -62,6 +72,7 @@ fn driver() -> Result<PathBuf> {
         arch: std::env::consts::ARCH,
         target_dir: &run::root().join("target").join("bpf-driver"),
     };
-    let Built { file, linker: _ } = object.build().map_err(|e| anyhow!("{e}"))?;
+    let Built { file, linker } = object.build().map_err(|e| anyhow!("{e}"))?;
+    eprintln!("driver: {} (linked by {})", file.display(), linker.display());
     Ok(file)
 }

@@ -33,7 +33,7 @@ pub(crate) fn run(dump: bool) -> Result<()> {
 fn build() -> Result<PathBuf> {
     let mut cargo =
         run::cargo(&["build", "--package", "balancer-user", "--lib", "--message-format", "json"]);
-    println!("$ {}", run::shown(&cargo));
+    eprintln!("$ {}", run::shown(&cargo));
     let messages = run::ask(&mut cargo)?;
     messages
         .lines()

@@ -26,14 +26,11 @@ pub(crate) fn cargo(args: &[&str]) -> Command {
 /// A command as one would type it.
 pub(crate) fn shown(command: &Command) -> String {
     let mut line = String::new();
+    // What is removed was set by cargo for this program: a reader's shell does not have it.
     for (key, value) in command.get_envs() {
-        match value {
-            Some(value) => {
-                let _ = write!(line, "{}={} ", key.display(), quoted(value));
-            }
-            None => {
-                let _ = write!(line, "env -u {} ", key.display());
-            }
+        if let Some(value) = value {
+            // Writing to a string cannot fail.
+            let _ = write!(line, "{}={} ", key.display(), quoted(value));
         }
     }
     // A toolchain's own directory says nothing to a reader, whose PATH finds it.
@@ -60,18 +57,18 @@ fn quoted(word: &OsStr) -> String {
     }
 }
 
-/// Prints the command, runs it, and fails if it does.
+/// Prints the command to stderr, runs it, and fails if it does.
 pub(crate) fn run(command: &mut Command) -> Result<()> {
-    println!("$ {}", shown(command));
+    eprintln!("$ {}", shown(command));
     let status = command.status().with_context(|| format!("cannot run {}", shown(command)))?;
     ensure!(status.success(), "`{}` failed: {status}", shown(command));
     Ok(())
 }
 
-/// Prints the command, runs it, passes its stdout on and shows each line of it to `look`.
+/// Prints the command to stderr, runs it, passes its stdout on and shows each line of it to `look`.
 /// Returns whether it succeeded.
 pub(crate) fn watch(command: &mut Command, mut look: impl FnMut(&str)) -> Result<bool> {
-    println!("$ {}", shown(command));
+    eprintln!("$ {}", shown(command));
     let mut child = command
         .stdout(Stdio::piped())
         .spawn()

@@ -44,6 +44,8 @@ pub(crate) enum Talk {
 /// Something missing.
 struct Missing {
     what: String,
+    /// What was looked at.
+    detail: String,
     why: &'static str,
     /// Commands that a person can type.
     commands: Vec<String>,
@@ -137,13 +139,14 @@ fn look(found: &mut Vec<String>, debian: bool) -> Vec<Missing> {
             };
             missing.push(Missing {
                 what: "a Rust toolchain for the eBPF object".into(),
+                detail: why.to_string(),
                 why: "the programs are compiled for BPF, which needs `core` for that target",
                 commands,
                 remedy,
             });
-            found.push(format!("no toolchain for {TARGET}: {}", why.to_string().trim()));
             missing.push(Missing {
                 what: "bpf-linker".into(),
+                detail: "which one fits depends on the toolchain".into(),
                 why: linker::WHY,
                 commands: vec![
                     "cargo xtask setup    # again, once the toolchain is there: it must match"
@@ -158,6 +161,7 @@ fn look(found: &mut Vec<String>, debian: bool) -> Vec<Missing> {
             Some(path) => found.push(format!("{name}: {}", path.display())),
             None => missing.push(Missing {
                 what: format!("the program `{name}`"),
+                detail: "neither on PATH nor in /usr/sbin".into(),
                 why,
                 commands: vec![if debian {
                     debian::command(&[package])
@@ -180,7 +184,8 @@ fn look_for_linker(toolchain: &Toolchain, found: &mut Vec<String>, missing: &mut
                 Err(e) => (vec![format!("{e:#}")], Remedy::None),
             };
             missing.push(Missing {
-                what: format!("bpf-linker for LLVM {} ({why:#})", toolchain.llvm),
+                what: format!("bpf-linker for LLVM {}", toolchain.llvm),
+                detail: format!("{why:#}"),
                 why: linker::WHY,
                 commands,
                 remedy,
@@ -191,16 +196,21 @@ fn look_for_linker(toolchain: &Toolchain, found: &mut Vec<String>, missing: &mut
 
 fn list(missing: &[Missing], debian: bool) -> anyhow::Error {
     println!("missing:");
-    for Missing { what, why, commands, .. } in missing {
+    for Missing { what, detail, why, commands, .. } in missing {
         println!("- {what}: {why}");
+        for line in detail.lines() {
+            println!("  ({line})");
+        }
         for command in commands {
             println!("    {command}");
         }
     }
-    let reason = if debian {
+    let reason = if !debian {
+        "packages are installed on Debian only"
+    } else if !nix::unistd::geteuid().is_root() {
         "installing Debian packages needs root"
     } else {
-        "packages are installed on Debian only"
+        "the rest is for you to decide"
     };
-    anyhow::anyhow!("{} things are missing and {reason}; nothing was installed", missing.len())
+    anyhow::anyhow!("{} of what is needed is missing, and {reason}", missing.len())
 }
