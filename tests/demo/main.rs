@@ -9,7 +9,7 @@ use std::{
     collections::BTreeMap,
     fs,
     net::SocketAddr,
-    path::{Path, PathBuf},
+    path::Path,
     process::ExitCode,
     sync::atomic::{AtomicBool, Ordering},
     thread,
@@ -22,6 +22,8 @@ use serde_json::Value;
 
 /// The world, from the workspace's directory.
 const WORLD: &str = "policies/worlds/shop";
+/// The file of it with the policy that changes.
+const SPLIT: &str = "redis-canary.yaml";
 /// The workload that dials; the name of its Dataplane and of its host.
 const CLIENT: &str = "web-1";
 const CLIENT_ADDRESS: &str = "10.71.1.10";
@@ -188,7 +190,7 @@ fn measure(topology: &Topology, instance: &Instance<'_>, service: &str) -> Resul
     Ok(rows.collect())
 }
 
-/// The world with its first split turned into 50/50, in a directory of its own.
+/// A copy of the world in which the first service is split evenly.
 struct Changed(tempfile::TempDir);
 
 impl Changed {
@@ -196,39 +198,22 @@ impl Changed {
         let home = tempfile::Builder::new().prefix("balancer-demo-").tempdir()?;
         let shell = Shell::echoing();
         shell.run(&format!("cp -r {WORLD}/. {}", home.path().display()))?;
-        let mut edited = 0;
-        for file in files_below(home.path())? {
-            let text = fs::read_to_string(&file)?;
-            let even = text.replace("weight: 90", "weight: 50").replace("weight: 10", "weight: 50");
-            if even != text {
-                edited += 1;
-                shell.say(&format!(
-                    "sed -i -e 's/weight: 90/weight: 50/' -e 's/weight: 10/weight: 50/' {}",
-                    file.display()
-                ));
-                fs::write(&file, even)?;
-            }
-        }
-        ensure!(edited == 1, "{edited} files of {WORLD} have a 90/10 split, not one");
+        let file = home.path().join(SPLIT);
+        let text = fs::read_to_string(&file)
+            .with_context(|| format!("{WORLD} has no {SPLIT} to change"))?;
+        let even = text.replace("weight: 90", "weight: 50").replace("weight: 10", "weight: 50");
+        ensure!(even != text, "{WORLD}/{SPLIT} has no 90/10 split");
+        shell.say(&format!(
+            "sed -i -e 's/weight: 90/weight: 50/' -e 's/weight: 10/weight: 50/' {}",
+            file.display()
+        ));
+        fs::write(&file, even)?;
         Ok(Self(home))
     }
 
     fn path(&self) -> String {
         self.0.path().display().to_string()
     }
-}
-
-fn files_below(dir: &Path) -> Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            files.extend(files_below(&entry.path())?);
-        } else {
-            files.push(entry.path());
-        }
-    }
-    Ok(files)
 }
 
 /// How the long-lived connections fared.

@@ -2,4 +2,12 @@
 //!
 //! Each test builds its own node and hosts, so tests run side by side.
 
+mod bed;
+mod changes;
+mod demo;
+mod examples;
+mod expected;
+mod paths;
+mod shares;
+mod unload;
 mod wires;

@@ -43,6 +43,7 @@ fn follows_the_hash(load_balancer: &str) {
             assert_eq!(greeting.name, table.by_hash(*from, vip(to)), "{from} to {to}");
         }
         near_the_weights(&greetings);
+        counters_agree(&instance, to, &greetings);
     }
 }
 
@@ -67,6 +68,7 @@ fn random_connections_follow_the_weights() {
     let greetings = bed.dial("web-1", VIP4, PORTS);
     near_the_weights(&greetings);
     even_within_the_first_version(&greetings);
+    counters_agree(&instance, VIP4, &greetings);
 }
 
 #[test]
@@ -93,11 +95,10 @@ fn round_robin_takes_the_slots_of_each_cpu_in_turn() {
         // A SYN meets the program on the CPU that sent it: veth hands packets over there.
         let first = PORTS.start + u16::try_from(index * per_cpu).expect("a port");
         let ports = first..first + u16::try_from(per_cpu).expect("a port");
-        let pinned = ports.map(|port| {
+        let pinned = ports.inspect(|_| {
             let mut one = CpuSet::new();
             one.set(*cpu).expect("a CPU");
             sched_setaffinity(Pid::from_raw(0), &one).expect("move to the CPU");
-            port
         });
         let seen: Vec<_> =
             bed.dial("web-1", VIP4, pinned).into_iter().map(|(_, g)| g.name).collect();
@@ -115,6 +116,26 @@ fn round_robin_takes_the_slots_of_each_cpu_in_turn() {
             &seen[..20]
         );
     }
+}
+
+/// `show backends` counted each connection, for the version that it met.
+fn counters_agree(
+    instance: &harness::Instance<'_>,
+    to: &str,
+    greetings: &[(SocketAddr, Greeting)],
+) {
+    let mut met: BTreeMap<String, u64> = BTreeMap::new();
+    for (_, greeting) in greetings {
+        *met.entry(version_of(&greeting.name).into()).or_default() += 1;
+    }
+    let rows = instance.json(&["show", "backends"]).expect("show backends");
+    let mut counted: BTreeMap<String, u64> = BTreeMap::new();
+    for row in rows.as_array().expect("rows").iter().filter(|row| row["vip"] == to) {
+        let version = row["tags"]["version"].as_str().expect("a version").to_owned();
+        *counted.entry(version).or_default() += row["connections"].as_u64().expect("a number");
+    }
+    counted.retain(|_, connections| *connections > 0);
+    assert_eq!(counted, met, "{rows}");
 }
 
 /// Pearson's test of the versions against the weights, two degrees of freedom.

@@ -1,0 +1,58 @@
+//! Whatever lies in `policies/` loads.
+
+use std::path::{Path, PathBuf};
+
+use harness::{Instance, Topology, root_or_skip};
+
+#[test]
+fn every_example_and_every_world_loads() {
+    let Some(root) = root_or_skip("e2e") else { return };
+    let bed = Topology::builder().host("web-1", &["10.71.1.10"]).build(root).expect("a node");
+    let examples = examples();
+    assert!(examples.len() >= 5, "the examples are found: {examples:?}");
+    for path in examples {
+        // Each on its own, as somebody would who tries it.
+        let instance = Instance::new(root, &bed.node).expect("an instance");
+        let world = policies().join("worlds/redis").display().to_string();
+        let complete = path.is_dir() || has_a_mesh(&path);
+        let path = path.display().to_string();
+        let mut args = vec!["load", "--attach", "v-web-1=tc", "-f", &path];
+        if !complete {
+            args.extend(["-f", &world]);
+        }
+        instance.balancer(&args).expect("load");
+        let vips = instance.json(&["show", "vips"]).expect("show vips");
+        assert!(vips.as_array().is_some_and(|rows| !rows.is_empty()), "{path} has no VIP: {vips}");
+        instance.balancer(&["unload"]).expect("unload");
+    }
+}
+
+fn policies() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies")
+}
+
+/// Whether an example brings its own world, as those do that show another form of it.
+fn has_a_mesh(path: &Path) -> bool {
+    let text = std::fs::read_to_string(path).expect("an example");
+    text.lines().any(|line| line == "type: Mesh" || line == "kind: Mesh")
+}
+
+/// A world is a directory, any other example a file.
+fn examples() -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    let mut folders = vec![policies()];
+    while let Some(folder) = folders.pop() {
+        let in_worlds = folder.ends_with("worlds");
+        for entry in std::fs::read_dir(&folder).expect("a directory").flatten() {
+            let path = entry.path();
+            let yaml = path.extension().is_some_and(|e| e == "yaml" || e == "yml" || e == "json");
+            if path.is_dir() && !in_worlds {
+                folders.push(path);
+            } else if path.is_dir() || yaml {
+                found.push(path);
+            }
+        }
+    }
+    found.sort();
+    found
+}
