@@ -24,14 +24,14 @@ pub(crate) struct Row {
 /// Prints the rows; fails if the shares are not those of the policy.
 pub(crate) fn print(rows: &[Row]) -> Result<()> {
     println!(
-        "\n  {:<8} {:<18} {:<16} {:<8} {:>6} {:>9} {:>6} {:>8} {:>8}",
+        "\n  {:<8} {:<20} {:<14} {:<8} {:>6} {:>9} {:>6} {:>8} {:>8}",
         "SERVICE", "VIP", "POLICY", "VERSION", "WEIGHT", "EXPECTED", "SEEN", "SHARE", "OFF BY"
     );
     for row in rows {
         let total = f64::from(row.total);
         let (expected, seen) = (row.expected * total, f64::from(row.seen));
         println!(
-            "  {:<8} {:<18} {:<16} {:<8} {:>6} {:>9.0} {:>6} {:>6.1} % {:>+6.1} %",
+            "  {:<8} {:<20} {:<14} {:<8} {:>6} {:>9.0} {:>6} {:>6.1} % {:>+6.1} %",
             row.service,
             row.vip,
             row.policy,
