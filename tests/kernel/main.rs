@@ -2,10 +2,13 @@
 //!
 //! Every test has a pin directory and, where it attaches, a network namespace of its own.
 
+mod ask;
+mod attach;
 mod bed;
 mod capacity;
 mod crash;
 mod load;
 mod publish;
 mod reals;
+mod rejected;
 mod world;
