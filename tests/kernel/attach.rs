@@ -17,7 +17,7 @@ use super::{
 const CLSACT: AttachOptions = AttachOptions { force_clsact: true };
 const TCX: AttachOptions = AttachOptions { force_clsact: false };
 
-/// A namespace with a dummy interface of each name, up.
+/// A namespace with an interface of each name, up.
 fn namespace(root: harness::Root, interfaces: &[&str]) -> NetNs {
     let ns = NetNs::new(root, "kernel").expect("namespace");
     for name in interfaces {
@@ -27,7 +27,12 @@ fn namespace(root: harness::Root, interfaces: &[&str]) -> NetNs {
 }
 
 fn add(ns: &NetNs, name: &str) {
-    ns.ip(&[format!("link add {name} type dummy"), format!("link set {name} up")]).expect("dummy");
+    ns.ip(&[
+        format!("link add {name} type veth peer name p{name}"),
+        format!("link set {name} up"),
+        format!("link set p{name} up"),
+    ])
+    .expect("veth");
 }
 
 fn to(names: &[&str]) -> Vec<Attachment> {
@@ -184,33 +189,40 @@ fn clsact_filters_are_adopted_and_their_qdisc_goes_with_them() {
 #[test]
 fn clsact_qdisc_of_others_stays_with_their_filters() {
     let Some(root) = root_or_skip("kernel") else { return };
-    let (bed, ns) = (Bed::new(), namespace(root, &["d0", "d1"]));
+    let (bed, other, ns) = (Bed::new(), Bed::new(), namespace(root, &["d0", "d1"]));
     ns.run(|| {
         // d0: the qdisc was there. d1: we make it, somebody adds a filter later.
         tc::qdisc_add_clsact("d0").expect("qdisc");
         let mut datapath = bed.create(&small());
         attach(&mut datapath, &["d0", "d1"], CLSACT);
-        tc("filter add dev d1 ingress pref 7 protocol all matchall action pass");
+        let theirs = other.create(&small());
+        let program = other.dir().join("progs/balancer_ask");
+        let program = program.display();
+        tc(&format!("filter add dev d1 ingress pref 7 bpf da object-pinned {program}"));
         let foreign = datapath.foreign_programs().expect("foreign");
         assert_eq!(foreign.len(), 1, "{foreign:?}");
-        assert_eq!((foreign[0].interface.as_str(), foreign[0].name.as_str()), ("d1", "matchall"));
+        assert_eq!((foreign[0].interface.as_str(), foreign[0].hook), ("d1", Hook::Clsact));
+        assert!(foreign[0].name.contains("balancer_ask"), "{foreign:?}");
         drop(datapath);
         let unloaded = kernel::unload(bed.dir()).expect("unload");
         assert_eq!((unloaded.links.len(), unloaded.qdiscs.len()), (4, 0), "{unloaded:?}");
         assert!(tc("qdisc show dev d0").contains("clsact"));
         assert!(filters("d0").is_empty());
-        assert!(filters("d1").contains("matchall") && !filters("d1").contains("balancer"));
+        assert!(filters("d1").contains("balancer_ask") && !filters("d1").contains("balancer_in"));
+        drop(theirs);
     });
 }
 
 #[test]
 fn foreign_filter_at_our_place_is_an_error_and_undoes_what_this_call_made() {
     let Some(root) = root_or_skip("kernel") else { return };
-    let (bed, ns) = (Bed::new(), namespace(root, &["d0", "d1"]));
+    let (bed, other, ns) = (Bed::new(), Bed::new(), namespace(root, &["d0", "d1"]));
     ns.run(|| {
         tc::qdisc_add_clsact("d1").expect("qdisc");
-        let place = format!("pref {} protocol all handle 0xba1", 0x0ba1);
-        tc(&format!("filter add dev d1 egress {place} matchall action pass"));
+        let theirs = other.create(&small());
+        let program = other.dir().join("progs/balancer_ask");
+        let place = format!("pref {} handle 0xba1", 0x0ba1);
+        tc(&format!("filter add dev d1 egress {place} bpf da object-pinned {}", program.display()));
         let mut datapath = bed.create(&small());
         let error = datapath.attach(&to(&["d0", "d1"]), CLSACT).expect_err("foreign");
         let KernelError::ForeignFilter { interface, direction, .. } = &error else {
@@ -219,8 +231,9 @@ fn foreign_filter_at_our_place_is_an_error_and_undoes_what_this_call_made() {
         assert_eq!((interface.as_str(), *direction), ("d1", "egress"));
         assert!(error.to_string().contains("tc filter del dev d1 egress"), "{error}");
         assert!(!tc("qdisc show dev d0").contains("clsact"), "d0 is as it was");
-        assert!(!filters("d1").contains("balancer"), "{}", filters("d1"));
-        assert!(filters("d1").contains("matchall"));
+        assert!(!filters("d1").contains("balancer_in"), "{}", filters("d1"));
+        assert!(filters("d1").contains("balancer_ask"));
+        drop(theirs);
         assert!(datapath.links().expect("links").is_empty());
     });
 }

@@ -81,7 +81,7 @@ impl Bed {
 }
 
 /// Options that most tests use.
-pub(crate) fn plain() -> PublishOptions<'static> {
+pub(crate) fn plain<'a>() -> PublishOptions<'a> {
     PublishOptions {
         previous_for: Duration::from_secs(3600),
         gone_reset: Some(Duration::ZERO),

@@ -121,14 +121,14 @@ fn killed_first_load_leaves_nothing_or_what_the_next_one_makes_anew() {
     let Some(_) = root_or_skip("kernel") else { return };
     let bed = Bed::new();
     let mut incomplete = 0;
-    for round in 0..40 {
+    for round in 0..16 {
         let mut child = start(&bed);
         // Pins are made last and within a millisecond: be there when they begin.
         while !bed.dir().join("maps").exists() {
             assert!(child.try_wait().expect("child").is_none(), "the child ended by itself");
             std::thread::sleep(Duration::from_micros(20));
         }
-        std::thread::sleep(Duration::from_micros(round * 25));
+        std::thread::sleep(Duration::from_micros(round * 60));
         child.kill().expect("kill");
         child.wait().expect("wait");
         match Datapath::open_read_only(bed.dir()) {

@@ -19,6 +19,7 @@ const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_PROG_TEST_RUN: libc::c_int = 10;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_LINK_DETACH: libc::c_int = 34;
 const BPF_MAP_TYPE_ARRAY: u32 = 2;
 const BPF_F_MMAPABLE: u32 = 1 << 10;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
@@ -172,6 +173,19 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let fd = bpf(BPF_OBJ_GET, &mut get)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+#[repr(C)]
+struct LinkDetach {
+    fd: u32,
+    flags: u32,
+}
+
+/// Takes a link's program off its hook at once. Removing the pin does that too, but some time
+/// after unlink(2) has returned.
+pub(crate) fn detach_link(link: BorrowedFd<'_>) -> io::Result<()> {
+    let mut detach = LinkDetach { fd: link.as_raw_fd() as u32, flags: 0 };
+    bpf(BPF_LINK_DETACH, &mut detach).map(drop)
 }
 
 /// Waits until every program run that had begun has ended (`membarrier(2)`,

@@ -1,6 +1,16 @@
 //! Removing everything of ours.
 
-use std::{fs, io, path::Path};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    path::Path,
+    time::{Duration, Instant},
+};
+
+use aya::{
+    maps::{MapInfo, loaded_maps},
+    programs::{ProgramInfo, loaded_programs},
+};
 
 use super::{
     KernelError,
@@ -8,6 +18,7 @@ use super::{
     create,
     layout::Pins,
     lock::{lock, require_privileges},
+    map_failed, program_failed,
 };
 
 /// What [`unload`] removed.
@@ -21,6 +32,8 @@ pub struct Unloaded {
     pub programs: Vec<String>,
     /// Maps unpinned.
     pub maps: Vec<String>,
+    /// Of those, what another process still holds open: it goes when that process closes it.
+    pub held: Vec<String>,
 }
 
 /// Removes all programs, maps, links, qdiscs and pins of ours below `bpffs`, and the directory.
@@ -41,6 +54,7 @@ pub fn unload(bpffs: &Path) -> Result<Unloaded, KernelError> {
     let Detached { links, qdiscs } = attach::detach_all(&pins)?;
     let programs = names(&pins.programs())?;
     let maps = names(&pins.maps())?;
+    let ids = Ids::read(&pins, &programs, &maps)?;
     create::remove_pins(&pins)?;
     match fs::remove_dir(bpffs) {
         // The directory is where the bpffs itself is mounted: not of our making.
@@ -50,5 +64,56 @@ pub fn unload(bpffs: &Path) -> Result<Unloaded, KernelError> {
         }
         _ => {}
     }
-    Ok(Unloaded { links, qdiscs, programs, maps })
+    let held = ids.wait_until_gone()?;
+    Ok(Unloaded { links, qdiscs, programs, maps, held })
+}
+
+/// How long the kernel may take to free what nothing refers to any more: it does so after RCU
+/// grace periods, on a work queue.
+const FREEING: Duration = Duration::from_secs(2);
+
+/// Kernel ids of what was pinned.
+struct Ids {
+    programs: BTreeMap<u32, String>,
+    maps: BTreeMap<u32, String>,
+}
+
+impl Ids {
+    fn read(pins: &Pins, programs: &[String], maps: &[String]) -> Result<Self, KernelError> {
+        let program = |name: &String| {
+            let failed = |e| program_failed(format!("opening program {name}"), e);
+            let info = ProgramInfo::from_pin(pins.program(name)).map_err(failed)?;
+            Ok((info.id(), format!("program {name}")))
+        };
+        let map = |name: &String| {
+            let info = MapInfo::from_pin(pins.map(name)).map_err(|e| map_failed(name, e))?;
+            Ok((info.id(), format!("map {name}")))
+        };
+        Ok(Self {
+            programs: programs.iter().map(program).collect::<Result<_, KernelError>>()?,
+            maps: maps.iter().map(map).collect::<Result<_, KernelError>>()?,
+        })
+    }
+
+    /// Returns the names of what is still there when the time is up.
+    fn wait_until_gone(self) -> Result<Vec<String>, KernelError> {
+        let deadline = Instant::now() + FREEING;
+        loop {
+            // An object may go away between two steps of the walk: that is no failure.
+            let programs: BTreeSet<u32> =
+                loaded_programs().filter_map(Result::ok).map(|p| p.id()).collect();
+            let maps: BTreeSet<u32> =
+                loaded_maps().filter_map(Result::ok).map(|m| m.id()).collect();
+            let left = |ours: &BTreeMap<u32, String>, loaded: &BTreeSet<u32>| {
+                let left = ours.iter().filter(|(id, _)| loaded.contains(id));
+                left.map(|(_, name)| name.clone()).collect::<Vec<_>>()
+            };
+            let mut held = left(&self.programs, &programs);
+            held.extend(left(&self.maps, &maps));
+            if held.is_empty() || Instant::now() >= deadline {
+                return Ok(held);
+            }
+            std::thread::sleep(Duration::from_millis(5));
+        }
+    }
 }

@@ -1,6 +1,10 @@
 //! tcx links (Linux 6.6): pinned, so they outlive us, and gone when the pin is removed.
 
-use std::{fs, io, os::fd::AsRawFd as _, path::PathBuf};
+use std::{
+    fs, io,
+    os::fd::{AsFd as _, AsRawFd as _},
+    path::PathBuf,
+};
 
 use aya::programs::{
     LinkOrder, ProgramError, SchedClassifier, TcAttachType, links::FdLink, tc::TcAttachOptions,
@@ -135,8 +139,7 @@ pub(super) fn attach(
         if there && info.program == id {
             return Ok(Outcome::Adopted(link));
         }
-        fs::remove_file(&path)
-            .map_err(|e| KernelError::system(format!("removing stale {}", path.display()), e))?;
+        detach(pins, interface, direction)?;
     }
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
     let made = match program.attach_with_options(interface, attach_type(direction), order) {
@@ -153,13 +156,20 @@ pub(super) fn attach(
     Ok(Outcome::Made(link))
 }
 
-/// Takes the program off by removing the pin.
+/// Takes the program off and removes the pin.
 pub(super) fn detach(
     pins: &Pins,
     interface: &str,
     direction: Direction,
 ) -> Result<(), KernelError> {
     let path = pin(pins, interface, direction);
+    let failed = |e| KernelError::system(format!("detaching {}", path.display()), e);
+    let link = sys::open_pin(&path).map_err(failed)?;
+    match sys::detach_link(link.as_fd()) {
+        // The interface took it along.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::ENOLINK | libc::ENODEV)) => {}
+        other => other.map_err(failed)?,
+    }
     fs::remove_file(&path)
         .map_err(|e| KernelError::system(format!("removing {}", path.display()), e))
 }
