@@ -13,33 +13,41 @@ use super::{
     Assignment, CapacityError, Limits, RealSpec, RouteSpec, SourceSpec, Table, Tables, VipSpec,
     ids,
     size::Moved,
-    table::{self, TableError},
+    table::{self, Sequences, TableError},
 };
 use crate::{
     policy::LoadBalancer,
-    resolve::{Backend, Decision, Resolved, Route, Vip},
+    resolve::{Decision, Resolved, Route, Vip},
 };
 
 /// [`compile`](super::compile) with a memory: a route whose backends, reals, ids and load
-/// balancer are those of the last call keeps its table, so that one change among thousands of
-/// services costs one table.
+/// balancer are those of the last call keeps its table (the same `Arc`), so that one change
+/// among thousands of services costs one table.
 #[derive(Debug, Default)]
 pub struct Compiler {
-    tables: HashMap<Content, Remembered>,
-}
-
-/// Everything that a table depends on.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-struct Content {
-    load_balancer: LoadBalancer,
-    backends: Vec<Backend>,
-    ids: Vec<u32>,
+    tables: HashMap<Box<[u32]>, Remembered>,
+    sequences: Sequences,
+    /// Number of the current call.
+    call: u64,
 }
 
 #[derive(Clone, Debug)]
 struct Remembered {
     table: Arc<Table>,
     moved: Option<Moved>,
+    /// The last call that used it.
+    call: u64,
+}
+
+/// A route that a VIP and a class have.
+struct Owned<'a> {
+    /// Class id and VIP id.
+    owner: (u32, u32),
+    /// Index into `Resolved::routes`.
+    route: usize,
+    /// Index into `Resolved::vips`.
+    index: usize,
+    vip: &'a Vip,
 }
 
 impl Compiler {
@@ -58,72 +66,78 @@ impl Compiler {
         let vip_ids = ids::vips(resolved, assignment, limits)?;
         let source_ids = ids::sources(resolved, assignment, limits)?;
         let class_ids = ids::classes(resolved, assignment);
-
-        let mut owned: Vec<((u32, u32), usize, &Vip)> = Vec::with_capacity(resolved.vips.len());
-        for (vip, &id) in resolved.vips.iter().zip(vip_ids.values()) {
-            owned.push(((0, id), vip.route, vip));
-            let own = vip.class_routes.iter();
-            owned.extend(own.map(|(&class, &route)| ((class_ids[class], id), route, vip)));
-        }
-        owned.sort_unstable_by_key(|(owner, ..)| *owner);
-        let owners: Vec<(u32, u32)> = owned.iter().map(|(owner, ..)| *owner).collect();
+        let owned = owned(resolved, &vip_ids, &class_ids);
+        let owners: Vec<(u32, u32)> = owned.iter().map(|owned| owned.owner).collect();
         let route_ids = ids::routes(&owners, assignment, limits)?;
 
         // A route that several VIPs or classes share is compiled once, and named in messages
         // by the first of them.
         let mut named_by: Vec<Option<&Vip>> = vec![None; resolved.routes.len()];
-        for (_, route, vip) in &owned {
-            named_by[*route].get_or_insert(vip);
+        for owned in &owned {
+            named_by[owned.route].get_or_insert(owned.vip);
         }
-        let addrs = used_reals(resolved, &named_by);
-        let reals = ids::reals(&addrs, assignment, limits)?;
-        let id_of = |addr: SocketAddr| addrs.binary_search(&addr).map_or(0, |i| reals[i].0);
+        let used = UsedReals::new(resolved, &named_by);
+        let reals = ids::reals(&used.addrs, assignment, limits)?;
 
         let mut warnings = Vec::new();
         let mut tables: Vec<Option<Arc<Table>>> = vec![None; resolved.routes.len()];
-        let mut remembered = HashMap::with_capacity(self.tables.len());
+        self.call += 1;
+        let mut ids = used.places.iter().map(|&place| reals[place as usize].0);
         for (index, (route, vip)) in resolved.routes.iter().zip(&named_by).enumerate() {
             let Some(vip) = vip.filter(|_| forwards(route)) else { continue };
-            let built = self.table(route, id_of, vip, &mut remembered)?;
+            let built = self.table(route, &mut ids, vip)?;
             warnings.extend(warnings_of(route, vip, &built));
             tables[index] = Some(built.table);
         }
-        self.tables = remembered;
+        self.tables.retain(|_, remembered| remembered.call == self.call);
         check_arena(&tables, limits)?;
 
-        let lists = owned.iter().zip(route_ids.values()).map(|((_, index, _), &id)| {
-            let table = tables[*index].as_ref();
-            let count = table.map_or(0, |table| table.backends.len() as u32);
-            (id, (count, table.map_or(0, |_| fingerprint(&resolved.routes[*index]))))
+        let lists = owned.iter().zip(&route_ids).filter_map(|(owned, &id)| {
+            let table = tables[owned.route].as_ref()?;
+            let backends = fingerprint(&resolved.routes[owned.route]);
+            Some((id, (table.backends.len() as u32, backends)))
         });
-        let lists: BTreeMap<u32, (u32, u32)> = lists.filter(|(_, list)| list.0 > 0).collect();
-        let counters = ids::counters(&lists, assignment, limits)?;
+        let counters = ids::counters(&lists.collect(), assignment, limits)?;
 
-        let routes = owned.iter().zip(route_ids.values()).map(|(&(owner, index, _), &id)| {
-            let table = tables[index].clone();
-            let (pick, choices) = table::pick_of(resolved.routes[index].load_balancer);
-            let counters = counters.get(&id).copied().unwrap_or_default();
-            let deny = table.is_none();
-            (id, RouteSpec { owner, resolved: index, deny, pick, choices, counters, table })
-        });
-        let vips = resolved.vips.iter().zip(&vip_ids).enumerate().map(|(i, (vip, (&key, &id)))| {
-            let route = route_ids[&(0, id)];
-            let classes_agree = vip.class_routes.is_empty();
-            (key, VipSpec { id, route, classes_agree, resolved: i })
-        });
-        let sources = resolved.sources.iter().zip(&source_ids).map(|(source, (&address, &id))| {
-            (address, SourceSpec { id, class: class_ids[source.class] })
-        });
+        let mut defaults = vec![0; resolved.vips.len()];
+        let mut class_routes = BTreeMap::new();
+        let mut routes = BTreeMap::new();
+        for (owned, &id) in owned.iter().zip(&route_ids) {
+            match owned.owner {
+                (0, _) => defaults[owned.index] = id,
+                owner => _ = class_routes.insert(owner, id),
+            }
+            let table = tables[owned.route].clone();
+            let (pick, choices) = table::pick_of(resolved.routes[owned.route].load_balancer);
+            let spec = RouteSpec {
+                owner: owned.owner,
+                resolved: owned.route,
+                deny: table.is_none(),
+                pick,
+                choices,
+                counters: counters.get(&id).copied().unwrap_or_default(),
+                table,
+            };
+            routes.insert(id, spec);
+        }
+        let vips = resolved.vips.iter().zip(&vip_ids).zip(&defaults).enumerate();
+        let sources = resolved.sources.iter().zip(&source_ids);
         Ok(Tables {
-            vips: vips.collect(),
-            sources: sources.collect(),
-            class_routes: route_ids
-                .iter()
-                .filter(|(o, _)| o.0 != 0)
-                .map(|(o, id)| (*o, *id))
+            vips: vips
+                .map(|(index, ((vip, &id), &route))| {
+                    let classes_agree = vip.class_routes.is_empty();
+                    (vip.key, VipSpec { id, route, classes_agree, resolved: index })
+                })
                 .collect(),
-            routes: routes.collect(),
-            reals: addrs
+            sources: sources
+                .map(|(source, &id)| {
+                    (source.address, SourceSpec { id, class: class_ids[source.class] })
+                })
+                .collect(),
+            class_routes,
+            routes,
+            reals: used
+                .addrs
                 .iter()
                 .zip(&reals)
                 .map(|(&addr, &(id, generation))| (id, RealSpec { addr, generation }))
@@ -133,39 +147,133 @@ impl Compiler {
         })
     }
 
-    /// The route's table, remembered or new.
+    /// The route's table, remembered or new. `ids` yields those of its targets, in order.
     fn table(
-        &self,
+        &mut self,
         route: &Route,
-        id_of: impl Fn(SocketAddr) -> u32,
+        ids: &mut impl Iterator<Item = u32>,
         vip: &Vip,
-        remembered: &mut HashMap<Content, Remembered>,
     ) -> Result<Remembered, CapacityError> {
-        let reals = table::weighted(route).flat_map(|(_, backend)| table::reals(backend));
-        let content = Content {
-            load_balancer: route.load_balancer,
-            backends: route.backends.clone(),
-            ids: reals.map(|&addr| id_of(addr)).collect(),
-        };
-        if let Some(known) = remembered.get(&content).or_else(|| self.tables.get(&content)) {
-            let known = known.clone();
-            remembered.insert(content, known.clone());
-            return Ok(known);
+        let reals: usize = table::weighted(route).map(|(_, b)| table::reals(b).len()).sum();
+        let ids: Vec<u32> = ids.take(reals).collect();
+        let content = content(route, &ids);
+        if let Some(known) = self.tables.get_mut(content.as_slice()) {
+            known.call = self.call;
+            return Ok(known.clone());
         }
-        let built = table::build(route, id_of, None).map_err(|error| CapacityError::Targets {
-            vip: vip.key.addr,
-            service: vip.service.clone(),
-            targets: match error {
-                TableError::TooManyTargets(targets) | TableError::TooFewSlots { targets, .. } => {
-                    targets
-                }
-                TableError::NoBackend => 0,
-            },
-            allowed: balancer_ebpf::abi::TARGETS_MAX as u64,
+        let mut ids = ids.into_iter();
+        let id = |_| ids.next().unwrap_or(balancer_ebpf::abi::REAL_NONE);
+        let built = table::build(route, id, None, &mut self.sequences).map_err(|error| {
+            CapacityError::Targets {
+                vip: vip.key.addr,
+                service: vip.service.clone(),
+                targets: match error {
+                    TableError::TooManyTargets(targets)
+                    | TableError::TooFewSlots { targets, .. } => targets,
+                    TableError::NoBackend => 0,
+                },
+                allowed: balancer_ebpf::abi::TARGETS_MAX as u64,
+            }
         })?;
-        let new = Remembered { table: Arc::new(built.table), moved: built.moved };
-        remembered.insert(content, new.clone());
+        let new = Remembered { table: Arc::new(built.table), moved: built.moved, call: self.call };
+        self.tables.insert(content.into(), new.clone());
         Ok(new)
+    }
+}
+
+/// Everything that the route's table depends on, written out: routes with equal content have
+/// equal tables. `ids` are those of its reals, in order of targets.
+fn content(route: &Route, ids: &[u32]) -> Vec<u32> {
+    let mut content = Vec::with_capacity(16 + ids.len());
+    let split = |n: u64| [n as u32, (n >> 32) as u32];
+    let by_name = match route.load_balancer {
+        LoadBalancer::RoundRobin => {
+            content.push(0);
+            false
+        }
+        // How many samples least request takes is no part of the table.
+        LoadBalancer::Random => {
+            content.push(1);
+            false
+        }
+        LoadBalancer::LeastRequest { .. } => {
+            content.push(2);
+            false
+        }
+        LoadBalancer::Maglev => {
+            content.push(3);
+            true
+        }
+        LoadBalancer::RingHash { function, min_ring_size, max_ring_size } => {
+            content.push(4 + function as u32);
+            content.extend(split(min_ring_size).into_iter().chain(split(max_ring_size)));
+            true
+        }
+    };
+    let mut ids = ids.iter().copied();
+    for (index, backend) in table::weighted(route) {
+        let reals = table::reals(backend);
+        content.extend([index as u32, backend.weight, reals.len() as u32]);
+        content.extend(ids.by_ref().take(reals.len()));
+        if by_name {
+            // Hashes of names decide: those of the backends and of the reals' addresses.
+            let mut names = table::name(backend);
+            for addr in reals {
+                names.push('\n');
+                names.push_str(&addr.to_string());
+            }
+            content.push(names.len() as u32);
+            content.extend(names.bytes().map(u32::from));
+        }
+    }
+    content
+}
+
+/// The routes that VIPs and classes have, sorted by (class id, VIP id).
+fn owned<'a>(resolved: &'a Resolved, vip_ids: &[u32], class_ids: &[u32]) -> Vec<Owned<'a>> {
+    let mut owned = Vec::with_capacity(resolved.vips.len());
+    for (index, (vip, &id)) in resolved.vips.iter().zip(vip_ids).enumerate() {
+        owned.push(Owned { owner: (0, id), route: vip.route, index, vip });
+        owned.extend(vip.class_routes.iter().map(|(&class, &route)| Owned {
+            owner: (class_ids[class], id),
+            route,
+            index,
+            vip,
+        }));
+    }
+    owned.sort_unstable_by_key(|owned| owned.owner);
+    owned
+}
+
+/// The reals that the tables will name.
+struct UsedReals {
+    /// Sorted, each once.
+    addrs: Vec<SocketAddr>,
+    /// For each real of each backend of each route that has a table, in this order, its place
+    /// in `addrs`.
+    places: Vec<u32>,
+}
+
+impl UsedReals {
+    fn new(resolved: &Resolved, named_by: &[Option<&Vip>]) -> Self {
+        let routes = resolved.routes.iter().zip(named_by);
+        let used = routes.filter(|(route, vip)| vip.is_some() && forwards(route));
+        let mut named: Vec<(SocketAddr, u32)> = used
+            .flat_map(|(route, _)| table::weighted(route))
+            .flat_map(|(_, backend)| table::reals(backend))
+            .zip(0..)
+            .map(|(&addr, seat)| (addr, seat))
+            .collect();
+        named.sort_unstable();
+        let mut addrs: Vec<SocketAddr> = Vec::with_capacity(named.len());
+        let mut places = vec![0; named.len()];
+        for (addr, seat) in named {
+            if addrs.last() != Some(&addr) {
+                addrs.push(addr);
+            }
+            places[seat as usize] = addrs.len() as u32 - 1;
+        }
+        Self { addrs, places }
     }
 }
 
@@ -175,20 +283,6 @@ fn forwards(route: &Route) -> bool {
         Decision::Forward | Decision::Direct => table::weighted(route).next().is_some(),
         Decision::Reject => false,
     }
-}
-
-/// The reals that some table will name, sorted, each once.
-fn used_reals(resolved: &Resolved, named_by: &[Option<&Vip>]) -> Vec<SocketAddr> {
-    let routes = resolved.routes.iter().zip(named_by);
-    let used = routes.filter(|(route, vip)| vip.is_some() && forwards(route));
-    let mut addrs: Vec<SocketAddr> = used
-        .flat_map(|(route, _)| table::weighted(route))
-        .flat_map(|(_, backend)| table::reals(backend))
-        .copied()
-        .collect();
-    addrs.sort_unstable();
-    addrs.dedup();
-    addrs
 }
 
 /// Checks that the tables fit into the arena; equal ones lie there once.

@@ -8,13 +8,13 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::{IpAddr, SocketAddr},
+    net::SocketAddr,
 };
 
 use balancer_ebpf::abi::{ID_FIRST, REAL_FIRST};
 
-use super::{Assignment, CapacityError, CounterRun, Limits};
-use crate::resolve::{Resolved, VipKey};
+use super::{Assignment, CapacityError, CounterRun, Limits, Tables};
+use crate::resolve::Resolved;
 
 /// A kind of id: what it is for, and what bounds it.
 struct Kind {
@@ -24,43 +24,46 @@ struct Kind {
     first: u32,
 }
 
-/// Gives an id to each of `wanted` (sorted, each once): the one it has in `kept`, else the
-/// smallest one that is neither in `kept` nor in `barred`.
-fn number<K: Ord + Copy>(
+/// Gives an id to each key: the one that it had, else the smallest one that is not in `taken`
+/// (which holds those that are kept).
+fn number(
     kind: &Kind,
-    wanted: &[K],
-    kept: &BTreeMap<K, u32>,
-    barred: &BTreeSet<u32>,
-) -> Result<BTreeMap<K, u32>, CapacityError> {
-    let has: Vec<Option<u32>> = join(wanted.iter().copied(), kept).collect();
-    let mut taken: Vec<u32> = kept.values().chain(barred).copied().collect();
+    had: &[Option<u32>],
+    mut taken: Vec<u32>,
+) -> Result<Vec<u32>, CapacityError> {
     taken.sort_unstable();
     let mut free = Free::new(kind.first, &taken);
-    let end = u64::from(kind.first) + u64::from(kind.allowed);
-    let ids: Vec<u32> = has.iter().map(|id| id.unwrap_or_else(|| free.take())).collect();
-    if ids.iter().any(|&id| u64::from(id) >= end) || wanted.len() as u64 > u64::from(kind.allowed) {
+    let ids: Vec<u32> = had.iter().map(|id| id.unwrap_or_else(|| free.take())).collect();
+    let highest = ids.iter().copied().max().unwrap_or(kind.first);
+    let needed = u64::from(highest - kind.first) + 1;
+    if !ids.is_empty() && needed > u64::from(kind.allowed) {
         taken.dedup();
-        let held = taken.len() - has.iter().flatten().count();
-        let highest = ids.iter().copied().max().unwrap_or(kind.first);
+        let held = (taken.len() - had.iter().flatten().count()) as u64;
+        let wanted = ids.len() as u64;
         return Err(CapacityError::Limit {
             what: kind.what,
-            wanted: wanted.len() as u64,
-            held: held as u64,
+            wanted,
+            held,
             limit: kind.limit,
             allowed: kind.allowed,
-            needed: ((wanted.len() + held) as u64).max(u64::from(highest - kind.first) + 1),
+            needed: needed.max(wanted + held),
         });
     }
-    Ok(wanted.iter().copied().zip(ids).collect())
+    Ok(ids)
 }
 
 /// Looks up sorted `keys` in a map by walking both once.
-fn join<'a, K: Ord + 'a, V: Copy>(
+fn join<'a, K: Ord + Clone + 'a, V: Copy>(
     keys: impl Iterator<Item = K> + 'a,
     map: &'a BTreeMap<K, V>,
 ) -> impl Iterator<Item = Option<V>> + 'a {
     let mut entries = map.iter().peekable();
+    let mut before = None;
     keys.map(move |key| {
+        debug_assert!(before.as_ref().is_none_or(|before| *before < key), "keys must be sorted");
+        if cfg!(debug_assertions) {
+            before = Some(key.clone());
+        }
         while entries.next_if(|entry| *entry.0 < key).is_some() {}
         entries.peek().filter(|entry| *entry.0 == key).map(|entry| *entry.1)
     })
@@ -92,31 +95,32 @@ impl<'a> Free<'a> {
     }
 }
 
-/// Ids of VIPs.
+/// Ids of VIPs, in their order.
 pub(super) fn vips(
     resolved: &Resolved,
     assignment: &Assignment,
     limits: &Limits,
-) -> Result<BTreeMap<VipKey, u32>, CapacityError> {
+) -> Result<Vec<u32>, CapacityError> {
     let kind = Kind { what: "VIPs", limit: "services", allowed: limits.services, first: ID_FIRST };
-    let wanted: Vec<VipKey> = resolved.vips.iter().map(|vip| vip.key).collect();
-    number(&kind, &wanted, &assignment.vips, &BTreeSet::new())
+    let had: Vec<_> = join(resolved.vips.iter().map(|vip| vip.key), &assignment.vips).collect();
+    number(&kind, &had, assignment.vips.values().copied().collect())
 }
 
-/// Ids of sources.
+/// Ids of sources, in their order.
 pub(super) fn sources(
     resolved: &Resolved,
     assignment: &Assignment,
     limits: &Limits,
-) -> Result<BTreeMap<IpAddr, u32>, CapacityError> {
+) -> Result<Vec<u32>, CapacityError> {
     let kind = Kind {
         what: "workload addresses",
         limit: "sources",
         allowed: limits.sources,
         first: ID_FIRST,
     };
-    let wanted: Vec<IpAddr> = resolved.sources.iter().map(|source| source.address).collect();
-    number(&kind, &wanted, &assignment.sources, &BTreeSet::new())
+    let addresses = resolved.sources.iter().map(|source| source.address);
+    let had: Vec<_> = join(addresses, &assignment.sources).collect();
+    number(&kind, &had, assignment.sources.values().copied().collect())
 }
 
 /// Ids of classes, by their index in `resolved.classes`. A class keeps the id that most of its
@@ -156,14 +160,15 @@ pub(super) fn classes(resolved: &Resolved, assignment: &Assignment) -> Vec<u32> 
     ids
 }
 
-/// Ids of routes, by (class id, VIP id).
+/// Ids of routes. `wanted` are their (class id, VIP id), sorted, each once.
 pub(super) fn routes(
     wanted: &[(u32, u32)],
     assignment: &Assignment,
     limits: &Limits,
-) -> Result<BTreeMap<(u32, u32), u32>, CapacityError> {
+) -> Result<Vec<u32>, CapacityError> {
     let kind = Kind { what: "routes", limit: "routes", allowed: limits.routes, first: ID_FIRST };
-    number(&kind, wanted, &assignment.routes, &BTreeSet::new())
+    let had: Vec<_> = join(wanted.iter().copied(), &assignment.routes).collect();
+    number(&kind, &had, assignment.routes.values().copied().collect())
 }
 
 /// Ids and generations of reals. `wanted` is sorted, each once.
@@ -173,10 +178,12 @@ pub(super) fn reals(
     limits: &Limits,
 ) -> Result<Vec<(u32, u32)>, CapacityError> {
     let kind = Kind { what: "reals", limit: "reals", allowed: limits.reals, first: REAL_FIRST };
-    let kept = assignment.reals.iter().map(|(&addr, &(id, _))| (addr, id)).collect();
-    let ids = number(&kind, wanted, &kept, &assignment.quarantine.reals)?;
-    let generations = join(wanted.iter().copied(), &assignment.reals);
-    let with_generation = ids.into_values().zip(generations).map(|(id, had)| {
+    let had: Vec<Option<(u32, u32)>> = join(wanted.iter().copied(), &assignment.reals).collect();
+    let had_ids: Vec<Option<u32>> = had.iter().map(|had| had.map(|(id, _)| id)).collect();
+    let named = assignment.reals.values().map(|(id, _)| *id);
+    let taken = named.chain(assignment.quarantine.reals.iter().copied()).collect();
+    let ids = number(&kind, &had_ids, taken)?;
+    let with_generation = ids.into_iter().zip(had).map(|(id, had)| {
         let generation = had.map_or_else(
             // 0 is no generation: a flow entry of zeros matches nothing.
             || {
@@ -267,5 +274,35 @@ fn too_few_counters(
         limit: "counters",
         allowed: limits.counters,
         needed: behind + wanted_all,
+    }
+}
+
+impl Assignment {
+    /// The ids in use once `tables` are published and one grace period has passed: those of
+    /// `tables`, and reals that are named no more but may still have flows.
+    pub fn after(&self, tables: &Tables) -> Self {
+        let mut reals = self.reals.clone();
+        reals.extend(tables.reals.iter().map(|(&id, real)| (real.addr, (id, real.generation))));
+        let mut free = self.free_real_generations.clone();
+        tables.reals.keys().for_each(|id| {
+            free.remove(id);
+        });
+        let defaults = tables.vips.values().map(|vip| ((0, vip.id), vip.route));
+        let own = tables.class_routes.iter().map(|(&owner, &route)| (owner, route));
+        Self {
+            vips: tables.vips.iter().map(|(&key, vip)| (key, vip.id)).collect(),
+            sources: tables.sources.iter().map(|(&addr, source)| (addr, source.id)).collect(),
+            classes: tables.sources.iter().map(|(&addr, source)| (addr, source.class)).collect(),
+            routes: defaults.chain(own).collect(),
+            reals,
+            counters: tables
+                .routes
+                .iter()
+                .filter(|(_, route)| !route.deny)
+                .map(|(&id, route)| (id, route.counters))
+                .collect(),
+            free_real_generations: free,
+            quarantine: self.quarantine.clone(),
+        }
     }
 }

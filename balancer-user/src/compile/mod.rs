@@ -24,6 +24,8 @@ mod fill;
 mod ids;
 mod size;
 mod table;
+#[cfg(test)]
+mod tests;
 
 pub use compiler::Compiler;
 pub use error::CapacityError;

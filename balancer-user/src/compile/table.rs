@@ -1,6 +1,6 @@
 //! One resolved route into one table.
 
-use std::{fmt::Write, net::SocketAddr};
+use std::{collections::HashMap, fmt::Write, net::SocketAddr};
 
 use balancer_ebpf::abi::{REAL_BLACKHOLE, TARGETS_MAX, TargetWord, pick};
 
@@ -48,13 +48,14 @@ pub fn table(
     id: impl FnMut(SocketAddr) -> u32,
     size: Option<TableSize>,
 ) -> Result<Table, TableError> {
-    build(route, id, size).map(|built| built.table)
+    build(route, id, size, &mut Sequences::default()).map(|built| built.table)
 }
 
 pub(super) fn build(
     route: &Route,
     mut id: impl FnMut(SocketAddr) -> u32,
     size: Option<TableSize>,
+    sequences: &mut Sequences,
 ) -> Result<Built, TableError> {
     let backends: Vec<usize> = weighted(route).map(|(index, _)| index).collect();
     if backends.is_empty() {
@@ -91,7 +92,7 @@ pub(super) fn build(
             }
         }
     }
-    let (slots, runs) = fill(route, &backends, &division);
+    let (slots, runs) = fill(route, &backends, &division, sequences);
     Ok(Built {
         table: Table { backends, runs, targets: words, slots },
         moved: moved(&shares, &division),
@@ -125,7 +126,34 @@ pub(super) fn pick_of(load_balancer: LoadBalancer) -> (u8, u8) {
 
 type Runs = Vec<(u32, u32)>;
 
-fn fill(route: &Route, backends: &[usize], division: &Division) -> (Vec<u16>, Runs) {
+/// Smooth sequences that were computed, by the targets' counts: thousands of services with as
+/// many reals each have the same.
+#[derive(Debug, Default)]
+pub(super) struct Sequences(HashMap<Vec<u32>, Vec<u16>>);
+
+impl Sequences {
+    /// More are not kept, so that a process that runs for long does not grow.
+    const MOST: usize = 64;
+
+    fn smooth(&mut self, counts: Vec<u32>) -> Vec<u16> {
+        if let Some(known) = self.0.get(&counts) {
+            return known.clone();
+        }
+        let slots = smooth::fill(&counts);
+        if self.0.len() >= Self::MOST {
+            self.0.clear();
+        }
+        self.0.insert(counts, slots.clone());
+        slots
+    }
+}
+
+fn fill(
+    route: &Route,
+    backends: &[usize],
+    division: &Division,
+    sequences: &mut Sequences,
+) -> (Vec<u16>, Runs) {
     let lists: Vec<&[SocketAddr]> =
         backends.iter().map(|&index| reals(&route.backends[index])).collect();
     let ungrouped = vec![(0, 0); backends.len()];
@@ -137,7 +165,7 @@ fn fill(route: &Route, backends: &[usize], division: &Division) -> (Vec<u16>, Ru
             (fill_ring(route, backends, &lists, division, shape), ungrouped)
         }
         LoadBalancer::Random => (grouped(&counts(&lists, division)), ungrouped),
-        LoadBalancer::RoundRobin => (smooth::fill(&counts(&lists, division)), ungrouped),
+        LoadBalancer::RoundRobin => (sequences.smooth(counts(&lists, division)), ungrouped),
         LoadBalancer::LeastRequest { .. } => {
             let mut first = 0;
             let runs = division.slots.iter().map(|&slots| {

@@ -56,6 +56,8 @@ struct Walk {
     at: u32,
     /// From 1 to size − 1.
     skip: u32,
+    /// The number that makes 1 when multiplied by `skip`, modulo the size; 0: not computed yet.
+    inverse: u32,
 }
 
 impl Walk {
@@ -65,52 +67,150 @@ impl Walk {
         Self {
             at: (xxh64(name.as_bytes(), 0) % slots) as u32,
             skip: (xxh64(name.as_bytes(), 1) % (slots - 1)) as u32 + 1,
+            inverse: 0,
         }
     }
 }
 
-/// The table while it is filled, with a bit for each slot that is taken: 16 times denser than
-/// the table itself, so that the search for a free slot stays in the cache.
+/// The table while it is filled.
+///
+/// While many slots are free a target tries one after the other. Near the end that takes long:
+/// with F of M slots free, M ÷ F tries for each turn, more than half of all tries for the last
+/// √M slots. From there on the free slots are listed, and a target computes which of them comes
+/// first in its order: slot s comes after (s − at) ÷ skip steps, a division modulo a prime.
 struct Board {
     slots: Vec<u16>,
+    /// A bit for each slot that is taken: 16 times denser than the table itself, so that the
+    /// search for a free slot stays in the cache.
     taken: Vec<u64>,
-    size: u32,
+    modulus: Modulus,
+    /// Slots still free.
+    free: u32,
+    /// From how few free slots on they are listed.
+    few: u32,
+    /// The free slots, once they are few.
+    listed: Vec<u32>,
 }
 
 impl Board {
     fn new(size: TableSize) -> Self {
         let n = size.slots();
-        Self { slots: vec![0; n as usize], taken: vec![0; n.div_ceil(64) as usize], size: n }
+        let few = n.isqrt();
+        let mut board = Self {
+            slots: vec![0; n as usize],
+            taken: vec![0; n.div_ceil(64) as usize],
+            modulus: Modulus::new(n),
+            free: n,
+            few,
+            listed: Vec::with_capacity(few as usize),
+        };
+        // The bits behind the last slot are nobody's.
+        if let Some(last) = board.taken.last_mut().filter(|_| !n.is_multiple_of(64)) {
+            *last = u64::MAX << (n % 64);
+        }
+        board
     }
 
     /// Gives the walk's first free slot to `target`. There must be one: a prime size makes the
     /// walk pass through all slots.
     #[inline]
     fn take(&mut self, walk: &mut Walk, target: u16) {
-        let mut at = walk.at;
+        let slot =
+            if self.free > self.few { self.try_in_turn(walk) } else { self.compute_first(walk) };
+        self.slots[slot as usize] = target;
+        self.free -= 1;
+    }
+
+    #[inline]
+    fn try_in_turn(&mut self, walk: &mut Walk) -> u32 {
+        let mut slot = walk.at;
         loop {
-            let word = &mut self.taken[(at >> 6) as usize];
-            let bit = 1 << (at & 63);
-            let free = *word & bit == 0;
-            if free {
+            let word = &mut self.taken[(slot >> 6) as usize];
+            let bit = 1 << (slot & 63);
+            let next = self.modulus.add(slot, walk.skip);
+            if *word & bit == 0 {
                 *word |= bit;
+                walk.at = next;
+                return slot;
             }
-            let this = at;
-            at = step(at, walk.skip, self.size);
-            if free {
-                self.slots[this as usize] = target;
-                break;
+            slot = next;
+        }
+    }
+
+    #[cold]
+    fn list_free(&mut self) {
+        for (base, &word) in (0..).step_by(64).zip(&self.taken) {
+            let mut free = !word;
+            while free != 0 {
+                self.listed.push(base + free.trailing_zeros());
+                free &= free - 1;
             }
         }
-        walk.at = at;
+    }
+
+    fn compute_first(&mut self, walk: &mut Walk) -> u32 {
+        if self.free == self.few {
+            self.list_free();
+        }
+        if walk.inverse == 0 {
+            walk.inverse = self.modulus.inverse(walk.skip);
+        }
+        let (modulus, behind) = (self.modulus, self.modulus.of - walk.at);
+        let steps =
+            |slot: u32| modulus.multiply(modulus.add(slot, behind % modulus.of), walk.inverse);
+        let mut first = (u32::MAX, 0);
+        for (index, &slot) in self.listed.iter().enumerate() {
+            first = first.min((steps(slot), index));
+        }
+        let slot = self.listed.swap_remove(first.1);
+        walk.at = self.modulus.add(slot, walk.skip);
+        slot
     }
 }
 
-#[inline]
-fn step(at: u32, skip: u32, size: u32) -> u32 {
-    // Sizes are below 2^21: no overflow.
-    let next = at + skip;
-    if next >= size { next - size } else { next }
+/// Arithmetic modulo the size of the table, which is a prime below 2^21.
+#[derive(Clone, Copy)]
+struct Modulus {
+    of: u32,
+    /// 2^64 ÷ `of`, rounded up.
+    reciprocal: u64,
+}
+
+impl Modulus {
+    fn new(of: u32) -> Self {
+        // `of` is no power of two but for 2, where the quotient would be exact without the 1;
+        // the remainder below comes out right for it too.
+        Self { of, reciprocal: u64::MAX / u64::from(of) + 1 }
+    }
+
+    /// The sum of two numbers below the modulus.
+    #[inline]
+    fn add(self, a: u32, b: u32) -> u32 {
+        let sum = a + b;
+        if sum >= self.of { sum - self.of } else { sum }
+    }
+
+    /// The product of two numbers below the modulus.
+    #[inline]
+    fn multiply(self, a: u32, b: u32) -> u32 {
+        // The product is below 2^42 and the reciprocal too large by less than 1: the quotient is
+        // off by less than 2^42 ÷ 2^64, too little to reach the next whole number.
+        let product = u64::from(a) * u64::from(b);
+        let quotient = ((u128::from(product) * u128::from(self.reciprocal)) >> 64) as u64;
+        (product - quotient * u64::from(self.of)) as u32
+    }
+
+    /// What makes 1 when multiplied by `a`, which is not 0 (extended Euclid).
+    fn inverse(self, a: u32) -> u32 {
+        let (mut r, mut next_r) = (i64::from(self.of), i64::from(a));
+        let (mut t, mut next_t) = (0, 1);
+        while next_r != 0 {
+            let quotient = r / next_r;
+            (r, next_r) = (next_r, r - quotient * next_r);
+            (t, next_t) = (next_t, t - quotient * next_t);
+        }
+        t.rem_euclid(i64::from(self.of)) as u32
+    }
 }
 
 /// Calls `turn` with an index into `counts`, `counts[i]` times for each i.
@@ -205,6 +305,30 @@ mod tests {
         names.sort();
         let counts = evenly(size.slots(), names.len());
         names.into_iter().zip(counts).collect()
+    }
+
+    #[test]
+    fn the_sizes_with_large_tables_equal_the_listing_too() {
+        for (size, n) in [(RUNGS[3], 7), (RUNGS[4], 100), (TableSize::new(2).unwrap(), 2)] {
+            let targets = equal(&names(n), size);
+            assert_eq!(fill(&targets, size), by_the_book(&targets, size));
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn products_and_inverses_are_those_of_the_modulus(
+            size in 0usize..10, a in 1u32..1 << 21, b in 0u32..1 << 21,
+        ) {
+            let of = [2, 3, 7, 251, 1021, 4093, 16_381, 65_537, 262_147, 1_048_583][size];
+            let modulus = Modulus::new(of);
+            let (a, b) = (a % of, b % of);
+            let product = u64::from(a) * u64::from(b) % u64::from(of);
+            prop_assert_eq!(u64::from(modulus.multiply(a, b)), product);
+            if a > 0 {
+                prop_assert_eq!(modulus.multiply(a, modulus.inverse(a)), 1 % of);
+            }
+        }
     }
 
     proptest! {
