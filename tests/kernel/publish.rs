@@ -183,6 +183,54 @@ fn previous_table_is_kept_for_a_changed_hash_route_only() {
 }
 
 #[test]
+fn routes_that_share_a_table_share_its_words() {
+    let Some(_) = root_or_skip("kernel") else { return };
+    let bed = Bed::new();
+    let mut datapath = bed.create(&small());
+    let no_previous = || PublishOptions { previous_for: Duration::ZERO, ..plain() };
+    let words = |d: &Datapath| {
+        let routes = d.routes().expect("routes");
+        routes.iter().map(|r| r.entry.table.offset).collect::<std::collections::BTreeSet<_>>().len()
+    };
+    // Three VIPs of the same reals, one of which changes and comes back, again and again.
+    let same = |n| service(n, &[1, 2, 3]);
+    for round in 0..6u16 {
+        let world = if round % 2 == 0 {
+            resolved(&[same(1), same(2), same(3)], &[])
+        } else {
+            resolved(&[same(1), service(2, &[1]), same(3)], &[])
+        };
+        let tables = compiled(&mut datapath, &world);
+        datapath.publish(&tables, no_previous()).expect("publish");
+        assert_eq!(described(&datapath).expect("described"), expected(&world), "round {round}");
+        if round == 0 {
+            assert_eq!(words(&datapath), 1);
+        }
+        if round == 3 {
+            drop(datapath);
+            datapath = Datapath::open(&bed.lock()).expect("open");
+        }
+    }
+}
+
+#[test]
+fn sources_without_a_class_stay_known() {
+    let Some(_) = root_or_skip("kernel") else { return };
+    let bed = Bed::new();
+    let mut datapath = bed.create(&small());
+    let mut world = resolved(&[service(1, &[1])], &[]);
+    let address: IpAddr = "10.0.0.7".parse().expect("address");
+    let dataplanes = vec![("default".into(), "seven".into())];
+    world.sources.push(balancer_user::resolve::Source { address, dataplanes, class: 0 });
+    publish(&mut datapath, &world);
+    drop(datapath);
+    let mut datapath = Datapath::open(&bed.lock()).expect("open");
+    let again = publish(&mut datapath, &world);
+    assert_eq!(again.written, Written::default());
+    assert_eq!(datapath.sources().expect("sources").len(), 1);
+}
+
+#[test]
 fn expired_previous_table_gives_its_words_back() {
     let Some(_) = root_or_skip("kernel") else { return };
     let bed = Bed::new();
@@ -215,18 +263,19 @@ fn arena_grows_and_its_words_are_used_again() {
         routes.iter().map(|r| (r.entry.table.offset, r.entry.table.words())).collect::<Vec<_>>()
     };
     // 60 reals take a table of 16,381 slots: five of them are more than one chunk.
-    let reals: Vec<u16> = (1..=60).collect();
-    let many: Vec<Service> = (1..=5).map(|n| service(n, &reals)).collect();
+    let reals = |n: u16| (10 * n..10 * n + 60).collect::<Vec<_>>();
+    let all: Vec<_> = (10..120).map(real).collect();
+    let many: Vec<Service> = (1..=5).map(|n| service(n, &reals(n))).collect();
     let tables = compiled(&mut datapath, &resolved(&many, &[]));
     datapath.publish(&tables, no_previous()).expect("publish");
     let end = |d: &Datapath| offsets(d).iter().map(|(at, n)| at + n).max().unwrap_or(0);
     assert!(end(&datapath) as usize > CHUNK_WORDS, "more than one chunk is in use");
     assert_eq!(described(&datapath).expect("described"), expected(&resolved(&many, &[])));
     // Changing all of them back and forth does not grow the arena for ever.
-    let fewer: Vec<Service> = (1..=5).map(|n| service(n, &reals[1..])).collect();
+    let fewer: Vec<Service> = (1..=5).map(|n| service(n, &reals(n)[1..])).collect();
     let mut ends = Vec::new();
     for round in 0..8 {
-        let world = resolved(if round % 2 == 0 { &fewer } else { &many }, &[real(1)]);
+        let world = resolved(if round % 2 == 0 { &fewer } else { &many }, &all);
         let live = offsets(&datapath);
         let tables = compiled(&mut datapath, &world);
         datapath.publish(&tables, no_previous()).expect("publish");

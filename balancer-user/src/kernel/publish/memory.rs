@@ -149,7 +149,8 @@ pub(crate) fn grace(view: &View) -> Result<(), KernelError> {
 }
 
 /// Makes the other half equal to the current one and deletes dictionary entries that the
-/// current half does not name.
+/// current half does not name. A source that it does not name reads like one of class 0: it
+/// stays, counts as known, and goes with the next publish that does not want it.
 fn repair(view: &View, memory: &mut Memory) -> Result<(), KernelError> {
     let epoch = view.epoch();
     let other = epoch ^ 1;
@@ -190,13 +191,6 @@ fn repair(view: &View, memory: &mut Memory) -> Result<(), KernelError> {
     for (key, id) in view.class_route_dictionary()? {
         if !view.is_route(epoch, id) {
             dictionaries.class_route(key, Edit::Delete)?;
-            memory.must_wait = true;
-        }
-    }
-    for (address, id) in view.source_dictionary()? {
-        let entry: SourceEntry = view.sources.read(View::at(epoch, settings.sources, id));
-        if entry == SourceEntry::default() {
-            dictionaries.source(&address, Edit::Delete)?;
             memory.must_wait = true;
         }
     }

@@ -43,6 +43,8 @@ pub(crate) struct Plan {
     pub(crate) entries_changed: usize,
     /// Route id, place, content.
     pub(crate) new_tables: Vec<(u32, Table, Arc<Compiled>)>,
+    /// Address of a new content → its place: routes that share a table share its words.
+    placed: BTreeMap<*const Compiled, Table>,
     /// Places that the new set does not name.
     pub(crate) given_back: Vec<Table>,
     /// The arena once `new_tables` are in it.
@@ -104,6 +106,7 @@ impl Plan {
             routes_changed: Vec::new(),
             entries_changed: 0,
             new_tables: Vec::new(),
+            placed: BTreeMap::new(),
             given_back: Vec::new(),
             space: memory.space.clone(),
             new_reals: Vec::new(),
@@ -207,6 +210,30 @@ impl Plan {
             }
             return Ok(entry);
         }
+        entry.table = self.place(view, id, compiled)?;
+        // Only a hash finds a connection's slot again.
+        if let Some(current) = current
+            && (current.pick, spec.pick) == (pick::HASH, pick::HASH)
+            && !options.previous_for.is_zero()
+        {
+            entry.previous = current.table;
+            entry.previous_counters = current.counters;
+            let window = u64::try_from(options.previous_for.as_nanos()).unwrap_or(u64::MAX);
+            entry.previous_until_ns = now_ns.saturating_add(window);
+        }
+        Ok(entry)
+    }
+
+    /// Finds room for a table that is not in the arena.
+    fn place(
+        &mut self,
+        view: &View,
+        id: u32,
+        compiled: &Arc<Compiled>,
+    ) -> Result<Table, KernelError> {
+        if let Some(shared) = self.placed.get(&Arc::as_ptr(compiled)) {
+            return Ok(*shared);
+        }
         let mut table = Table {
             offset: 0,
             slots: compiled.slots.len() as u32,
@@ -225,19 +252,9 @@ impl Plan {
                 setting: "limits.arena_slots",
             }
         })?;
-        entry.table = table;
+        self.placed.insert(Arc::as_ptr(compiled), table);
         self.new_tables.push((id, table, Arc::clone(compiled)));
-        // Only a hash finds a connection's slot again.
-        if let Some(current) = current
-            && (current.pick, spec.pick) == (pick::HASH, pick::HASH)
-            && !options.previous_for.is_zero()
-        {
-            entry.previous = current.table;
-            entry.previous_counters = current.counters;
-            let window = u64::try_from(options.previous_for.as_nanos()).unwrap_or(u64::MAX);
-            entry.previous_until_ns = now_ns.saturating_add(window);
-        }
-        Ok(entry)
+        Ok(table)
     }
 
     fn reals(&mut self, view: &View, tables: &Tables) -> Result<(), KernelError> {
@@ -290,6 +307,20 @@ impl Plan {
                     self.given_back.push(table);
                 }
             }
+        }
+        // Another route may share the words, in either set.
+        self.given_back.sort_unstable_by_key(|table| table.offset);
+        self.given_back.dedup();
+        if !self.given_back.is_empty() {
+            let mut kept = BTreeSet::new();
+            for table in self.route_entries.iter().flat_map(|e| [e.table, e.previous]) {
+                if self.given_back.binary_search_by_key(&table.offset, |t| t.offset).is_ok()
+                    && table.slots > 0
+                {
+                    kept.insert(table.offset);
+                }
+            }
+            self.given_back.retain(|table| !kept.contains(&table.offset));
         }
     }
 
