@@ -48,9 +48,9 @@ impl AssignedVip {
 pub(super) fn allocate(
     settings: &ResolveSettings,
     wanted: &BTreeMap<ServiceKey, BTreeSet<Family>>,
-    reserved: &BTreeSet<IpAddr>,
+    reserved: Vec<IpAddr>,
 ) -> Allocation {
-    let mut taken = reserved.clone();
+    let mut taken = Taken::new(reserved);
     let mut allocation = Allocation::default();
     let mut lost: BTreeMap<(ServiceKey, Family), IpAddr> = BTreeMap::new();
     for (service, before) in &settings.assigned {
@@ -87,13 +87,42 @@ pub(super) fn allocate(
     allocation
 }
 
+/// Addresses that are somebody's.
+struct Taken {
+    /// Sorted, from the start.
+    reserved: Vec<IpAddr>,
+    /// Given out.
+    given: BTreeSet<IpAddr>,
+}
+
+impl Taken {
+    fn new(mut reserved: Vec<IpAddr>) -> Self {
+        reserved.sort_unstable();
+        reserved.dedup();
+        Self { reserved, given: BTreeSet::new() }
+    }
+
+    fn contains(&self, address: IpAddr) -> bool {
+        self.reserved.binary_search(&address).is_ok() || self.given.contains(&address)
+    }
+
+    /// False if it was taken before.
+    fn insert(&mut self, address: IpAddr) -> bool {
+        !self.contains(address) && self.given.insert(address)
+    }
+
+    fn len(&self) -> usize {
+        self.reserved.len() + self.given.len()
+    }
+}
+
 /// The first free address from the service's hash on, never the network's own address nor an
 /// IPv4 broadcast address.
 fn free_address(
     settings: &ResolveSettings,
     (mesh, service): &ServiceKey,
     family: Family,
-    taken: &BTreeSet<IpAddr>,
+    taken: &Taken,
 ) -> Option<IpAddr> {
     // A mesh name has no slash, so two services never hash the same text.
     let hash = xxhash_rust::xxh64::xxh64(format!("{mesh}/{service}").as_bytes(), 0);
@@ -118,7 +147,7 @@ fn free_address(
                 }
             }
         })
-        .find(|address| !taken.contains(address))
+        .find(|address| !taken.contains(*address))
 }
 
 /// How many addresses of the range may be given out.

@@ -39,14 +39,14 @@ pub(super) fn dataplanes<'a>(dataplanes: &[&'a Dataplane], findings: &mut Findin
                 )).at(meta.span).hint("give its IP address, or leave it out"));
         }
         for (index, inbound) in dataplane.inbounds.iter().enumerate() {
-            let field = format!("networking.inbound[{index}]");
+            let field = || format!("networking.inbound[{index}]");
             let named = matches!(dataplane.advertised, Some(Host::Name(_)))
                 || (inbound.address.is_none() && matches!(dataplane.address, Host::Name(_)));
             match endpoint_address(dataplane, inbound) {
                 None if !named => findings.add(
                     meta,
                     Diagnostic::warning(
-                        field,
+                        field(),
                         "nobody can dial the address of this inbound, so it is no endpoint",
                     )
                     .at(inbound.span)
@@ -55,7 +55,7 @@ pub(super) fn dataplanes<'a>(dataplanes: &[&'a Dataplane], findings: &mut Findin
                 Some(addr) if addr.ip().is_loopback() => findings.add(
                     meta,
                     Diagnostic::warning(
-                        field,
+                        field(),
                         format!(
                             "{addr} is a loopback address: connections sent there do not arrive"
                         ),

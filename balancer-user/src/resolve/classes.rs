@@ -56,11 +56,10 @@ pub(super) fn assemble(resolver: &mut Resolver<'_>, planned: &[PlannedVip]) -> A
             if tags.keys().all(|tag| tag == SERVICE_TAG || tag == MESH_TAG) {
                 continue;
             }
-            let signature = signatures
-                .get(&address)
-                .and_then(|of_meshes| of_meshes.get(vip.mesh.as_str()))
-                .copied()
-                .unwrap_or(0);
+            let at = signatures.binary_search_by_key(&address, |(address, _)| *address);
+            let of_meshes = at.map_or(&[][..], |at| &signatures[at].1);
+            let of_mesh = of_meshes.iter().find(|(mesh, _)| *mesh == vip.mesh);
+            let signature = of_mesh.map_or(0, |(_, signature)| *signature);
             let route = routes.of(resolver, vip, signature, &tags);
             own.entry(address).or_default().push((index, route));
         }
@@ -68,11 +67,9 @@ pub(super) fn assemble(resolver: &mut Resolver<'_>, planned: &[PlannedVip]) -> A
 
     let mut class_ids: BTreeMap<Differences, usize> = BTreeMap::from([(Vec::new(), 0)]);
     let mut classes = vec![Class::default()];
-    let mut known: BTreeMap<(&BTreeMap<&str, SignatureId>, Option<&Differences>), usize> =
-        BTreeMap::new();
+    let mut known: BTreeMap<(&OfMeshes<'_>, Option<&Differences>), usize> = BTreeMap::new();
     let mut sources = Vec::new();
-    for (address, dataplanes) in resolver.sources.iter() {
-        let of_meshes = &signatures[&address];
+    for ((address, dataplanes), (_, of_meshes)) in resolver.sources.iter().zip(&signatures) {
         let own = own.get(&address);
         let class = *known.entry((of_meshes, own)).or_insert_with(|| {
             let of_signature = of_meshes
@@ -145,24 +142,22 @@ impl Assembled {
     }
 }
 
-/// Each source's signature in each mesh in which it has a Dataplane.
-fn sign_sources<'a>(
-    resolver: &mut Resolver<'a>,
-) -> BTreeMap<IpAddr, BTreeMap<&'a str, SignatureId>> {
-    let mut signatures = BTreeMap::new();
+/// A source's signature in each mesh in which it has a Dataplane, sorted by mesh.
+type OfMeshes<'a> = Vec<(&'a str, SignatureId)>;
+
+/// Each source's signatures, in the order of the sources.
+fn sign_sources<'a>(resolver: &mut Resolver<'a>) -> Vec<(IpAddr, OfMeshes<'a>)> {
+    let mut signatures = Vec::new();
     for (address, dataplanes) in resolver.sources.iter() {
-        let mut of_meshes = BTreeMap::new();
-        for dataplane in dataplanes {
-            let mesh = dataplane.meta.mesh.as_str();
-            if of_meshes.contains_key(mesh) {
-                continue;
-            }
+        let mut of_meshes: OfMeshes<'a> = Vec::with_capacity(1);
+        for of_mesh in dataplanes.chunk_by(|a, b| a.meta.mesh == b.meta.mesh) {
+            let mesh = of_mesh[0].meta.mesh.as_str();
             if let Some(policies) = resolver.policies.get_mut(mesh) {
-                let of_mesh = dataplanes.iter().filter(|other| other.meta.mesh == mesh);
-                of_meshes.insert(mesh, policies.signature(&tag_sets(of_mesh.copied())));
+                let sets = tag_sets(of_mesh.iter().copied());
+                of_meshes.push((mesh, policies.signature(&sets)));
             }
         }
-        signatures.insert(address, of_meshes);
+        signatures.push((address, of_meshes));
     }
     signatures
 }

@@ -9,7 +9,7 @@ use super::{
     sources::{Declared, dialled},
 };
 use crate::policy::{
-    Dataplane, Diagnostic, Meta, Outbound, PolicySet, SERVICE_TAG, Span, TrafficRoute,
+    Dataplane, Diagnostic, Meta, Outbound, PolicySet, SERVICE_TAG, Span, Tags, TrafficRoute,
 };
 
 /// Where a service is named.
@@ -104,6 +104,18 @@ impl<'a> Findings<'a> {
         found
             .sort_by_key(|(dataplane, index)| (&dataplane.meta.mesh, &dataplane.meta.name, *index));
         found.first().copied()
+    }
+
+    /// The first inbound, by (mesh, name), of a service that inbounds name.
+    fn first_inbound(&self, (mesh, service): &ServiceKey) -> Option<Mention<'a>> {
+        let of_mesh = self.set.dataplanes.iter().filter(|d| d.meta.mesh == *mesh);
+        let naming = of_mesh.filter_map(|dataplane| {
+            let named = |tags: &Tags| tags.get(SERVICE_TAG) == Some(service);
+            let index = dataplane.inbounds.iter().position(|inbound| named(&inbound.tags))?;
+            Some((dataplane, index))
+        });
+        let first = naming.min_by_key(|(dataplane, _)| &dataplane.meta.name);
+        first.map(|(dataplane, index)| Mention::Inbound(dataplane, index))
     }
 
     pub(super) fn loopback_outbound(
@@ -218,7 +230,9 @@ impl<'a> Findings<'a> {
         self.add(&dataplane.meta, found);
     }
 
-    pub(super) fn no_port(&mut self, service: &str, mention: Mention<'_>) {
+    pub(super) fn no_port(&mut self, key: &ServiceKey, mention: Option<Mention<'a>>) {
+        let Some(mention) = mention.or_else(|| self.first_inbound(key)) else { return };
+        let service = &key.1;
         let found = Diagnostic::warning(
             mention.field(),
             format!("service `{service}` gets no VIP: nothing says at which port it is dialled"),
@@ -231,11 +245,13 @@ impl<'a> Findings<'a> {
     pub(super) fn range_exhausted(
         &mut self,
         settings: &ResolveSettings,
-        (mesh, service): &ServiceKey,
+        key: &ServiceKey,
         family: Family,
-        mention: Mention<'_>,
+        mention: Option<Mention<'a>>,
     ) {
-        let (range, key) = match family {
+        let Some(mention) = mention.or_else(|| self.first_inbound(key)) else { return };
+        let (mesh, service) = key;
+        let (range, setting) = match family {
             Family::V4 => (format!("{}/{}", settings.vips4.0, settings.vips4.1), "vips.ipv4"),
             Family::V6 => (format!("{}/{}", settings.vips6.0, settings.vips6.1), "vips.ipv6"),
         };
@@ -243,17 +259,19 @@ impl<'a> Findings<'a> {
             mention.field(),
             format!("no address is left in {range} for service `{service}` of mesh {mesh}"),
         );
-        let hint = format!("configure a larger `{key}`");
+        let hint = format!("configure a larger `{setting}`");
         self.add(mention.meta(), found.at(mention.span()).hint(hint));
     }
 
     pub(super) fn assignment_moved(
         &mut self,
-        (_, service): &ServiceKey,
+        key: &ServiceKey,
         old: IpAddr,
         new: IpAddr,
-        mention: Mention<'_>,
+        mention: Option<Mention<'a>>,
     ) {
+        let Some(mention) = mention.or_else(|| self.first_inbound(key)) else { return };
+        let service = &key.1;
         let found = Diagnostic::warning(
             mention.field(),
             format!(

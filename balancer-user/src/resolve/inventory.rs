@@ -96,10 +96,12 @@ impl<'a> Inventory<'a> {
             let mesh = dataplane.meta.mesh.as_str();
             for inbound in &dataplane.inbounds {
                 let Some(service) = inbound.tags.get(SERVICE_TAG) else { continue };
-                inventory.note(mesh, service);
-                if let Some(addr) = endpoint_address(dataplane, inbound) {
-                    let endpoint = Endpoint { addr, tags: &inbound.tags, ready: inbound.ready };
-                    inventory.add(mesh, service, endpoint);
+                match endpoint_address(dataplane, inbound) {
+                    Some(addr) => {
+                        let endpoint = Endpoint { addr, tags: &inbound.tags, ready: inbound.ready };
+                        inventory.add(mesh, service, endpoint);
+                    }
+                    None => inventory.note(mesh, service),
                 }
             }
             if let Some(service) = dataplane.gateway.as_ref().and_then(|tags| tags.get(SERVICE_TAG))

@@ -16,6 +16,9 @@ use crate::policy::{SERVICE_TAG, Tags, TrafficRoute};
 /// distinct `sources` lists of a mesh.
 type Signature = Vec<(usize, Rank)>;
 
+/// A signature as it is looked up: (clause, exact, wildcard) for each.
+type SignatureKey = Vec<(usize, u32, u32)>;
+
 /// Index of a signature. 0 is that of an unknown source.
 pub(super) type SignatureId = usize;
 
@@ -30,15 +33,15 @@ pub(super) struct MeshPolicies<'a> {
     clause: Vec<usize>,
     clauses: Vec<&'a [Tags]>,
     /// Clauses with a selector that asks for this service.
-    clauses_by_service: BTreeMap<&'a str, BTreeSet<usize>>,
+    clauses_by_service: BTreeMap<&'a str, Vec<usize>>,
     /// Clauses with a selector that asks for no particular service.
-    clauses_for_any: BTreeSet<usize>,
+    clauses_for_any: Vec<usize>,
     /// Service → routes that name it as a destination.
     by_destination: BTreeMap<&'a str, Vec<usize>>,
     /// Clause → routes with destination `*`.
     for_any_destination: BTreeMap<usize, Vec<usize>>,
     signatures: Vec<Signature>,
-    signature_ids: BTreeMap<Vec<(usize, u32, u32)>, SignatureId>,
+    signature_ids: BTreeMap<SignatureKey, SignatureId>,
     /// Signature → the best route with destination `*`.
     best_for_any: Vec<Option<Ranked>>,
     /// Clause → signatures that it ranks unlike an unknown source.
@@ -55,7 +58,7 @@ impl<'a> MeshPolicies<'a> {
             clause: Vec::with_capacity(routes.len()),
             clauses: Vec::new(),
             clauses_by_service: BTreeMap::new(),
-            clauses_for_any: BTreeSet::new(),
+            clauses_for_any: Vec::new(),
             by_destination: BTreeMap::new(),
             for_any_destination: BTreeMap::new(),
             signatures: Vec::new(),
@@ -84,10 +87,10 @@ impl<'a> MeshPolicies<'a> {
             for selector in *selectors {
                 match selector.get(SERVICE_TAG).filter(|service| *service != ANY) {
                     Some(service) => {
-                        policies.clauses_by_service.entry(service).or_default().insert(clause);
+                        policies.clauses_by_service.entry(service).or_default().push(clause);
                     }
                     None => {
-                        policies.clauses_for_any.insert(clause);
+                        policies.clauses_for_any.push(clause);
                     }
                 }
             }
@@ -107,15 +110,22 @@ impl<'a> MeshPolicies<'a> {
         for service in tag_sets.iter().filter_map(|tags| tags.get(SERVICE_TAG)) {
             clauses.extend(self.clauses_by_service.get(service.as_str()).into_iter().flatten());
         }
-        let signature: Signature = clauses
+        clauses.sort_unstable();
+        clauses.dedup();
+        let key: SignatureKey = clauses
             .into_iter()
-            .filter_map(|clause| Some((clause, source_rank(self.clauses[clause], tag_sets)?)))
+            .filter_map(|clause| {
+                let rank = source_rank(self.clauses[clause], tag_sets)?;
+                Some((clause, rank.exact, rank.wildcard))
+            })
             .collect();
-        let key: Vec<_> =
-            signature.iter().map(|(clause, rank)| (*clause, rank.exact, rank.wildcard)).collect();
         if let Some(id) = self.signature_ids.get(&key) {
             return *id;
         }
+        let signature: Signature = key
+            .iter()
+            .map(|(clause, exact, wildcard)| (*clause, Rank { exact: *exact, wildcard: *wildcard }))
+            .collect();
         let id = self.signatures.len();
         self.signature_ids.insert(key, id);
         let best = self.best(signature.iter().flat_map(|(clause, source)| {

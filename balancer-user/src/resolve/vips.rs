@@ -33,10 +33,10 @@ pub(super) struct Vips {
 }
 
 /// A service that needs something to be dialled by.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct Demand<'a> {
-    /// Where it is first named.
-    mention: Mention<'a>,
+    /// Where it is first named; `None`: by an inbound.
+    mention: Option<Mention<'a>>,
     /// Ports of outbounds on loopback addresses.
     loopback_ports: BTreeSet<u16>,
     /// Families in which an outbound names an address.
@@ -77,7 +77,7 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
         }
         if of_service.is_empty() {
             if demand.explicit.is_empty() {
-                findings.no_port(&key.1, demand.mention);
+                findings.no_port(key, demand.mention);
             }
             continue;
         }
@@ -86,11 +86,11 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
     }
 
     let addresses = inventory.addresses().iter().map(SocketAddr::ip);
-    let reserved: BTreeSet<IpAddr> = addresses
+    let reserved: Vec<IpAddr> = addresses
         .chain(sources.iter().map(|(address, _)| address))
         .chain(claims.keys().map(SocketAddr::ip))
         .collect();
-    let allocation = allocate(settings, &wanted, &reserved);
+    let allocation = allocate(settings, &wanted, reserved);
     for (key, families) in &wanted {
         let assigned = allocation.assigned.get(key).copied().unwrap_or_default();
         for address in families.iter().filter_map(|family| assigned.of(*family)) {
@@ -133,23 +133,15 @@ fn demands<'a>(
     policies: &BTreeMap<&'a str, MeshPolicies<'a>>,
 ) -> BTreeMap<ServiceKey, Demand<'a>> {
     let mut demands: BTreeMap<ServiceKey, Demand<'a>> = BTreeMap::new();
-    let mut mention = |mesh: &str, service: &str, mention: Mention<'a>| {
-        let key = (mesh.to_owned(), service.to_owned());
-        demands.entry(key).or_insert(Demand {
-            mention,
-            loopback_ports: BTreeSet::new(),
-            explicit: BTreeSet::new(),
-        });
-    };
-    for dataplane in dataplanes {
-        let mesh = &dataplane.meta.mesh;
-        for (index, inbound) in dataplane.inbounds.iter().enumerate() {
-            let Some(service) = inbound.tags.get(SERVICE_TAG) else { continue };
-            if inventory.service(mesh, service).is_some_and(|known| !known.endpoints.is_empty()) {
-                mention(mesh, service, Mention::Inbound(dataplane, index));
-            }
+    for (mesh, service, known) in inventory.services() {
+        if !known.endpoints.is_empty() {
+            demands.insert((mesh.to_owned(), service.to_owned()), Demand::default());
         }
     }
+    let mut mention = |mesh: &str, service: &str, mention: Mention<'a>| {
+        let demand = Demand { mention: Some(mention), ..Demand::default() };
+        demands.entry((mesh.to_owned(), service.to_owned())).or_insert(demand);
+    };
     for (mesh, policies) in policies {
         for (service, route) in policies.destinations() {
             mention(mesh, service, Mention::Destination(route, service));
