@@ -28,6 +28,7 @@ pub mod suggest;
 mod tags;
 #[cfg(test)]
 mod testing;
+mod text;
 mod time;
 mod traffic_route;
 pub mod yaml;

@@ -460,7 +460,7 @@ fn nearly_a_policy() -> impl Strategy<Value = String> {
 fn holds(body: &str) -> Result<(), TestCaseError> {
     for options in [LENIENT, STRICT] {
         let reading = reading(body, &options);
-        let lines = yaml::lines(body).count();
+        let lines = crate::policy::text::lines(body).count();
         for finding in reading.report.violations() {
             let spans =
                 finding.span.into_iter().chain(finding.related.iter().map(|(span, _)| *span));

@@ -2,7 +2,7 @@
 
 use std::{cell::OnceCell, fmt::Write as _};
 
-use super::{Diagnostic, Note, Report, Severity, SourceText, Span, yaml};
+use super::{Diagnostic, Note, Report, Severity, SourceText, Span, text};
 
 /// Widest part of an input line that is shown.
 const WIDTH: usize = 100;
@@ -107,7 +107,7 @@ impl<'t> Sources<'t> {
             ),
         );
         let lines = lines.get_or_init(|| {
-            yaml::lines(text.text.strip_prefix('\u{feff}').unwrap_or(&text.text)).collect()
+            text::lines(text.text.strip_prefix('\u{feff}').unwrap_or(&text.text)).collect()
         });
         let number = usize::try_from(span.line).unwrap_or(usize::MAX);
         let Some(source) = lines.get(number.saturating_sub(1)) else { return };

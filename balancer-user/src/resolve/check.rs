@@ -18,26 +18,7 @@ use crate::policy::{
 pub(super) fn dataplanes<'a>(dataplanes: &[&'a Dataplane], findings: &mut Findings<'a>) {
     for dataplane in dataplanes {
         let meta = &dataplane.meta;
-        if let Host::Name(name) = &dataplane.address {
-            findings.add(
-                meta,
-                Diagnostic::warning(
-                    "networking.address",
-                    format!(
-                        "`{name}` is a name, and names are not looked up: the workload is nobody's \
-                     source, and inbounds without an address of their own are no endpoints"
-                    ),
-                )
-                .at(meta.span)
-                .hint("give its IP address"),
-            );
-        }
-        if let Some(Host::Name(name)) = &dataplane.advertised {
-            findings.add(meta, Diagnostic::warning("networking.advertisedAddress", format!(
-                    "`{name}` is a name, and names are not looked up: no inbound of this Dataplane \
-                     is an endpoint"
-                )).at(meta.span).hint("give its IP address, or leave it out"));
-        }
+        // That an address is a name is reported where it was read, with its place.
         for (index, inbound) in dataplane.inbounds.iter().enumerate() {
             let field = || format!("networking.inbound[{index}]");
             let named = matches!(dataplane.advertised, Some(Host::Name(_)))
@@ -100,7 +81,7 @@ pub(super) fn meshes<'a>(set: &'a PolicySet, findings: &mut Findings<'a>) {
     }
 }
 
-/// Splits that lead nowhere, and http sections.
+/// Splits that lead nowhere, and http sections that could match nothing.
 pub(super) fn traffic_routes<'a>(
     inventory: &Inventory<'a>,
     policies: &BTreeMap<&'a str, MeshPolicies<'a>>,
@@ -204,19 +185,6 @@ fn http_section<'a>(
     findings: &mut Findings<'a>,
 ) {
     let span = route.conf.http_span.unwrap_or(route.meta.span);
-    let instead = if route.conf.split.is_empty() {
-        "the last entry has no match and takes the place of the outer split for every connection"
-    } else {
-        "the outer split applies to every connection"
-    };
-    findings.add(
-        &route.meta,
-        Diagnostic::warning(
-            "conf.http",
-            format!("the http section is not carried out yet: {instead}"),
-        )
-        .at(span),
-    );
     for name in &route.destinations {
         let Some(service) = inventory.service(mesh, name) else { continue };
         let mut ready = service.endpoints.iter().filter(|endpoint| endpoint.ready).peekable();

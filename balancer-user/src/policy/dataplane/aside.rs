@@ -182,7 +182,7 @@ pub(super) fn listeners(cx: &mut Context<'_>, field: &Field<'_>, inbounds: &[Fie
         }
         match fields.take(cx, "address") {
             Some(address) => {
-                super::host(cx, &address);
+                super::host(cx, &address, "zone proxies are not carried out");
             }
             None => cx.report(fields.missing("address", "address can't be empty")),
         }

@@ -34,9 +34,21 @@ pub(super) fn dataplane(
     let mut fields = networking.fields(cx)?;
 
     let address_field = fields.take(cx, "address");
-    let address = address(cx, &fields, address_field.as_ref());
+    let address = match &address_field {
+        Some(field) => host(
+            cx,
+            field,
+            "this workload is nobody's source, and inbounds without an address of their own are no endpoints",
+        ),
+        None => {
+            cx.report(fields.missing("address", "address can't be empty"));
+            None
+        }
+    };
     let advertised_field = fields.take(cx, "advertisedAddress");
-    let advertised = advertised_field.as_ref().map(|field| host(cx, field));
+    let advertised = advertised_field
+        .as_ref()
+        .map(|field| host(cx, field, "no inbound of this Dataplane is an endpoint"));
 
     let gateway_field = fields.take(cx, "gateway");
     let gateway = gateway_field.as_ref().map(|field| gateway(cx, field));
@@ -148,22 +160,9 @@ fn forbid(cx: &mut Context<'_>, field: Option<&Field<'_>>, items: &[Field<'_>], 
     }
 }
 
-fn address(
-    cx: &mut Context<'_>,
-    networking: &Fields<'_>,
-    field: Option<&Field<'_>>,
-) -> Option<Host> {
-    match field {
-        Some(field) => host(cx, field),
-        None => {
-            cx.report(networking.missing("address", "address can't be empty"));
-            None
-        }
-    }
-}
-
-/// An address that others dial: an IP address or a DNS name.
-fn host(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Host> {
+/// An address that others dial: an IP address or a DNS name. `unresolved` says what follows
+/// from its being a name.
+fn host(cx: &mut Context<'_>, field: &Field<'_>, unresolved: &str) -> Option<Host> {
     let text = field.string(cx)?;
     if text.is_empty() {
         cx.report(field.error("address can't be empty"));
@@ -179,7 +178,9 @@ fn host(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Host> {
         Err(_) if is_dns_name(text) => {
             cx.report(
                 field
-                    .warning(format!("the name `{text}` is not resolved yet: this Dataplane is neither source nor endpoint"))
+                    .warning(format!(
+                        "`{text}` is a name, and names are not looked up yet: {unresolved}"
+                    ))
                     .hint("write its IP address"),
             );
             Some(Host::Name(text.to_owned()))

@@ -146,13 +146,14 @@ fn conf_of_fields(cx: &mut Context<'_>, field: &Field<'_>) -> Option<TrafficRout
     if let Some(field) = &http_field
         && !entries.as_deref().unwrap_or_default().is_empty()
     {
-        cx.report(
-            Diagnostic::warning(
-                field.path.clone(),
-                "`http` is not carried out yet: the outer split applies to every connection",
-            )
-            .at(field.key_span),
-        );
+        let instead = match &outer {
+            Some(split) if split.is_empty() => {
+                "the last entry, which has no match, takes every connection"
+            }
+            Some(_) | None => "the outer split applies to every connection",
+        };
+        let message = format!("`http` is not carried out yet: {instead}");
+        cx.report(Diagnostic::warning(field.path.clone(), message).at(field.key_span));
     }
     fields.finish(cx);
     Some(TrafficRouteConf {

@@ -25,17 +25,13 @@ fn world_in_order_has_no_findings() {
 }
 
 #[test]
-fn http_section_is_reported_where_it_stands() {
+fn http_section_on_an_http_service_gives_no_finding_of_its_own() {
     let http = route("http")
         .from("service=*")
         .to("redis")
         .http(true, "service=redis")
         .split(1, "service=redis");
-    let found = findings(redis(",protocol=http"), vec![http]);
-    assert_eq!(found.len(), 1, "{found:?}");
-    assert_eq!((found[0].field.as_str(), found[0].severity), ("conf.http", Severity::Warning));
-    assert_eq!(found[0].span.unwrap().line, 39);
-    assert!(found[0].message.contains("not carried out yet: the outer split applies"));
+    assert_eq!(findings(redis(",protocol=http"), vec![http]), []);
 }
 
 #[test]
@@ -46,7 +42,7 @@ fn http_section_on_an_l4_service_names_the_endpoint_to_blame() {
         .http(true, "service=redis")
         .split(1, "service=redis");
     let found = findings(redis(""), vec![http]);
-    assert_eq!(found.len(), 2, "{found:?}");
+    assert_eq!(found.len(), 1, "{found:?}");
     let of_protocol = found.iter().find(|found| found.message.contains("handled as tcp")).unwrap();
     assert_eq!(
         of_protocol.hint.as_deref(),
@@ -85,13 +81,11 @@ fn empty_subset_says_which_values_there_are() {
 }
 
 #[test]
-fn names_as_addresses_are_reported() {
+fn names_as_addresses_are_neither_source_nor_endpoint() {
     let named = dataplane("web", "web.example.com").inbound(80, "service=web");
     let resolved = resolve(&set(vec![named], Vec::new()), &settings());
     assert!(resolved.sources.is_empty() && resolved.inventory.is_empty());
-    let (_, found) = &resolved.diagnostics[0];
-    assert_eq!(found.field, "networking.address");
-    assert!(found.message.contains("`web.example.com` is a name"));
+    assert_eq!(resolved.diagnostics, [], "the name is reported where it is read");
 }
 
 #[test]
