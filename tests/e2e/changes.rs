@@ -12,6 +12,9 @@ use harness::{Connection, root_or_skip};
 
 use crate::bed::{Bed, MAGLEV, OTHER_VIP4, VIP4, VIP6, count, split, version_of};
 
+/// How often `load` is killed.
+const KILLS: u32 = 40;
+
 fn redis(weights: &[(&str, u32)]) -> String {
     split("redis-canary", "*", "redis", weights, MAGLEV)
 }
@@ -77,14 +80,16 @@ fn a_killed_load_leaves_the_old_or_the_new_set() {
     let versions = ["1.0", "2.0"];
     bed.load(&instance, &both_on(versions[0]));
     let begun = Instant::now();
-    bed.load(&instance, &both_on(versions[0]));
-    let whole = begun.elapsed();
+    bed.load(&instance, &both_on(versions[1]));
+    let step = begun.elapsed() / 10;
 
     let mut port = 10_000;
     let mut seen: BTreeMap<&str, u32> = BTreeMap::new();
-    let mut current = 0;
-    const ROUNDS: u32 = 40;
-    for round in 0..ROUNDS {
+    let mut current = 1;
+    // A later kill after one that came too early, an earlier one after one that came too late:
+    // so most of them fall near the flip. The jitter tries the moments around it.
+    let mut delay = step * 5;
+    for round in 0..KILLS {
         let next = 1 - current;
         let path = bed.policies(&both_on(versions[next]));
         let args = bed.load_args(&path);
@@ -95,8 +100,7 @@ fn a_killed_load_leaves_the_old_or_the_new_set() {
             .stderr(Stdio::null())
             .spawn()
             .expect("start load");
-        // Spread over the whole run, a little beyond its usual end.
-        thread::sleep(whole * round * 11 / (ROUNDS * 10));
+        thread::sleep(delay + step * (round * 7 % 11) / 11);
         child.kill().expect("kill -9");
         child.wait().expect("an end");
 
@@ -112,8 +116,9 @@ fn a_killed_load_leaves_the_old_or_the_new_set() {
             met.iter().all(|version| *version == met[0]),
             "round {round}: a third set, connections met {met:?}"
         );
-        let outcome = if met[0] == versions[current] { "old" } else { "new" };
-        *seen.entry(outcome).or_default() += 1;
+        let is_new = met[0] == versions[next];
+        *seen.entry(if is_new { "new" } else { "old" }).or_default() += 1;
+        delay = if is_new { delay.saturating_sub(step) } else { delay + step };
 
         // The next writer repairs whatever was left, and its set holds.
         current = (round as usize) % 2;
@@ -122,12 +127,7 @@ fn a_killed_load_leaves_the_old_or_the_new_set() {
         port += 1;
         assert_eq!(version_of(&greetings[0].1.name), versions[current], "round {round}");
     }
-    assert!(
-        seen.len() == 2,
-        "some loads must die before the flip and some after it, or nothing was tested: {seen:?} \
-         with kills up to {:?}",
-        whole * 11 / 10
-    );
+    assert_eq!(seen.len(), 2, "kills must fall on both sides of the flip: {seen:?}");
 }
 
 #[test]

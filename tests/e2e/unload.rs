@@ -22,21 +22,21 @@ fn unload_leaves_no_program_map_link_qdisc_or_pin() {
     let bed = Bed::new(root);
     let instance = bed.instance();
     let before = hooks(&bed);
-    let pins = pins_below(&instance.bpffs());
-    assert!(pins.is_empty(), "a fresh bpffs: {pins:?}");
+    // The kernel puts files of its own into a fresh bpffs.
+    let pins_before = pins_below(&instance.bpffs());
 
     bed.load(&instance, &split("redis", "*", "redis", &[("1.0", 1)], MAGLEV));
     bed.dial("web-1", VIP4, 15_000..15_010);
     let attached = attached_programs(&bed);
     assert!(!attached.is_empty(), "something is attached");
     let pins = pins_below(&instance.bpffs());
-    assert!(!pins.is_empty(), "something is pinned");
+    assert!(pins.len() > pins_before.len(), "something is pinned");
     let maps = map_ids(&pins);
     assert!(maps.len() > 10, "maps are pinned: {pins:?}");
 
     instance.balancer(&["unload"]).expect("unload");
 
-    assert_eq!(pins_below(&instance.bpffs()), BTreeSet::new(), "pins are left");
+    assert_eq!(pins_below(&instance.bpffs()), pins_before, "pins are left");
     assert_eq!(hooks(&bed), before, "qdiscs or filters are left");
     assert_eq!(attached_programs(&bed), BTreeSet::new(), "programs are attached");
     gone("program", &attached, || {
