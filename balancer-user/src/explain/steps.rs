@@ -116,8 +116,7 @@ impl Told<'_, '_> {
         let matching = 1 + ranking.losers.len();
         let name = &winner.route.meta.name;
         steps.push(format!(
-            "policy: TrafficRoute {name} wins, of {all} in mesh {mesh}, {matching} of which match; \
-             it ranks {}",
+            "policy: {matching} of {all} TrafficRoutes of mesh {mesh} match; {name} wins with {}",
             rank_text(&winner)
         ));
         for (loser, rule) in ranking.losers.iter().take(LISTED) {

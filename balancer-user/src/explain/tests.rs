@@ -240,7 +240,7 @@ fn steps_tell_who_was_considered_and_why_one_won() {
     let answer = ask(&set(shop(), vec![canary(), all, other]), "web-1", "redis").unwrap();
     has_step(
         &answer,
-        "TrafficRoute redis-canary wins, of 3 in mesh default, 2 of which match; it ranks 2 tags, 2 exact",
+        "2 of 3 TrafficRoutes of mesh default match; redis-canary wins with 2 tags, 2 exact",
     );
     has_step(
         &answer,
