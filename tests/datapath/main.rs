@@ -1,5 +1,12 @@
 //! Packet in, verdict and packet out, through the programs as the kernel's verifier took them
 //! (`BPF_PROG_TEST_RUN`). Needs root.
 
+mod flags;
+mod malformed;
+mod object;
+mod picks;
+mod reasons;
+mod survival;
+mod tuples;
 mod walk;
 mod world;

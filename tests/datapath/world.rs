@@ -3,6 +3,7 @@
 
 use std::{
     net::{IpAddr, SocketAddr},
+    path::Path,
     sync::atomic::{AtomicU32, Ordering},
 };
 
@@ -64,6 +65,29 @@ pub(crate) struct Outcome {
     pub(crate) packet: Vec<u8>,
 }
 
+/// A bpffs of this test's own; unmounting it drops what is pinned there.
+struct Bpffs(tempfile::TempDir);
+
+impl Bpffs {
+    fn mount() -> Self {
+        let prefix = format!("balancer-datapath-{}-", std::process::id());
+        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a directory");
+        let flags = nix::mount::MsFlags::empty();
+        nix::mount::mount(Some("bpf"), dir.path(), Some("bpf"), flags, None::<&str>)
+            .expect("root may mount a bpffs");
+        Self(dir)
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let unmounted = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
+        if !std::thread::panicking() {
+            unmounted.expect("mounted a moment ago");
+        }
+    }
+}
+
 /// Loaded programs and their maps.
 pub(crate) struct World {
     ebpf: Ebpf,
@@ -101,12 +125,28 @@ impl World {
     /// # Panics
     /// If the verifier refuses a program: with the telling lines of its log.
     pub(crate) fn new() -> Option<Self> {
-        let _root: Root = harness::root_or_skip("datapath")?;
-        Some(Self::with_flows(1024))
+        Self::with_flows(1024)
     }
 
     /// A world whose flow maps hold `flows` each.
-    pub(crate) fn with_flows(flows: u32) -> Self {
+    pub(crate) fn with_flows(flows: u32) -> Option<Self> {
+        let _root: Root = harness::root_or_skip("datapath")?;
+        Some(Self::load(flows, None))
+    }
+
+    /// A world whose map of half-open IPv4 flows is a plain hash map with room for one entry, so
+    /// that the second insertion is refused. (An LRU map evicts instead.)
+    pub(crate) fn with_room_for_one_flow() -> Option<Self> {
+        let _root: Root = harness::root_or_skip("datapath")?;
+        let map = HashMap::<MapData, [u8; 16], [u8; 32]>::create(1, 0).expect("a map");
+        let bpffs = Bpffs::mount();
+        // The loader takes a map that is pinned where it would pin its own.
+        let pin = bpffs.0.path().join("map");
+        map.pin(&pin).expect("a bpffs");
+        Some(Self::load(1024, Some(&pin)))
+    }
+
+    fn load(flows: u32, half_open4: Option<&Path>) -> Self {
         let mut loader = EbpfLoader::new();
         loader.btf(None);
         for name in [map_names::VIPS, map_names::SOURCES, map_names::ROUTES] {
@@ -116,6 +156,9 @@ impl World {
             [map_names::FLOWS4, map_names::FLOWS6, map_names::HALF_OPEN4, map_names::HALF_OPEN6]
         {
             loader.map_max_entries(name, flows);
+        }
+        if let Some(pin) = half_open4 {
+            loader.map_pin_path(map_names::HALF_OPEN4, pin);
         }
         let mut ebpf = loader
             .override_global(global_names::HZ, &HZ, true)
@@ -604,3 +647,16 @@ pub(crate) fn fresh_port() -> u16 {
 
 pub(crate) const FORWARD: u8 = direction::FORWARD;
 pub(crate) const REPLY: u8 = direction::REPLY;
+
+impl World {
+    /// Takes an entry out of a flow map, as an eviction would.
+    pub(crate) fn remove_flow(&mut self, flows: Flows, src: &str, dst: &str, way: u8) {
+        let (src, dst) = ends(src, dst);
+        if src.is_ipv4() {
+            self.hash::<[u8; 16], [u8; 32]>(name(flows, false)).remove(&array(&key4(src, dst, way)))
+        } else {
+            self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).remove(&array(&key6(src, dst, way)))
+        }
+        .expect("the flow was there");
+    }
+}

@@ -193,7 +193,8 @@ fn grace_over(real: RealRef) -> bool {
     let keeps = maps::gone_reset_ns();
     // SAFETY: the helper takes nothing.
     let now = unsafe { helpers::bpf_ktime_get_coarse_ns() };
-    keeps != u64::MAX && now.wrapping_sub(real.gone_at_ns()) >= keeps
+    // The coarse clock lags behind the one that user space reads: the difference may be negative.
+    keeps != u64::MAX && now.saturating_sub(real.gone_at_ns()) >= keeps
 }
 
 /// A new connection.
