@@ -3,7 +3,7 @@
 use balancer_ebpf::reason::Reason;
 use harness::{Segment, packet::flags::SYN};
 
-use crate::world::{Hook, World};
+use crate::world::{Hook, World, fresh_port};
 
 fn world() -> Option<World> {
     let mut world = World::new()?;
@@ -40,7 +40,8 @@ fn untouched(world: &mut World, frame: &[u8], reason: Reason, what: &str) {
 fn a_packet_cut_anywhere_passes() {
     let Some(mut world) = world() else { return };
     for segment in segments() {
-        let segment = segment.payload(b"payload");
+        let mut segment = segment.payload(b"payload");
+        segment.src.set_port(fresh_port());
         let frame = segment.bytes();
         // A test run wants a whole IP header behind an untagged Ethernet header, and one byte
         // behind a tagged one.

@@ -6,7 +6,7 @@ use harness::{
     packet::flags::{ACK, FIN, PSH, RST, SYN},
 };
 
-use crate::world::{FORWARD, Flows, Hook, REPLY, World};
+use crate::world::{FORWARD, Flows, HZ, Hook, REPLY, World, fresh_port};
 
 /// Client, VIP and real of each family.
 const FAMILIES: [[&str; 3]; 2] = [
@@ -21,56 +21,53 @@ fn world(vip: &str, real: &str) -> Option<World> {
     Some(world)
 }
 
-/// A handshake and some data through packets shaped by `shape`.
-fn carry(shape: impl Fn(Segment) -> Segment) {
+/// Handshakes and some data through packets of `count` shapes.
+fn carry(count: usize, shape: impl Fn(usize, Segment) -> Segment) {
     for [client, vip, real] in FAMILIES {
         let Some(mut world) = world(vip, real) else { return };
-        let there = |flags| shape(Segment::new(client, vip).flags(flags));
-        let back = |flags| shape(Segment::new(real, client).flags(flags));
-        for (flags, reason) in [(SYN, Reason::NewFlow), (SYN, Reason::HalfOpen)] {
-            world.expect(Hook::Ingress, &there(flags), reason, &there(flags).to(real));
-        }
-        let syn_ack = back(SYN | ACK);
-        world.expect(Hook::Egress, &syn_ack, Reason::Reply, &syn_ack.clone().from(vip));
-        for payload in [&b""[..], b"GET / HTTP/1.0\r\n\r\n", b"odd"] {
-            let data = there(ACK | PSH).payload(payload);
-            world.expect(Hook::Ingress, &data, Reason::Established, &data.clone().to(real));
-            let answer = back(ACK | PSH).payload(payload);
-            world.expect(Hook::Egress, &answer, Reason::Reply, &answer.clone().from(vip));
+        for number in 0..count {
+            let client = client.replace("40000", &fresh_port().to_string());
+            let there = |flags| shape(number, Segment::new(&client, vip).flags(flags));
+            let back = |flags| shape(number, Segment::new(real, &client).flags(flags));
+            for reason in [Reason::NewFlow, Reason::HalfOpen] {
+                world.expect(Hook::Ingress, &there(SYN), reason, &there(SYN).to(real));
+            }
+            let syn_ack = back(SYN | ACK);
+            world.expect(Hook::Egress, &syn_ack, Reason::Reply, &syn_ack.clone().from(vip));
+            for payload in [&b""[..], b"GET / HTTP/1.0\r\n\r\n", b"odd"] {
+                let data = there(ACK | PSH).payload(payload);
+                world.expect(Hook::Ingress, &data, Reason::Established, &data.clone().to(real));
+                let answer = back(ACK | PSH).payload(payload);
+                world.expect(Hook::Egress, &answer, Reason::Reply, &answer.clone().from(vip));
+            }
         }
     }
 }
 
 #[test]
 fn handshake_goes_to_one_real_and_its_replies_come_from_the_vip() {
-    carry(|segment| segment);
+    carry(3, |_, segment| segment);
 }
 
 #[test]
-fn vlan_tag_is_looked_through() {
-    carry(|segment| Segment { vlans: vec![42], ..segment });
-}
-
-#[test]
-fn two_vlan_tags_are_looked_through() {
-    carry(|segment| Segment { vlans: vec![7, 4095], ..segment });
+fn one_or_two_vlan_tags_are_looked_through() {
+    let tags = [vec![42], vec![7, 4095]];
+    carry(tags.len(), |number, segment| Segment { vlans: tags[number].clone(), ..segment });
 }
 
 #[test]
 fn ipv4_header_longer_than_20_bytes_is_carried() {
-    for words in 1..=10 {
-        carry(|mut segment| {
-            if segment.src.is_ipv4() {
-                segment.ip_options = vec![1; words * 4];
-            }
-            segment
-        });
-    }
+    carry(10, |number, mut segment| {
+        if segment.src.is_ipv4() {
+            segment.ip_options = vec![1; (number + 1) * 4];
+        }
+        segment
+    });
 }
 
 #[test]
 fn longest_headers_of_all_are_carried() {
-    carry(|mut segment| {
+    carry(1, |_, mut segment| {
         segment.vlans = vec![1, 2];
         segment.tcp_options = vec![1; 40];
         if segment.src.is_ipv4() {
@@ -283,7 +280,7 @@ fn reply_entry_is_refreshed_and_restored_by_the_forward_path() {
         world.forwarded(&data, Reason::Established);
         assert_eq!(world.reason(Hook::Egress, &reply), Reason::UnknownReply, "not every packet");
         world.change_flow(Flows::Open, (client, vip, FORWARD), |flow| {
-            flow.last_seen = flow.last_seen.wrapping_sub(11 * crate::world::HZ);
+            flow.last_seen = flow.last_seen.wrapping_sub(11 * HZ);
             flow.refreshed = flow.last_seen;
         });
         world.forwarded(&data, Reason::Established);

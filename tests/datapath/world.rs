@@ -59,7 +59,6 @@ impl Hook {
 /// What became of a packet.
 #[derive(Debug)]
 pub(crate) struct Outcome {
-    pub(crate) verdict: i32,
     /// The reason counted, or returned by [`Hook::Ask`].
     pub(crate) reason: Reason,
     pub(crate) packet: Vec<u8>,
@@ -423,7 +422,7 @@ impl World {
             assert_eq!(verdict, expected, "verdict for {}", counted[0].name());
             counted[0]
         };
-        Outcome { verdict, reason, packet: out }
+        Outcome { reason, packet: out }
     }
 
     /// Sends a packet in and says why it met its fate; one that is to pass or to drop must be
@@ -437,7 +436,8 @@ impl World {
                 assert_same(outcome.reason.name(), &frame, &outcome.packet);
             }
             Fate::Forward | Fate::Reset => {
-                verify_checksums(&outcome.packet).expect(outcome.reason.name());
+                verify_checksums(&outcome.packet)
+                    .unwrap_or_else(|wrong| panic!("{}: {wrong}", outcome.reason.name()));
             }
         }
         outcome.reason
