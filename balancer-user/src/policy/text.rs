@@ -30,6 +30,12 @@ pub(super) fn chunks(text: &str) -> Vec<(&str, u32)> {
     // Whether the part has had its `---`, and whether it has content. Directives and comments
     // before the first `---` belong to the document that it opens.
     let (mut opened, mut content) = (false, false);
+    let empty = |part: &str| {
+        lines(part).all(|line| {
+            let line = if is_marker(line, "---") { line[3..].trim() } else { line.trim() };
+            line.is_empty() || line.starts_with('#')
+        })
+    };
     for (number, line) in (1..).zip(lines(text)) {
         let offset = line.as_ptr() as usize - text.as_ptr() as usize;
         if is_marker(line, "---") {
@@ -51,6 +57,8 @@ pub(super) fn chunks(text: &str) -> Vec<(&str, u32)> {
         }
     }
     chunks.push((&text[begin..], begin_line));
+    // Most of what is between markers in generated files is nothing: no parser is needed for it.
+    chunks.retain(|(part, _)| !empty(part));
     chunks
 }
 

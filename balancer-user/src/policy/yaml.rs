@@ -16,6 +16,8 @@ use super::{
 pub const DEPTH_MAX: usize = 100;
 /// Most nodes of a document as written: about 200 MB of trees.
 pub const NODES_MAX: usize = 2_000_000;
+/// Most faults of a document that are reported besides broken syntax.
+pub const PROBLEMS_MAX: usize = 1_000;
 /// Most nodes that anchors and aliases of a document may add (the "billion laughs").
 pub const ALIASED_NODES_MAX: usize = 100_000;
 
@@ -326,7 +328,7 @@ impl Builder<'_> {
                     };
                     if let Some(first) = first {
                         let first_span = entries[first].key_span;
-                        self.duplicate(&key, key_span, first_span);
+                        return self.duplicate(&key, key_span, first_span);
                     } else {
                         let at = entries.len();
                         entries.push(Entry { key, key_span, value });
@@ -344,7 +346,11 @@ impl Builder<'_> {
         Ok(())
     }
 
-    fn duplicate(&mut self, key: &str, here: Span, first: Span) {
+    fn duplicate(&mut self, key: &str, here: Span, first: Span) -> Result<(), Broken> {
+        if self.problems.len() >= PROBLEMS_MAX {
+            let message = format!("more than {PROBLEMS_MAX} faults in one document");
+            return Err(stop(here, &message, "is it a policy?"));
+        }
         let path = key_path(&self.path(), key);
         self.problems.push(
             Diagnostic::error(path, format!("the key `{key}` stands twice in one mapping"))
@@ -352,6 +358,7 @@ impl Builder<'_> {
                 .related(first, "first here")
                 .hint("remove one of them"),
         );
+        Ok(())
     }
 
     /// The path of the innermost open list or mapping, from the document's root.

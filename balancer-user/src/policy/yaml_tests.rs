@@ -131,6 +131,14 @@ fn duplicates_are_found_among_many_keys() {
 }
 
 #[test]
+fn a_document_of_nothing_but_duplicates_ends_at_a_bound() {
+    let document = one(&format!("{{{}}}\n", "a, ".repeat(100_000)));
+    assert_eq!(document.problems.len(), PROBLEMS_MAX + 1);
+    assert!(document.problems.last().unwrap().message.contains("more than 1000 faults"));
+    assert_eq!(document.root, None);
+}
+
+#[test]
 fn aliases_stand_for_their_anchor() {
     let root = one("a: &x {b: 1}\nc: *x\n").root.unwrap();
     assert_eq!(at(&root, &["a"]).value, at(&root, &["c"]).value);
