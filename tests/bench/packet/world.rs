@@ -4,7 +4,10 @@
 //! is a source of class 1 and every VIP has another route for that class: a new flow asks every
 //! dictionary there is.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::{
+    env, fs,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
+};
 
 use anyhow::{Context, Result, bail, ensure};
 use aya::{
@@ -30,6 +33,8 @@ use crate::{
     step,
 };
 
+/// Names another object to measure, such as the one before a change.
+const OBJECT: &str = "BALANCER_BENCH_OBJECT";
 /// `BPF_F_MMAPABLE`, which the arena's template has.
 const MMAPABLE: u32 = 1 << 10;
 /// The class of every client.
@@ -144,7 +149,13 @@ impl World {
             .map_max_entries(map_names::FLOWS6, flows)
             .map_max_entries(map_names::HALF_OPEN4, half_open)
             .map_max_entries(map_names::HALF_OPEN6, half_open);
-        let mut ebpf = loader.load(balancer_user::kernel::object::datapath()?)?;
+        let mut ebpf = match env::var_os(OBJECT) {
+            Some(file) => {
+                let object = fs::read(&file);
+                loader.load(&object.with_context(|| format!("{OBJECT}={}", file.display()))?)?
+            }
+            None => loader.load(balancer_user::kernel::object::datapath()?)?,
+        };
         for name in [program_names::INGRESS, program_names::EGRESS] {
             program(&mut ebpf, name)?.load()?;
         }

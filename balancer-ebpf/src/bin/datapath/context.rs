@@ -13,9 +13,10 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use balancer_ebpf::{
+    abi::TCP,
     checksum,
     flow::{Family, V4, V6},
-    packet::{ETHERNET_LEN, IPV4_LEN, TCP_LEN},
+    packet::{self, ETHERNET_LEN, IPV4_LEN, IPV6_LEN, Next, TCP_LEN},
     reset,
 };
 
@@ -141,6 +142,35 @@ impl Skb {
         let start = self.bytes(at, 2)? as *const u16;
         // SAFETY: inside the bytes just checked.
         Some(unsafe { start.read_volatile() }.to_ne_bytes())
+    }
+
+    /// One port of a packet as nearly all are: linear, TCP in an IP header without options or
+    /// extension headers, whole, no VLAN tag. `None`: another packet, which must be read in full.
+    #[inline(always)]
+    pub(crate) fn plain_port(self, side: Side) -> Option<[u8; 2]> {
+        const FIRST: usize = ETHERNET_LEN as usize;
+        let v4 = self.bytes(0, ETHERNET_LEN + IPV4_LEN + 4)?;
+        // SAFETY: inside the bytes just checked, as are all offsets below 38 that follow.
+        let pair = |at: usize| unsafe { ((v4 + at) as *const u16).read_volatile() }.to_ne_bytes();
+        let port = if side == Side::Source { 0 } else { 2 };
+        match packet::next(pair(FIRST - 2)) {
+            Next::Ipv4 => {
+                let [more, later] = pair(FIRST + 6);
+                // Version 4, five words; neither "more fragments" nor an offset.
+                let plain = pair(FIRST)[0] == 0x45
+                    && pair(FIRST + 8)[1] == TCP
+                    && more & 0x3f == 0
+                    && later == 0;
+                plain.then(|| pair(FIRST + IPV4_LEN as usize + port))
+            }
+            Next::Ipv6 => {
+                if pair(FIRST)[0] >> 4 != 6 || pair(FIRST + 6)[0] != TCP {
+                    return None;
+                }
+                self.pair(ETHERNET_LEN + IPV6_LEN + port as u32)
+            }
+            Next::Vlan | Next::Other => None,
+        }
     }
 
     /// Makes the first `len` bytes, or all if there are fewer, linear.

@@ -30,13 +30,13 @@ use aya_ebpf::{
     programs::TcContext,
 };
 use balancer_ebpf::{
-    abi::direction,
+    abi::{PortUse, direction},
     flow::{V4, V6},
     packet::Next,
     reason::{Fate, Reason},
 };
 
-use context::{Refused, Skb, Translate};
+use context::{Refused, Side, Skb, Translate};
 use maps::Maps;
 use parse::{Packet, Read};
 
@@ -62,6 +62,10 @@ fn balancer_ask(ctx: TcContext) -> i32 {
 trait Walk {
     /// Which way the packets go.
     const DIRECTION: u8;
+    /// The end whose port says whether a packet can be ours.
+    const SIDE: Side;
+    /// What that port must be used for.
+    const USED: PortUse;
     /// Decides on a TCP packet, and translates it if it is to be forwarded.
     fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason;
     /// The program's return value.
@@ -76,6 +80,8 @@ struct Ask;
 
 impl Walk for Ingress {
     const DIRECTION: u8 = direction::FORWARD;
+    const SIDE: Side = Side::Destination;
+    const USED: PortUse = PortUse::Vip;
     #[inline(always)]
     fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
         ingress::ingress::<F, true>(skb, packet)
@@ -93,6 +99,8 @@ impl Walk for Ingress {
 
 impl Walk for Egress {
     const DIRECTION: u8 = direction::REPLY;
+    const SIDE: Side = Side::Source;
+    const USED: PortUse = PortUse::Real;
     #[inline(always)]
     fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
         egress::egress(skb, packet)
@@ -111,6 +119,8 @@ impl Walk for Egress {
 
 impl Walk for Ask {
     const DIRECTION: u8 = direction::FORWARD;
+    const SIDE: Side = Side::Destination;
+    const USED: PortUse = PortUse::Vip;
     #[inline(always)]
     fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
         ingress::ingress::<F, false>(skb, packet)
@@ -127,6 +137,12 @@ impl Walk for Ask {
 
 #[inline(always)]
 fn run<W: Walk>(skb: Skb) -> i32 {
+    // Most packets of a node are none of ours: they must not pay for a walk.
+    if let Some(port) = skb.plain_port(W::SIDE)
+        && !maps::port_used(port, W::USED)
+    {
+        return W::end(Reason::NonVip, TC_ACT_UNSPEC);
+    }
     match parse::linear(skb, || parse::ethernet(skb)) {
         Ok((Next::Ipv4, at)) => family::<W, V4>(skb, at),
         Ok((Next::Ipv6, at)) => family::<W, V6>(skb, at),
