@@ -6,7 +6,7 @@ use anyhow::Result;
 use balancer_ebpf::reason::Reason;
 
 use crate::{
-    driver::Target,
+    driver::{Order, Target},
     frames::{Kind, Packet, Sender},
     world::{Family, HUNDRED_REALS, ONE_REAL, Service, TWO_REALS, World},
 };
@@ -61,6 +61,7 @@ pub(crate) struct Case {
     service: Service,
     sender: Sender,
     kind: Kind,
+    order: Order,
     before: Before,
     /// Why every packet meets its fate.
     reason: Reason,
@@ -87,6 +88,7 @@ const BASE: Case = Case {
     service: TWO_REALS,
     sender: Sender::Client,
     kind: Kind::Data,
+    order: Order::Counted,
     before: Before::Established,
     reason: Reason::Established,
 };
@@ -99,6 +101,7 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "tc.non_vip.1024", before: Before::Nothing, reason: Reason::NonVip, ..BASE },
     Case { name: "tc.established.1024", ..BASE },
     Case { name: "tc.established.262144", ..COLD },
+    Case { name: "tc.established_shuffled.262144", order: Order::Shuffled, ..COLD },
     Case { name: "tc.established_100_reals.1024", service: HUNDRED_REALS, ..BASE },
     Case {
         name: "tc.reply.1024",
@@ -153,7 +156,14 @@ impl Case {
             (_, Sender::Client) => vip,
             (_, Sender::Real) => self.service.real(self.family, 0),
         };
-        Packet { kind: self.kind, sender: self.sender, client: self.client(number), other, vip }
+        Packet {
+            kind: self.kind,
+            sender: self.sender,
+            order: self.order,
+            client: self.client(number),
+            other,
+            vip,
+        }
     }
 
     /// What is done once, before all runs.

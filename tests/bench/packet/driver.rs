@@ -45,6 +45,28 @@ pub(crate) enum Target {
     Egress = 2,
 }
 
+/// In which order the flows come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Order {
+    /// One port after the other: the elements of the flow table, not its buckets, lie in memory
+    /// in this order, and the processor reads ahead.
+    Counted,
+    /// By a linear congruential generator, which meets each flow once before it comes back to
+    /// the first (modulus a power of two, increment odd, multiplier 1 modulo 4: Knuth, The Art
+    /// of Computer Programming 2, 3.2.1.2). Nothing can be read ahead.
+    Shuffled,
+}
+
+impl Order {
+    /// Multiplier and increment.
+    fn factors(self) -> (u32, u32) {
+        match self {
+            Order::Counted => (1, 1),
+            Order::Shuffled => (1_664_525, 1_013_904_223),
+        }
+    }
+}
+
 /// A loaded driver.
 pub(crate) struct Driver(Ebpf);
 
@@ -82,7 +104,9 @@ impl Driver {
         target: Target,
         repeat: u32,
     ) -> Result<f64> {
-        let step = Step { mask: flows - 1, target: target as u32, ..packet.step() };
+        let (multiplier, increment) = packet.order.factors();
+        let (mask, target) = (flows - 1, target as u32);
+        let step = Step { mask, multiplier, increment, target, ..packet.step() };
         let map = self.0.map_mut(names::STEP).context("the driver has no STEP")?;
         let mut map: Array<_, [u32; STEP_WORDS]> = Array::try_from(map)?;
         let words: [u32; STEP_WORDS] = zerocopy::transmute!(step);

@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 use etherparse::PacketBuilder;
 
 use crate::{
-    driver::names,
+    driver::{Order, names},
     step::{self, Step},
 };
 
@@ -31,6 +31,7 @@ pub(crate) enum Sender {
 pub(crate) struct Packet {
     pub(crate) kind: Kind,
     pub(crate) sender: Sender,
+    pub(crate) order: Order,
     /// Address of the first client.
     pub(crate) client: IpAddr,
     /// The end that all share: the VIP, or a real.

@@ -59,7 +59,7 @@ fn next<const WORDS: usize, const FROM: bool>(ctx: &TcContext) -> i32 {
     // SAFETY: a live array element, which nobody else touches while the bench runs.
     let step = unsafe { &mut *step };
     let flow = step.next;
-    step.next = after(flow, step.mask);
+    step.next = flow.wrapping_mul(step.multiplier).wrapping_add(step.increment) & step.mask;
 
     let (addresses, header) = if WORDS == 1 { (IP + 12, 20) } else { (IP + 8, 40) };
     let tcp = IP + header;
@@ -97,15 +97,6 @@ fn next<const WORDS: usize, const FROM: bool>(ctx: &TcContext) -> i32 {
     // SAFETY: nothing here needs to be dropped.
     unsafe { TARGETS.tail_call(ctx, target) };
     LOST
-}
-
-/// The flow after `flow`: a linear congruential generator, which meets each flow once before it
-/// comes back to the first (modulus a power of two, increment odd, multiplier 1 modulo 4: Knuth,
-/// The Art of Computer Programming 2, 3.2.1.2). Counting up would walk through the flow table's
-/// memory in the order in which it was filled, and the processor would read ahead.
-#[inline(always)]
-const fn after(flow: u32, mask: u32) -> u32 {
-    flow.wrapping_mul(1_664_525).wrapping_add(1_013_904_223) & mask
 }
 
 #[cfg(not(target_arch = "bpf"))]

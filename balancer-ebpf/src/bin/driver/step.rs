@@ -12,6 +12,10 @@ pub(crate) struct Step {
     pub(crate) next: u32,
     /// Number of flows, a power of two, less one.
     pub(crate) mask: u32,
+    /// The flow after `next` is `next × multiplier + increment`.
+    pub(crate) multiplier: u32,
+    /// See `multiplier`.
+    pub(crate) increment: u32,
     /// Index in the program array `TARGETS` of what to go on with.
     pub(crate) target: u32,
     /// Address of the end that all flows share, network order; IPv4 in the first word.
