@@ -200,7 +200,7 @@ fn grace_over(real: RealRef) -> bool {
 /// A new connection.
 #[inline(never)]
 fn open<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
-    let route = match route::find(skb, packet) {
+    let route = match route::find::<F, RECORD>(skb, packet) {
         Ok(route) => route,
         Err(reason) => return reason,
     };
@@ -337,7 +337,7 @@ fn to_candidate<F: Maps + Translate, const RECORD: bool>(
 /// A packet without SYN and without entry: the hash may still know its real.
 #[inline(never)]
 fn stray<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
-    let route = match route::find(skb, packet) {
+    let route = match route::find::<F, RECORD>(skb, packet) {
         Ok(route) => route,
         Err(Reason::Denied) if packet.flags & RST != 0 => return Reason::StrayReset,
         Err(reason) => return reason,

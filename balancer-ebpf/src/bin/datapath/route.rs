@@ -26,7 +26,10 @@ pub(crate) struct Route {
 /// # Errors
 /// The packet is for no VIP, its source lies, or it has no route.
 #[inline(always)]
-pub(crate) fn find<F: Maps>(skb: Skb, packet: &Packet<F>) -> Result<Route, Reason> {
+pub(crate) fn find<F: Maps, const RECORD: bool>(
+    skb: Skb,
+    packet: &Packet<F>,
+) -> Result<Route, Reason> {
     let epoch = Epoch::read();
     let vip_id = F::vip_id(&F::vip_key(F::dst(&packet.key))).ok_or(Reason::UnknownDestination)?;
     let vip = epoch.vip(vip_id).filter(|vip| vip.route != 0).ok_or(Reason::UnknownDestination)?;
@@ -34,7 +37,8 @@ pub(crate) fn find<F: Maps>(skb: Skb, packet: &Packet<F>) -> Result<Route, Reaso
     if let Some(id) = F::source_id(&F::src(&packet.key).addr)
         && let Some(source) = epoch.source(id)
     {
-        if source.ifindex != 0 && source.ifindex != skb.ifindex() {
+        // Who asks without recording names the source; the interface says nothing about it.
+        if RECORD && source.ifindex != 0 && source.ifindex != skb.ifindex() {
             return Err(Reason::SpoofedSource);
         }
         class = source.class;
