@@ -179,17 +179,25 @@ impl Store {
         )
     }
 
+    /// Checks that no instance but the one pinned at `bpffs` keeps its records here.
+    ///
+    /// # Errors
+    /// [`StoreError::Foreign`], or a record is damaged or cannot be read.
+    pub fn check_owner(&self, bpffs: &Path) -> Result<(), StoreError> {
+        match self.records()?.into_iter().find(|(_, _, record)| record.bpffs != bpffs) {
+            Some((path, _, record)) => {
+                Err(StoreError::Foreign { path, owner: record.bpffs.display().to_string() })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Records what `epoch` is made of. Call it before the epoch is published.
     ///
     /// # Errors
     /// A file cannot be written, or the directory belongs to an instance pinned elsewhere.
     pub fn save_live(&self, epoch: u64, live: &Live) -> Result<(), StoreError> {
-        for (path, _, record) in self.records()? {
-            if record.bpffs != live.bpffs {
-                let owner = record.bpffs.display().to_string();
-                return Err(StoreError::Foreign { path, owner });
-            }
-        }
+        self.check_owner(&live.bpffs)?;
         let texts = live
             .texts
             .iter()

@@ -413,7 +413,7 @@ pub(crate) enum What {
     Vips,
     /// Workload addresses, with their Dataplanes and class
     ///
-    /// Sources with the same routes share a class. Every address that is not listed belongs to
+    /// Sources with the same routes share a class. Every address that is not listed is in
     /// class 0. `interface` is the only one that packets with this source may come from; none
     /// where that is not checked.
     #[command(after_long_help = EXIT_CODES)]

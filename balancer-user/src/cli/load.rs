@@ -51,6 +51,7 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
 
     let lock = kernel::lock(&bpffs).map_err(|error| inputs::kernel(error, "cannot load"))?;
     let store = Store::open(&state).map_err(inputs::store)?;
+    store.check_owner(&bpffs).map_err(inputs::store)?;
     let assigned = store.assignments().map_err(inputs::store)?;
     let resolve_settings = settings.resolve_settings(assigned);
     let resolved = resolve::resolve(&reading.set, &resolve_settings);
@@ -191,12 +192,15 @@ impl Target {
             settings: ResolveSettings { assigned: resolved.assigned.clone(), ..resolve_settings },
             texts: set.texts.clone(),
         };
+        let save = |epoch| {
+            self.store.save_assignments(&resolved.assigned)?;
+            self.store.save_live(epoch, &live)
+        };
         let mut recorded = None;
         let mut record = |epoch| {
-            self.store.save_assignments(&resolved.assigned)?;
-            self.store.save_live(epoch, &live)?;
+            let saved = save(epoch);
             recorded = Some(epoch);
-            Ok(())
+            saved.map_err(Into::into)
         };
         let drain = self.settings.drain;
         let published = datapath
@@ -212,10 +216,7 @@ impl Target {
             .map_err(|error| inputs::kernel(error, "cannot publish; the set before stays live"))?;
         // Equal tables are not published again, but names and positions may have changed.
         if recorded != Some(published.epoch) {
-            self.store
-                .save_assignments(&resolved.assigned)
-                .and_then(|()| self.store.save_live(published.epoch, &live))
-                .map_err(inputs::store)?;
+            save(published.epoch).map_err(inputs::store)?;
         }
         Ok((attached, published))
     }

@@ -18,15 +18,16 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         return Err(output::hosts_refused());
     }
     let (bpffs, state) = (global.bpffs(None), global.state(None));
-    let (loaded, removed) = match kernel::unload(&bpffs) {
-        Ok(removed) => (true, removed),
-        Err(KernelError::NotLoaded { .. }) => (false, Unloaded::default()),
+    let removed = match kernel::unload(&bpffs) {
+        Ok(removed) => removed,
+        Err(KernelError::NotLoaded { .. }) => Unloaded::default(),
         Err(error) => return Err(inputs::kernel(error, "cannot unload")),
     };
     // The maps are gone, so the records of what they held mean nothing any more.
     Store::open(&state).and_then(|store| store.forget_instance(&bpffs)).map_err(inputs::store)?;
     let outcome = Outcome {
-        unloaded: loaded,
+        // The directory alone is nothing: it may be the mount point of the file system.
+        unloaded: removed != Unloaded::default(),
         links: removed.links,
         qdiscs: removed.qdiscs,
         programs: removed.programs,

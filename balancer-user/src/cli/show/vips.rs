@@ -1,12 +1,18 @@
 //! `show vips` and `show sources`.
 
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
+
 use nix::net::if_::if_indextoname;
 use serde::Serialize;
 
 use super::failed;
 use crate::{
     cli::{failure::Failure, live::LiveSet},
-    resolve::{Decision, VipOrigin},
+    kernel::SourceRow,
+    resolve::{Decision, Source, VipOrigin},
 };
 
 #[derive(Serialize)]
@@ -53,31 +59,38 @@ pub(super) struct SourceLine {
     class: u32,
     /// The only interface that its packets may come from; `null`: not checked.
     interface: Option<String>,
-    id: u32,
+    /// `null`: the maps have no entry, since it is treated like everybody.
+    id: Option<u32>,
 }
 
 pub(super) fn sources(live: &LiveSet) -> Result<Vec<SourceLine>, Failure> {
-    let names = &live.names.resolved.sources;
-    let rows = live.view.sources().map_err(failed)?;
-    Ok(rows
+    let named: BTreeMap<IpAddr, &Source> =
+        live.names.resolved.sources.iter().map(|source| (source.address, source)).collect();
+    let rows: BTreeMap<IpAddr, SourceRow> =
+        live.view.sources().map_err(failed)?.into_iter().map(|row| (row.address, row)).collect();
+    let addresses: BTreeSet<&IpAddr> = named.keys().chain(rows.keys()).collect();
+    Ok(addresses
         .into_iter()
-        .map(|row| SourceLine {
-            address: row.address.to_string(),
-            dataplanes: names
-                .iter()
-                .filter(|source| source.address == row.address)
-                .flat_map(|source| &source.dataplanes)
-                .map(|(mesh, name)| format!("{mesh}/{name}"))
-                .collect(),
-            class: row.class,
-            interface: (row.ifindex != 0).then(|| interface(row.ifindex)),
-            id: row.id,
+        .map(|address| {
+            let row = rows.get(address);
+            SourceLine {
+                address: address.to_string(),
+                dataplanes: named
+                    .get(address)
+                    .into_iter()
+                    .flat_map(|source| &source.dataplanes)
+                    .map(|(mesh, name)| format!("{mesh}/{name}"))
+                    .collect(),
+                class: row.map_or(0, |row| row.class),
+                interface: row.filter(|row| row.ifindex != 0).map(|row| interface(row.ifindex)),
+                id: row.map(|row| row.id),
+            }
         })
         .collect())
 }
 
 /// The name of an interface; its index where it is in another namespace or gone.
-pub(crate) fn interface(index: u32) -> String {
+fn interface(index: u32) -> String {
     if_indextoname(index)
         .ok()
         .and_then(|name| name.into_string().ok())
