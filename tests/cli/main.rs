@@ -5,4 +5,7 @@
 
 mod bad_input;
 mod help;
+mod live;
+mod refused;
 mod run;
+mod world;
