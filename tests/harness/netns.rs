@@ -77,9 +77,6 @@ impl NetNs {
             }
         };
         let ns = Self { name, handle, shell };
-        // Duplicate address detection would keep every IPv6 address unusable for a second.
-        ns.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
-        ns.sysctl("net/ipv6/conf/default/dad_transmits", "0")?;
         shell.ip(&ns.name, &["link set lo up".into()])?;
         Ok(ns)
     }
@@ -142,6 +139,13 @@ impl NetNs {
     /// Runs `ip` with each of `lines` in the namespace.
     pub fn ip(&self, lines: &[String]) -> Result<()> {
         self.shell.ip(&self.name, lines)
+    }
+
+    /// Makes IPv6 addresses of interfaces to come usable at once: duplicate address detection
+    /// would take a second.
+    pub fn without_dad(&self) -> Result<()> {
+        self.sysctl("net/ipv6/conf/default/accept_dad", "0")?;
+        self.sysctl("net/ipv6/conf/default/dad_transmits", "0")
     }
 
     /// Writes a sysctl below `/proc/sys`, as the namespace sees it.

@@ -119,10 +119,16 @@ impl Builder {
     pub fn build(self, root: Root) -> Result<Topology> {
         let node = NetNs::with_shell(root, unique_name("node"), self.shell)?;
         node.sysctl("net/ipv4/ip_forward", "1")?;
-        node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+        if self.hosts.iter().any(|(_, addresses)| addresses.iter().any(IpAddr::is_ipv6)) {
+            node.sysctl("net/ipv6/conf/all/forwarding", "1")?;
+            node.without_dad()?;
+        }
         let mut hosts = BTreeMap::new();
         for (number, (name, addresses)) in self.hosts.iter().enumerate() {
             let ns = NetNs::with_shell(root, unique_name(name), self.shell)?;
+            if addresses.iter().any(IpAddr::is_ipv6) {
+                ns.without_dad()?;
+            }
             let host = connect(&node, ns, number, name, addresses, self.fixed_neighbours)
                 .with_context(|| format!("cannot connect host {name}"))?;
             let twin = hosts.insert(name.clone(), host);
@@ -155,8 +161,6 @@ fn connect(
              peer name eth0 address {host_mac} netns {}",
             ns.name()
         ),
-        format!("addr add {GATEWAY4}/32 dev {interface}"),
-        format!("addr add {GATEWAY6}/64 dev {interface} nodad"),
         format!("link set {interface} up"),
     ];
     let mut on_host = vec!["link set eth0 up".to_string()];
@@ -169,10 +173,21 @@ fn connect(
         }
     }
     let gateways = [
-        (addresses.iter().any(IpAddr::is_ipv4), GATEWAY4, " onlink"),
-        (addresses.iter().any(IpAddr::is_ipv6), GATEWAY6, ""),
+        (
+            addresses.iter().any(IpAddr::is_ipv4),
+            GATEWAY4,
+            format!("addr add {GATEWAY4}/32 dev {interface}"),
+            " onlink",
+        ),
+        (
+            addresses.iter().any(IpAddr::is_ipv6),
+            GATEWAY6,
+            format!("addr add {GATEWAY6}/64 dev {interface} nodad"),
+            "",
+        ),
     ];
-    for (_, gateway, onlink) in gateways.into_iter().filter(|(used, ..)| *used) {
+    for (_, gateway, on_interface, onlink) in gateways.into_iter().filter(|(used, ..)| *used) {
+        on_node.push(on_interface);
         on_host.push(format!("route add default via {gateway} dev eth0{onlink}"));
         if fixed_neighbours {
             on_host.push(format!("neigh add {gateway} lladdr {node_mac} dev eth0"));

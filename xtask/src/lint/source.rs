@@ -19,6 +19,7 @@ impl Source {
         self.path.starts_with("tests/")
             || self.path.contains("/tests/")
             || self.path.ends_with("/tests.rs")
+            || self.path.ends_with("_tests.rs")
     }
 
     /// The lines of code with their numbers: no comments, and nothing of the tests at the end.
