@@ -4,6 +4,7 @@
 mod flags;
 mod malformed;
 mod object;
+mod partial;
 mod picks;
 mod reasons;
 mod survival;

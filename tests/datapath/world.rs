@@ -10,7 +10,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray},
-    programs::{ProgramError, SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions},
 };
 use balancer_ebpf::{
     abi::{
@@ -658,5 +658,25 @@ impl World {
             self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).remove(&array(&key6(src, dst, way)))
         }
         .expect("the flow was there");
+    }
+}
+
+impl World {
+    /// Attaches the ingress program in the calling thread's namespace.
+    pub(crate) fn attach_ingress(&mut self, interface: &str) {
+        // Before Linux 6.6 the programs hang on this queueing discipline.
+        aya::programs::tc::qdisc_add_clsact(interface).expect("a fresh interface");
+        let program: &mut SchedClassifier = self
+            .ebpf
+            .program_mut(program_names::INGRESS)
+            .expect("in the object")
+            .try_into()
+            .expect("a classifier");
+        program.attach(interface, TcAttachType::Ingress).expect("nothing else is attached");
+    }
+
+    /// Packets counted under a reason.
+    pub(crate) fn counted(&self, reason: Reason) -> u64 {
+        self.counts()[reason as usize]
     }
 }

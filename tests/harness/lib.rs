@@ -12,6 +12,7 @@ pub mod netns;
 pub mod packet;
 pub mod privileges;
 pub mod shell;
+pub mod tap;
 pub mod topology;
 
 pub use backends::{Connection, EchoServer, Greeting};
