@@ -1,0 +1,143 @@
+use std::os::unix::fs::PermissionsExt as _;
+
+use super::*;
+
+fn assignments() -> VipAssignments {
+    let vip = AssignedVip {
+        v4: Some(Ipv4Addr::new(240, 0, 0, 3)),
+        v6: Some("fd62:616c::3".parse().unwrap()),
+    };
+    VipAssignments::from([(("default".to_owned(), "redis".to_owned()), vip)])
+}
+
+fn live(texts: &[(&str, &str)]) -> Live {
+    Live {
+        bpffs: PathBuf::from("/sys/fs/bpf/test"),
+        settings: ResolveSettings {
+            vips4: (Ipv4Addr::new(240, 0, 0, 0), 8),
+            vips6: ("fd62:616c::".parse().unwrap(), 64),
+            zone: Some("east".to_owned()),
+            no_route: NoRoute::Deny,
+            assigned: assignments(),
+        },
+        texts: texts
+            .iter()
+            .map(|(name, text)| SourceText { name: (*name).to_owned(), text: (*text).into() })
+            .collect(),
+    }
+}
+
+fn names(root: &Path) -> Vec<String> {
+    let mut names = Vec::new();
+    for path in entries(root).unwrap() {
+        if path.is_dir() {
+            names.extend(entries(&path).unwrap());
+        }
+        names.push(path);
+    }
+    names.iter().map(|path| path.strip_prefix(root).unwrap().display().to_string()).collect()
+}
+
+#[test]
+fn missing_directory_reads_as_empty_and_is_not_made() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("state")).unwrap();
+    assert_eq!(store.assignments().unwrap(), VipAssignments::new());
+    assert_eq!(store.live(3).unwrap(), None);
+    store.forget_others(3).unwrap();
+    assert!(!dir.path().join("state").exists());
+}
+
+#[test]
+fn what_is_saved_is_read_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(&dir.path().join("a/b")).unwrap();
+    store.save_assignments(&assignments()).unwrap();
+    assert_eq!(store.assignments().unwrap(), assignments());
+    let live = live(&[("a.yaml", "kind: a\n"), ("-", "ü\n"), ("b.yaml", "kind: a\n")]);
+    store.save_live(7, &live).unwrap();
+    assert_eq!(store.live(7).unwrap(), Some(live));
+    for made in ["a", "a/b", "a/b/texts"] {
+        let mode = fs::metadata(dir.path().join(made)).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o700, "{made}");
+    }
+}
+
+#[test]
+fn equal_texts_are_stored_once_and_nothing_is_left_beside() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.save_live(1, &live(&[("a", "same"), ("b", "same")])).unwrap();
+    assert_eq!(names(dir.path()).len(), 3, "{:?}", names(dir.path()));
+}
+
+#[test]
+fn forgetting_keeps_the_texts_that_the_kept_epoch_names() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.save_live(1, &live(&[("a", "shared"), ("b", "old")])).unwrap();
+    store.save_live(2, &live(&[("a", "shared"), ("b", "new")])).unwrap();
+    fs::write(dir.path().join("texts/README"), "not ours").unwrap();
+    fs::write(dir.path().join(".vips.json.4711"), "a writer was killed").unwrap();
+    store.forget_others(2).unwrap();
+    assert_eq!(store.live(1).unwrap(), None);
+    assert_eq!(store.live(2).unwrap(), Some(live(&[("a", "shared"), ("b", "new")])));
+    assert_eq!(entries(&dir.path().join("texts")).unwrap().len(), 3);
+    store.save_assignments(&assignments()).unwrap();
+    store.forget_instance(Path::new("/sys/fs/bpf/other")).unwrap();
+    assert!(store.live(2).unwrap().is_some());
+    store.forget_instance(Path::new("/sys/fs/bpf/test")).unwrap();
+    assert_eq!(names(dir.path()), ["texts/README", "texts", "vips.json"]);
+}
+
+#[test]
+fn damaged_assignments_are_refused_and_left_as_they_are() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let twice = r#"{"format":1,"vips":[{"mesh":"m","service":"a","ipv4":"240.0.0.1"},
+                                       {"mesh":"m","service":"b","ipv4":"240.0.0.1"}]}"#;
+    for (text, expected) in [
+        ("", "EOF"),
+        ("{\"format\": 2, \"vipses\": []}", "format 2"),
+        ("{\"format\": 1, \"vips\": [], \"more\": 1}", "unknown field"),
+        (twice, "shares its VIP"),
+    ] {
+        let path = dir.path().join(ASSIGNMENTS);
+        fs::write(&path, text).unwrap();
+        let error = store.save_assignments(&assignments()).unwrap_err();
+        assert!(error.to_string().contains(expected), "{error}");
+        assert!(error.hint().unwrap().contains("mv "), "{error}");
+        assert_eq!(fs::read_to_string(&path).unwrap(), text);
+    }
+}
+
+#[test]
+fn changed_text_is_noticed() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.save_live(1, &live(&[("a", "before")])).unwrap();
+    let text = entries(&dir.path().join(TEXTS)).unwrap().remove(0);
+    fs::write(&text, "after").unwrap();
+    let error = store.live(1).unwrap_err();
+    assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
+    // The next save puts it right.
+    store.save_live(2, &live(&[("a", "before")])).unwrap();
+    assert!(store.live(1).unwrap().is_some());
+}
+
+#[test]
+fn directory_of_another_instance_is_refused() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    store.save_live(1, &live(&[])).unwrap();
+    let other = Live { bpffs: PathBuf::from("/sys/fs/bpf/other"), ..live(&[]) };
+    let error = store.save_live(2, &other).unwrap_err();
+    assert!(error.to_string().contains("/sys/fs/bpf/test"), "{error}");
+    assert!(error.hint().unwrap().contains("--state"));
+}
+
+#[test]
+fn file_in_the_place_of_the_directory_is_refused() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    assert!(matches!(Store::open(file.path()), Err(StoreError::NotADirectory { .. })));
+}
