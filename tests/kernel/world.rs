@@ -15,14 +15,17 @@ use balancer_user::{
     },
 };
 
+/// A weight and the reals that share it.
+type Weighted = (u32, Vec<SocketAddr>);
+
 /// A service: where it is dialled, and its weighted backends.
 #[derive(Clone)]
 pub(crate) struct Service {
     pub(crate) vip: SocketAddr,
-    pub(crate) backends: Vec<(u32, Vec<SocketAddr>)>,
+    pub(crate) backends: Vec<Weighted>,
     pub(crate) load_balancer: LoadBalancer,
     /// What one source gets instead.
-    pub(crate) own: Option<(IpAddr, Vec<(u32, Vec<SocketAddr>)>)>,
+    pub(crate) own: Option<(IpAddr, Vec<Weighted>)>,
 }
 
 pub(crate) fn vip(n: u16) -> SocketAddr {
