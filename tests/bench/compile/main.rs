@@ -1,7 +1,7 @@
 //! `cargo xtask bench compile`: how long tables and whole sets take to compile.
 //!
 //! Each repetition goes once through all subjects of a group, in an order that turns, on one
-//! core. Nothing here needs root.
+//! core. `publish` and `republish` need root.
 //!
 //! | measure | is |
 //! |---|---|
@@ -10,6 +10,8 @@
 //! | `compile.SxR` | S services of R reals, from parsed policies to all tables and ids |
 //! | `tables.SxR` | the part of it behind resolution |
 //! | `recompile.SxR.one_changed` | the same part by a compiler that remembers, after one service lost a real |
+//! | `publish.SxR` | from parsed policies to the epoch that packets see, into empty maps |
+//! | `republish.SxR.one_changed` | the same when one real came or went; `.p99` its 99th percentile, `.whole` until publishing returns |
 
 #![forbid(unsafe_code)]
 
@@ -29,6 +31,7 @@ use xxhash_rust::xxh64::xxh64;
 
 #[path = "../measure.rs"]
 mod measure;
+mod publish;
 mod world;
 
 use measure::{Measure, Options};
@@ -54,7 +57,15 @@ fn run(options: &Options) -> Result<()> {
     if options.wanted("compile") {
         measures.extend(whole_sets(10_000, 10, options.runs as usize)?);
     }
-    ensure!(!measures.is_empty(), "no measures are named so; there are maglev and compile");
+    if options.wanted("publish") {
+        let mut set = world::policies(10_000, 10)?;
+        let runs = options.runs as usize;
+        measures.extend(publish::published_sets(&mut set, &world::settings(), "10000x10", runs)?);
+    }
+    ensure!(
+        !measures.is_empty(),
+        "no measures are named so; there are maglev, compile and publish"
+    );
     measure::print(&measures, options.output)?;
     Ok(())
 }

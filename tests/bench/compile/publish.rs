@@ -1,0 +1,145 @@
+//! Whole sets into the kernel: from parsed policies to the epoch that packets see.
+//!
+//! Needs root: it loads the datapath into a BPF file system of its own and attaches it nowhere.
+
+use std::{fs, path::PathBuf, time::Duration, time::Instant};
+
+use anyhow::{Context, Result, ensure};
+use balancer_user::{
+    compile::{Compiler, Limits},
+    kernel::{self, Datapath, PublishOptions},
+    policy::PolicySet,
+    resolve::{ResolveSettings, resolve},
+};
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::measure::Measure;
+
+/// Changes in a row for each repetition: a 99th percentile needs a hundred.
+const CHANGES: usize = 20;
+
+/// A directory on a BPF file system, removed with everything that is pinned in it.
+struct Bpffs {
+    home: PathBuf,
+}
+
+impl Bpffs {
+    fn mount() -> Result<Self> {
+        let home = PathBuf::from(format!("/run/balancer-{}-bench", std::process::id()));
+        let at = home.join("bpffs");
+        fs::create_dir_all(&at).with_context(|| format!("cannot make {}", at.display()))?;
+        mount(Some("bench"), &at, Some("bpf"), MsFlags::empty(), None::<&str>)
+            .with_context(|| format!("cannot mount a bpffs at {}", at.display()))?;
+        Ok(Self { home })
+    }
+
+    fn pins(&self) -> PathBuf {
+        self.home.join("bpffs").join("balancer")
+    }
+}
+
+impl Drop for Bpffs {
+    fn drop(&mut self) {
+        let unmounted = umount2(&self.home.join("bpffs"), MntFlags::MNT_DETACH);
+        if let Err(e) = unmounted.map_err(Into::into).and_then(|()| fs::remove_dir_all(&self.home))
+        {
+            eprintln!("warning: {} is left behind: {e}", self.home.display());
+        }
+    }
+}
+
+fn options() -> PublishOptions<'static> {
+    PublishOptions {
+        previous_for: Duration::from_secs(3600),
+        gone_reset: Some(Duration::ZERO),
+        ..PublishOptions::default()
+    }
+}
+
+/// Publishes `set` into empty maps, then takes one Dataplane away and puts it back again and
+/// again. Times are milliseconds to the flip.
+pub(crate) fn published_sets(
+    set: &mut PolicySet,
+    settings: &ResolveSettings,
+    size: &str,
+    runs: usize,
+) -> Result<Vec<Measure>> {
+    let bpffs = Bpffs::mount()?;
+    let (mut first, mut changed, mut returned) = (Vec::new(), Vec::new(), Vec::new());
+    for run in 0..=runs {
+        let lock = kernel::lock(&bpffs.pins())?;
+        let mut datapath = Datapath::create(&lock, &limits(set.dataplanes.len()))?;
+        let mut compiler = Compiler::new();
+        let took = publish(set, settings, &mut compiler, &mut datapath)?;
+        if run > 0 {
+            first.push(took.flip);
+        }
+        for change in 0..CHANGES {
+            let at = (change * 7919) % set.dataplanes.len();
+            let lost = set.dataplanes.remove(at);
+            let without = publish(set, settings, &mut compiler, &mut datapath)?;
+            set.dataplanes.insert(at, lost);
+            let with = publish(set, settings, &mut compiler, &mut datapath)?;
+            ensure!(with.tables == 1 && without.tables == 1, "one table changes");
+            if run > 0 {
+                changed.extend([without.flip, with.flip]);
+                returned.extend([without.whole, with.whole]);
+            }
+        }
+        drop((datapath, lock));
+        kernel::unload(&bpffs.pins())?;
+    }
+    let name = format!("republish.{size}.one_changed");
+    let mut sorted = changed.clone();
+    sorted.sort_by(f64::total_cmp);
+    let p99 = sorted[(sorted.len() * 99).div_ceil(100) - 1];
+    Ok(vec![
+        Measure::new(format!("publish.{size}"), "ms", &first),
+        Measure::new(&name, "ms", &changed),
+        Measure::new(format!("{name}.p99"), "ms", &[p99]),
+        Measure::new(format!("{name}.whole"), "ms", &returned),
+    ])
+}
+
+struct Took {
+    /// Milliseconds until packets see the set.
+    flip: f64,
+    /// Milliseconds until publishing returns, a grace period later.
+    whole: f64,
+    tables: usize,
+}
+
+fn publish(
+    set: &PolicySet,
+    settings: &ResolveSettings,
+    compiler: &mut Compiler,
+    datapath: &mut Datapath,
+) -> Result<Took> {
+    let limits = datapath.limits()?;
+    let begun = Instant::now();
+    let resolved = resolve(set, settings);
+    let tables = compiler.compile(&resolved, datapath.assignment()?, &limits)?;
+    let before = begun.elapsed();
+    let published = datapath.publish(&tables, options())?;
+    let whole = begun.elapsed();
+    let ms = |d: Duration| d.as_secs_f64() * 1e3;
+    Ok(Took {
+        flip: ms(before + published.flip),
+        whole: ms(whole),
+        tables: published.written.tables,
+    })
+}
+
+/// Set to fit: twice what a set of this many reals takes.
+fn limits(reals: usize) -> Limits {
+    let reals = u32::try_from(reals).unwrap_or(u32::MAX);
+    Limits {
+        services: reals,
+        sources: 2 * reals,
+        routes: reals,
+        reals: 2 * reals,
+        counters: reals,
+        arena_slots: reals.saturating_mul(250),
+        ..Limits::default()
+    }
+}
