@@ -155,9 +155,12 @@ fn described_once(view: &View) -> Result<Described, KernelError> {
             let entry = routes.get(&route).copied().unwrap_or_default();
             let slots = if entry.kind == route_kind::TABLE {
                 let table = view.table(&entry.table)?;
-                let real = |slot: &u16| match table.targets[usize::from(*slot)].real {
-                    REAL_BLACKHOLE => None,
-                    id => Some(*reals.get(&id).unwrap_or(&SocketAddr::from(([0; 4], 0)))),
+                // Words may be another table's by now; then the epoch has moved on too.
+                let nowhere = SocketAddr::from(([0; 4], 0));
+                let real = |slot: &u16| match table.targets.get(usize::from(*slot)) {
+                    Some(target) if target.real == REAL_BLACKHOLE => None,
+                    Some(target) => Some(reals.get(&target.real).copied().unwrap_or(nowhere)),
+                    None => Some(nowhere),
                 };
                 table.slots.iter().map(real).collect()
             } else {

@@ -19,6 +19,7 @@ mod attach;
 mod create;
 mod datapath;
 mod error;
+mod health;
 mod layout;
 mod lock;
 mod mapped;
@@ -35,11 +36,11 @@ pub use ask::{Answer, Tuple};
 pub use attach::{AttachOptions, Attached, Attachment, Direction, ForeignProgram, Hook, Link};
 pub use datapath::Datapath;
 pub use error::KernelError;
+pub use health::{MapFill, ProgramRow};
 pub use lock::{Lock, lock};
 pub use publish::{BeforeFlip, PublishOptions, Published, Written};
 pub use read::{
-    ClassRouteRow, CounterRow, FlowRow, MapFill, ProgramRow, RealRow, RouteRow, SourceRow,
-    TableContent, VipRow,
+    ClassRouteRow, CounterRow, FlowRow, RealRow, RouteRow, SourceRow, TableContent, VipRow,
 };
 pub use unload::{Unloaded, unload};
 pub use verifier::Rejection;
