@@ -2,6 +2,7 @@
 //! remember is a rule that will be broken.
 
 mod imports;
+mod map;
 mod source;
 mod texts;
 
@@ -42,7 +43,7 @@ pub(crate) fn run() -> Result<()> {
         }
     }
     let findings: Vec<_> =
-        [imports::check(&sources), texts::check(&sources)].into_iter().flatten().collect();
+        [imports::check(&sources), map::check(&sources), texts::check(&sources)].concat();
     for finding in &findings {
         println!("{finding}");
     }
