@@ -1,12 +1,10 @@
 //! The command line: every word that `--help` says.
 
-use std::{
-    net::SocketAddr,
-    path::{Path, PathBuf},
-};
+use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use super::values::{Attach, Tuple, parse_attach, parse_header, parse_tuple};
 use crate::{
     policy::Api,
     settings::{DEFAULT_BPFFS, DEFAULT_STATE, Settings},
@@ -194,30 +192,6 @@ pub(crate) struct Load {
     pub(crate) config: Option<PathBuf>,
 }
 
-/// `--attach`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attach {
-    pub(crate) interface: String,
-}
-
-fn parse_attach(text: &str) -> Result<Attach, String> {
-    let Some((interface, hook)) = text.split_once('=') else {
-        return Err(format!("the hook is missing; write `{text}=tc`"));
-    };
-    if interface.is_empty() {
-        return Err("the name of the interface is missing; write `veth0=tc`".to_owned());
-    }
-    // IFNAMSIZ counts the closing zero byte.
-    if interface.len() > 15 {
-        return Err(format!("`{interface}` is longer than the 15 bytes of an interface name"));
-    }
-    match hook {
-        "tc" => Ok(Attach { interface: interface.to_owned() }),
-        "xdp" => Err(format!("the xdp hook is not built yet; `{interface}=tc` does the same work")),
-        other => Err(format!("there is no hook `{other}`; write `{interface}=tc`")),
-    }
-}
-
 /// `-f`, required.
 #[derive(Args, Debug)]
 pub(crate) struct Files {
@@ -338,41 +312,6 @@ pub(crate) struct Explain {
         conflicts_with_all = ["file", "from", "to"]
     )]
     pub(crate) tuple: Option<Tuple>,
-}
-
-fn parse_header(text: &str) -> Result<(String, String), String> {
-    match text.split_once(':') {
-        Some((name, value)) if !name.trim().is_empty() => {
-            Ok((name.trim().to_owned(), value.trim().to_owned()))
-        }
-        _ => Err("write NAME:VALUE, for example x-canary:yes".to_owned()),
-    }
-}
-
-/// `--tuple`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Tuple {
-    pub(crate) src: SocketAddr,
-    pub(crate) dst: SocketAddr,
-}
-
-fn parse_tuple(text: &str) -> Result<Tuple, String> {
-    const FORM: &str = "write SOURCE:PORT,DESTINATION:PORT, for example \
-                        10.0.0.11:40000,240.0.0.3:6379 or [fd00::1]:40000,[fd62::3]:6379";
-    let (src, dst) = text.split_once(',').ok_or(FORM)?;
-    let end = |what: &str, part: &str| {
-        part.trim()
-            .parse::<SocketAddr>()
-            .map_err(|_| format!("the {what} `{part}` is no ADDRESS:PORT; {FORM}"))
-    };
-    let (src, dst) = (end("source", src)?, end("destination", dst)?);
-    if src.is_ipv4() != dst.is_ipv4() {
-        return Err(format!("{src} and {dst} are of different families"));
-    }
-    if src.port() == 0 || dst.port() == 0 {
-        return Err("0 is no port of a connection".to_owned());
-    }
-    Ok(Tuple { src, dst })
 }
 
 const SHOW_ABOUT: &str = "\
@@ -496,34 +435,5 @@ mod tests {
     #[test]
     fn command_line_is_consistent() {
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn xdp_hook_is_refused_with_what_works() {
-        let message = parse_attach("eth0=xdp").unwrap_err();
-        assert!(message.contains("not built yet") && message.contains("eth0=tc"), "{message}");
-    }
-
-    #[test]
-    fn attach_needs_an_interface_and_a_known_hook() {
-        assert_eq!(parse_attach("veth0=tc"), Ok(Attach { interface: "veth0".to_owned() }));
-        for wrong in ["veth0", "=tc", "veth0=tcx", "a-name-longer-than-the-kernel-takes=tc"] {
-            assert!(parse_attach(wrong).is_err(), "{wrong} was accepted");
-        }
-    }
-
-    #[test]
-    fn tuple_needs_two_ends_of_one_family() {
-        assert!(parse_tuple("10.0.0.1:1,10.0.0.2:2").is_ok());
-        assert!(parse_tuple("[fd00::1]:1,[fd00::2]:2").is_ok());
-        for wrong in [
-            "",
-            "10.0.0.1:1",
-            "10.0.0.1,10.0.0.2:2",
-            "10.0.0.1:1,[fd00::2]:2",
-            "10.0.0.1:0,10.0.0.2:2",
-        ] {
-            assert!(parse_tuple(wrong).is_err(), "{wrong} was accepted");
-        }
     }
 }

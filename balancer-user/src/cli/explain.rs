@@ -3,10 +3,11 @@
 use serde::Serialize;
 
 use super::{
-    args::{Explain, Form, Global, Tuple},
+    args::{Explain, Form, Global},
     failure::Failure,
     inputs, live,
     output::{self, columns, printable, share},
+    values::Tuple,
 };
 use crate::{
     compile::{self, Assignment},

@@ -26,6 +26,7 @@ mod output;
 mod show;
 mod status;
 mod unload;
+mod values;
 
 /// Runs the command line and returns its exit code: 0 done, 1 the policies are at fault,
 /// 2 wrong usage, 3 the kernel, a privilege or the state directory is at fault.
