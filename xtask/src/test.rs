@@ -30,7 +30,7 @@ pub(crate) enum Suite {
 impl fmt::Display for Suite {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let value = self.to_possible_value();
-        f.write_str(value.as_ref().map_or("?", |v| v.get_name()))
+        f.pad(value.as_ref().map_or("?", |v| v.get_name()))
     }
 }
 
