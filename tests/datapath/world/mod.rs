@@ -1,10 +1,12 @@
 //! The programs as loaded by the kernel's verifier, and maps filled by hand: what a packet
 //! meets is what the test wrote, not what user space would compile.
 
+mod bpffs;
+mod flows;
+
 use std::{
     net::{IpAddr, SocketAddr},
     path::Path,
-    sync::atomic::{AtomicU32, Ordering},
 };
 
 use aya::{
@@ -14,13 +16,15 @@ use aya::{
 };
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, ClassVip, Counter, Flow4, Flow6, FlowKey4, FlowKey6, FlowState, PortUse, Real,
-        RouteEntry, RunWord, Settings, SourceEntry, TCP, Table, TargetWord, VipEntry, VipKey4,
-        VipKey6, direction, global_names, map_names, pick, port_bit, program_names, route_kind,
+        CHUNK_WORDS, ClassVip, Counter, PortUse, Real, RouteEntry, RunWord, Settings, SourceEntry,
+        TCP, Table, TargetWord, VipEntry, VipKey4, VipKey6, global_names, map_names, pick,
+        port_bit, program_names, route_kind,
     },
     reason::{Fate, Reason},
 };
 use balancer_user::kernel::object;
+use bpffs::Bpffs;
+pub(crate) use flows::{FORWARD, FlowFound, Flows, REPLY, fresh_port, key4, key6};
 use harness::{
     Root, Segment,
     packet::{assert_same, verify_checksums},
@@ -62,29 +66,6 @@ pub(crate) struct Outcome {
     /// The reason counted, or returned by [`Hook::Ask`].
     pub(crate) reason: Reason,
     pub(crate) packet: Vec<u8>,
-}
-
-/// A bpffs of this test's own; unmounting it drops what is pinned there.
-struct Bpffs(tempfile::TempDir);
-
-impl Bpffs {
-    fn mount() -> Self {
-        let prefix = format!("balancer-datapath-{}-", std::process::id());
-        let dir = tempfile::Builder::new().prefix(&prefix).tempdir().expect("a directory");
-        let flags = nix::mount::MsFlags::empty();
-        nix::mount::mount(Some("bpf"), dir.path(), Some("bpf"), flags, None::<&str>)
-            .expect("root may mount a bpffs");
-        Self(dir)
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        let unmounted = nix::mount::umount2(self.0.path(), nix::mount::MntFlags::MNT_DETACH);
-        if !std::thread::panicking() {
-            unmounted.expect("mounted a moment ago");
-        }
-    }
 }
 
 /// Loaded programs and their maps.
@@ -140,7 +121,7 @@ impl World {
         let map = HashMap::<MapData, [u8; 16], [u8; 32]>::create(1, 0).expect("a map");
         let bpffs = Bpffs::mount();
         // The loader takes a map that is pinned where it would pin its own.
-        let pin = bpffs.0.path().join("map");
+        let pin = bpffs.path().join("map");
         map.pin(&pin).expect("a bpffs");
         Some(Self::load(1024, Some(&pin)))
     }
@@ -493,172 +474,6 @@ pub(crate) fn destination(frame: &[u8], sent: &Segment) -> SocketAddr {
         <[u8; 16]>::try_from(&frame[ip + 24..ip + 40]).expect("sixteen bytes").into()
     };
     SocketAddr::new(addr, port)
-}
-
-/// Which flow map.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Flows {
-    Open,
-    HalfOpen,
-}
-
-/// A flow entry: what does not depend on the family, and the VIP.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct FlowFound {
-    pub(crate) state: FlowState,
-    pub(crate) vip: SocketAddr,
-}
-
-impl World {
-    /// An entry of a flow map.
-    pub(crate) fn flow(
-        &mut self,
-        flows: Flows,
-        src: &str,
-        dst: &str,
-        way: u8,
-    ) -> Option<FlowFound> {
-        let (src, dst) = ends(src, dst);
-        match (src.ip(), dst.ip()) {
-            (IpAddr::V4(_), _) => {
-                let map = self.hash::<[u8; 16], [u8; 32]>(name(flows, false));
-                let flow: Flow4 = value(&map.get(&array(&key4(src, dst, way)), 0).ok()?);
-                let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
-                Some(FlowFound { state: flow.flow, vip })
-            }
-            (IpAddr::V6(_), _) => {
-                let map = self.hash::<[u8; 40], [u8; 44]>(name(flows, true));
-                let flow: Flow6 = value(&map.get(&array(&key6(src, dst, way)), 0).ok()?);
-                let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
-                Some(FlowFound { state: flow.flow, vip })
-            }
-        }
-    }
-
-    /// Writes an entry of a flow map.
-    pub(crate) fn put_flow(
-        &mut self,
-        flows: Flows,
-        src: &str,
-        dst: &str,
-        way: u8,
-        found: &FlowFound,
-    ) {
-        let (src, dst) = ends(src, dst);
-        let (flow, vip_port) = (found.state, found.vip.port().to_be_bytes());
-        match found.vip.ip() {
-            IpAddr::V4(vip) => {
-                let flow = Flow4 { flow, vip: vip.octets(), vip_port, zero: [0; 2] };
-                self.hash::<[u8; 16], [u8; 32]>(name(flows, false)).insert(
-                    array(&key4(src, dst, way)),
-                    array(&flow),
-                    0,
-                )
-            }
-            IpAddr::V6(vip) => {
-                let flow = Flow6 { flow, vip: vip.octets(), vip_port, zero: [0; 2] };
-                self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).insert(
-                    array(&key6(src, dst, way)),
-                    array(&flow),
-                    0,
-                )
-            }
-        }
-        .expect("a flow");
-    }
-
-    /// Changes an entry that is there.
-    #[track_caller]
-    pub(crate) fn change_flow(
-        &mut self,
-        flows: Flows,
-        ends: (&str, &str, u8),
-        change: impl FnOnce(&mut FlowState),
-    ) {
-        let (src, dst, way) = ends;
-        let mut found = self.flow(flows, src, dst, way).expect("the flow is there");
-        change(&mut found.state);
-        self.put_flow(flows, src, dst, way, &found);
-    }
-
-    /// How many flows there are in all four maps.
-    pub(crate) fn flows(&mut self) -> usize {
-        let mut flows = 0;
-        for name in [map_names::FLOWS4, map_names::HALF_OPEN4] {
-            flows += self.hash::<[u8; 16], [u8; 32]>(name).keys().count();
-        }
-        for name in [map_names::FLOWS6, map_names::HALF_OPEN6] {
-            flows += self.hash::<[u8; 40], [u8; 44]>(name).keys().count();
-        }
-        flows
-    }
-}
-
-fn ends(src: &str, dst: &str) -> (SocketAddr, SocketAddr) {
-    (src.parse().expect("an address and a port"), dst.parse().expect("an address and a port"))
-}
-
-fn name(flows: Flows, v6: bool) -> &'static str {
-    match (flows, v6) {
-        (Flows::Open, false) => map_names::FLOWS4,
-        (Flows::Open, true) => map_names::FLOWS6,
-        (Flows::HalfOpen, false) => map_names::HALF_OPEN4,
-        (Flows::HalfOpen, true) => map_names::HALF_OPEN6,
-    }
-}
-
-pub(crate) fn key4(src: SocketAddr, dst: SocketAddr, way: u8) -> FlowKey4 {
-    let octets = |end: SocketAddr| match end.ip() {
-        IpAddr::V4(ip) => ip.octets(),
-        IpAddr::V6(ip) => panic!("{ip} is not IPv4"),
-    };
-    FlowKey4 {
-        src: octets(src),
-        dst: octets(dst),
-        sport: src.port().to_be_bytes(),
-        dport: dst.port().to_be_bytes(),
-        proto: TCP,
-        direction: way,
-        zero: [0; 2],
-    }
-}
-
-pub(crate) fn key6(src: SocketAddr, dst: SocketAddr, way: u8) -> FlowKey6 {
-    let octets = |end: SocketAddr| match end.ip() {
-        IpAddr::V6(ip) => ip.octets(),
-        IpAddr::V4(ip) => panic!("{ip} is not IPv6"),
-    };
-    FlowKey6 {
-        src: octets(src),
-        dst: octets(dst),
-        sport: src.port().to_be_bytes(),
-        dport: dst.port().to_be_bytes(),
-        proto: TCP,
-        direction: way,
-        zero: [0; 2],
-    }
-}
-
-/// A client port that no other call has given.
-pub(crate) fn fresh_port() -> u16 {
-    static NEXT: AtomicU32 = AtomicU32::new(20_000);
-    (20_000 + NEXT.fetch_add(1, Ordering::Relaxed) % 40_000) as u16
-}
-
-pub(crate) const FORWARD: u8 = direction::FORWARD;
-pub(crate) const REPLY: u8 = direction::REPLY;
-
-impl World {
-    /// Takes an entry out of a flow map, as an eviction would.
-    pub(crate) fn remove_flow(&mut self, flows: Flows, src: &str, dst: &str, way: u8) {
-        let (src, dst) = ends(src, dst);
-        if src.is_ipv4() {
-            self.hash::<[u8; 16], [u8; 32]>(name(flows, false)).remove(&array(&key4(src, dst, way)))
-        } else {
-            self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).remove(&array(&key6(src, dst, way)))
-        }
-        .expect("the flow was there");
-    }
 }
 
 impl World {
