@@ -11,7 +11,7 @@
 //! | `tables.SxR` | the part of it behind resolution |
 //! | `recompile.SxR.one_changed` | the same part by a compiler that remembers, after one service lost a real |
 //! | `publish.SxR` | from parsed policies to the epoch that packets see, into empty maps |
-//! | `republish.SxR.one_changed` | the same when one real came or went; `.p99` its 99th percentile, `.whole` until publishing returns |
+//! | `republish.SxR.one_changed` | the same when one real came or went; `.p99` its 99th percentile, `.maps` its part from tables to the flip, `.whole` until publishing returns |
 
 #![forbid(unsafe_code)]
 
@@ -60,7 +60,7 @@ fn run(options: &Options) -> Result<()> {
     if options.wanted("publish") {
         let mut set = world::policies(10_000, 10)?;
         let runs = options.runs as usize;
-        measures.extend(publish::published_sets(&mut set, &world::settings(), "10000x10", runs)?);
+        measures.extend(publish::published_sets(&mut set, &world::settings(), (10_000, 10), runs)?);
     }
     ensure!(
         !measures.is_empty(),

@@ -61,14 +61,16 @@ fn options() -> PublishOptions<'static> {
 pub(crate) fn published_sets(
     set: &mut PolicySet,
     settings: &ResolveSettings,
-    size: &str,
+    (services, reals): (usize, usize),
     runs: usize,
 ) -> Result<Vec<Measure>> {
+    let size = format!("{services}x{reals}");
     let bpffs = Bpffs::mount()?;
     let (mut first, mut changed, mut returned) = (Vec::new(), Vec::new(), Vec::new());
+    let mut maps = Vec::new();
     for run in 0..=runs {
         let lock = kernel::lock(&bpffs.pins())?;
-        let mut datapath = Datapath::create(&lock, &limits(set.dataplanes.len()))?;
+        let mut datapath = Datapath::create(&lock, &limits(services, services * reals))?;
         let mut compiler = Compiler::new();
         let took = publish(set, settings, &mut compiler, &mut datapath)?;
         if run > 0 {
@@ -84,6 +86,7 @@ pub(crate) fn published_sets(
             if run > 0 {
                 changed.extend([without.flip, with.flip]);
                 returned.extend([without.whole, with.whole]);
+                maps.extend([without.maps, with.maps]);
             }
         }
         drop((datapath, lock));
@@ -97,6 +100,7 @@ pub(crate) fn published_sets(
         Measure::new(format!("publish.{size}"), "ms", &first),
         Measure::new(&name, "ms", &changed),
         Measure::new(format!("{name}.p99"), "ms", &[p99]),
+        Measure::new(format!("{name}.maps"), "ms", &maps),
         Measure::new(format!("{name}.whole"), "ms", &returned),
     ])
 }
@@ -104,6 +108,8 @@ pub(crate) fn published_sets(
 struct Took {
     /// Milliseconds until packets see the set.
     flip: f64,
+    /// The part of it behind compilation: from tables to the flip.
+    maps: f64,
     /// Milliseconds until publishing returns, a grace period later.
     whole: f64,
     tables: usize,
@@ -125,21 +131,22 @@ fn publish(
     let ms = |d: Duration| d.as_secs_f64() * 1e3;
     Ok(Took {
         flip: ms(before + published.flip),
+        maps: ms(published.flip),
         whole: ms(whole),
         tables: published.written.tables,
     })
 }
 
-/// Set to fit: twice what a set of this many reals takes.
-fn limits(reals: usize) -> Limits {
-    let reals = u32::try_from(reals).unwrap_or(u32::MAX);
+/// Set to fit: twice what a set of this many services and reals takes.
+fn limits(services: usize, reals: usize) -> Limits {
+    let twice = |n: usize| u32::try_from(2 * n).unwrap_or(u32::MAX);
     Limits {
-        services: reals,
-        sources: 2 * reals,
-        routes: reals,
-        reals: 2 * reals,
-        counters: reals,
-        arena_slots: reals.saturating_mul(250),
+        services: twice(services),
+        sources: twice(reals),
+        routes: twice(services),
+        reals: twice(reals),
+        counters: twice(services),
+        arena_slots: twice(services).saturating_mul(1300),
         ..Limits::default()
     }
 }
