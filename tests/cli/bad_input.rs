@@ -264,3 +264,24 @@ fn configuration_with_an_unknown_key_is_wrong_usage() {
         "limits",
     ]);
 }
+
+#[test]
+fn input_that_cannot_be_read_has_the_form_of_the_contract_too() {
+    let dir = files(&[("empty.yaml", ""), ("latin1.yaml", "")]);
+    fs::write(dir.path().join("latin1.yaml"), b"type: Mesh\nname: caf\xe9\n").expect("written");
+    for (file, line, message) in [
+        ("empty.yaml", serde_json::Value::Null, "no resource in empty.yaml"),
+        ("latin1.yaml", 2.into(), "is not UTF-8"),
+        ("absent.yaml", serde_json::Value::Null, "no such file"),
+    ] {
+        let ended = check(dir.path(), &["-f", file, "-o", "json"]).exits(1).says(&[message]);
+        let found: serde_json::Value = serde_json::from_str(&ended.stdout).expect("JSON");
+        assert_eq!(found["valid"], false, "{found}");
+        let resource = &found["resources"][0];
+        assert_eq!(resource["kind"], serde_json::Value::Null, "{found}");
+        assert_eq!(resource["file"], file, "{found}");
+        assert_eq!(resource["violations"][0]["line"], line, "{found}");
+        let text = resource["violations"][0]["message"].as_str().expect("a message");
+        assert!(text.contains(message), "{found}");
+    }
+}

@@ -23,7 +23,16 @@ pub(crate) fn run(args: &Check, global: &Global) -> Result<(), Failure> {
         strict: args.strict || args.api.is_some(),
         deny_unknown: args.deny_unknown,
     };
-    let reading = inputs::read(&args.files.file, &options)?;
+    let reading = match inputs::read(&args.files.file, &options) {
+        Ok(reading) => reading,
+        Err(unread) => {
+            // For people the failure says it all; programs get the form that they asked for.
+            if form != Form::Text {
+                output::value(form, &CheckOutput::unread(&unread), |_| String::new())?;
+            }
+            return Err(unread.into());
+        }
+    };
     let mut report = reading.report;
     // What stands between resources is our judgement, not that of the version asked for; and on
     // part of the resources it would report the absence of those that are invalid.
@@ -91,5 +100,27 @@ impl<'a> CheckOutput<'a> {
                 .collect(),
         });
         Self { valid: report.valid(), resources: resources.collect() }
+    }
+
+    /// One resource of which nothing is known but where it should have been.
+    fn unread(unread: &'a inputs::Unread) -> Self {
+        let violation = ViolationOutput {
+            severity: Severity::Error,
+            field: "",
+            message: &unread.message,
+            line: unread.line,
+            column: unread.line.map(|_| 1),
+        };
+        let resource = ResourceOutput {
+            kind: None,
+            mesh: None,
+            namespace: None,
+            name: None,
+            file: &unread.file,
+            document: 0,
+            valid: false,
+            violations: vec![violation],
+        };
+        Self { valid: false, resources: vec![resource] }
     }
 }

@@ -16,11 +16,34 @@ use crate::{
     store::StoreError,
 };
 
+/// An input of `-f` in which no document could be read.
+pub(crate) struct Unread {
+    /// The file, as given.
+    pub(crate) file: String,
+    /// Why not, without what to do.
+    pub(crate) message: String,
+    /// The line, from 1, where that is known.
+    pub(crate) line: Option<u32>,
+    /// For people.
+    failure: Failure,
+}
+
+impl From<Unread> for Failure {
+    fn from(unread: Unread) -> Self {
+        unread.failure
+    }
+}
+
 /// Reads `-f`. What is wrong inside the documents is in the report, not an error here. Input
 /// without any resource is refused: it would mean "carry out nothing", which nobody asks for by
 /// naming an empty file.
-pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, Failure> {
-    let texts = policy::gather(paths).map_err(Failure::policies)?;
+pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, Unread> {
+    let texts = policy::gather(paths).map_err(|error| Unread {
+        file: error.path().to_owned(),
+        message: error.to_string(),
+        line: error.line(),
+        failure: Failure::policies(error),
+    })?;
     let reading = policy::read(texts, options);
     let (texts, report) = (&reading.set.texts, &reading.report);
     if report.resources.is_empty() {
@@ -29,8 +52,14 @@ pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, 
             output::say(notes.trim_end());
         }
         let names: Vec<&str> = texts.iter().map(|text| &*text.name).collect();
-        return Err(Failure::policies(anyhow::anyhow!("no resource in {}", names.join(", ")))
-            .hint("a resource begins with `type: Mesh`, or with `apiVersion` and `kind`"));
+        let message = format!("no resource in {}", names.join(", "));
+        return Err(Unread {
+            file: names.first().copied().unwrap_or_default().to_owned(),
+            line: None,
+            failure: Failure::policies(anyhow::anyhow!(message.clone()))
+                .hint("a resource begins with `type: Mesh`, or with `apiVersion` and `kind`"),
+            message,
+        });
     }
     let used: BTreeSet<u32> = report
         .resources

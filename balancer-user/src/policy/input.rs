@@ -107,6 +107,33 @@ pub enum InputError {
     StdinTwice,
 }
 
+impl InputError {
+    /// The input that cannot be used.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Missing { path }
+            | Self::Vanished { path }
+            | Self::Unreadable { path, .. }
+            | Self::EmptyDirectory { path }
+            | Self::Loop { path }
+            | Self::TooDeep { path }
+            | Self::TooLarge { path }
+            | Self::Binary { path, .. }
+            | Self::NotUtf8 { path, .. }
+            | Self::NotAFile { path } => path,
+            Self::StdinTwice => "-",
+        }
+    }
+
+    /// The line that cannot be read, from 1, where that much is known.
+    pub fn line(&self) -> Option<u32> {
+        match self {
+            Self::NotUtf8 { line, .. } => u32::try_from(*line).ok(),
+            _ => None,
+        }
+    }
+}
+
 /// Reads files, directories (`*.yaml`, `*.yml`, `*.json`, recursive, sorted by path) and `-`
 /// for standard input. A file that is named twice is read once.
 ///
