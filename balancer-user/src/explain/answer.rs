@@ -111,8 +111,8 @@ pub struct BackendAnswer {
     pub tags: Tags,
     /// Weight as written.
     pub weight: u32,
-    /// Share of all connections, 0 to 1: exact slot counts where tables are at hand, else
-    /// weight ÷ sum of weights.
+    /// Share of all connections, 0 to 1: weight ÷ sum of weights. The table keeps it to within a
+    /// slot; `steps` say how many it has.
     pub share: f64,
     /// Usable or not.
     pub state: BackendState,

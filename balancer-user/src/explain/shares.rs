@@ -1,10 +1,11 @@
 //! Who gets which part of a route's connections.
 
-use balancer_ebpf::abi::REAL_BLACKHOLE;
+use std::collections::BTreeMap;
 
 use super::answer::{BackendAnswer, RealAnswer};
 use crate::{
     compile::{RouteSpec, Table, Tables},
+    policy::LoadBalancer,
     resolve::{BackendState, Resolved, Route, Vip},
 };
 
@@ -15,8 +16,9 @@ pub(super) struct Shares {
     pub(super) slots: Option<(usize, Vec<usize>)>,
 }
 
-/// The shares of `route` at `vip`: counted in its table where there is one, else as the weights
-/// ask for.
+/// The shares of `route` at `vip` as the weights ask for, and the slots of its table where there
+/// is one. A table keeps a share to within a slot (or one in a hundred, decision 002); its steps
+/// say the counts.
 pub(super) fn shares(
     resolved: &Resolved,
     tables: Option<&Tables>,
@@ -53,40 +55,27 @@ fn counted(tables: &Tables, table: &Table, route: &Route) -> Shares {
             *count += 1;
         }
     }
-    let all = table.slots.len();
-    let share = |count: usize| count as f64 / all as f64;
     let mut of_backend = vec![0usize; route.backends.len()];
-    let mut reals: Vec<Vec<RealAnswer>> = vec![Vec::new(); route.backends.len()];
+    let mut of_real: BTreeMap<(usize, String), usize> = BTreeMap::new();
     for (target, count) in table.targets.iter().zip(of_target) {
         let Some(backend) = table.backends.get(target.backend as usize).copied() else { continue };
         of_backend[backend] += count;
-        if target.real != REAL_BLACKHOLE
-            && let Some(real) = tables.reals.get(&target.real)
-        {
-            let address = real.addr.to_string();
-            reals[backend].push(RealAnswer { address, share: share(count) });
+        if let Some(real) = tables.reals.get(&target.real) {
+            of_real.insert((backend, real.addr.to_string()), count);
         }
     }
-    let backends = route
-        .backends
-        .iter()
-        .zip(of_backend.iter().zip(reals))
-        .map(|(backend, (count, mut reals))| {
-            // A backend of weight 0 has no target; its reals are shown with nothing.
-            if backend.state == BackendState::Drained {
-                reals = idle(backend.reals.iter());
+    let mut backends = by_weight(route);
+    if matches!(route.load_balancer, LoadBalancer::RingHash { .. }) {
+        // The only fill that is uneven within a backend: a real's part is that of its arcs.
+        for (index, backend) in backends.iter_mut().enumerate() {
+            let slots = of_backend[index].max(1) as f64;
+            for real in &mut backend.reals {
+                let own = of_real.get(&(index, real.address.clone())).copied().unwrap_or(0);
+                real.share = backend.share * own as f64 / slots;
             }
-            BackendAnswer {
-                service: backend.service.clone(),
-                tags: backend.tags.clone(),
-                weight: backend.weight,
-                share: share(*count),
-                state: backend.state,
-                reals,
-            }
-        })
-        .collect();
-    Shares { backends, slots: Some((all, of_backend)) }
+        }
+    }
+    Shares { backends, slots: Some((table.slots.len(), of_backend)) }
 }
 
 fn by_weight(route: &Route) -> Vec<BackendAnswer> {

@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{Answer, Decision, Input, Query, QueryError, RequestQuery, explain};
 use crate::{
     compile::{Assignment, Limits, compile},
-    policy::{Dataplane, LoadBalancer, PolicySet, TrafficRoute},
+    policy::{Dataplane, HashFunction, LoadBalancer, PolicySet, TrafficRoute},
     resolve::{
         BackendState, NoRoute, ResolveSettings, resolve,
         tests::world::{dataplane, locality_aware_mesh, route, set, settings},
@@ -99,20 +99,35 @@ fn answer_has_the_fields_of_the_contract_in_order() {
 }
 
 #[test]
-fn shares_are_counted_in_the_table() {
+fn shares_are_the_weights_and_steps_say_the_slots() {
     let answer = ask(&set(shop(), vec![canary()]), "web-1", "redis").unwrap();
-    let slots = answer.load_balancer.unwrap().slots.unwrap() as f64;
-    let sum: f64 = answer.backends.iter().map(|backend| backend.share).sum();
-    assert!((sum - 1.0).abs() < 1e-9);
+    let slots = answer.load_balancer.unwrap().slots.unwrap();
+    assert_eq!(slots, 1021);
     for (backend, share) in answer.backends.iter().zip([0.9, 0.1]) {
-        assert!((backend.share - share).abs() <= 1.0 / slots, "{backend:?}");
-        let whole = backend.share * slots;
-        assert!((whole - whole.round()).abs() < 1e-6, "a whole number of slots: {whole}");
+        assert!((backend.share - share).abs() < 1e-9, "{backend:?}");
         let of_reals: f64 = backend.reals.iter().map(|real| real.share).sum();
         assert!((of_reals - backend.share).abs() < 1e-9);
     }
     assert_eq!(answer.backends[1].reals.len(), 2);
-    assert!(answer.backends[1].reals.iter().all(|real| real.share > 0.04 && real.share < 0.06));
+    assert!(answer.backends[1].reals.iter().all(|real| (real.share - 0.05).abs() < 1e-9));
+    for said in ["919 of 1021 slots", "102 of 1021 slots"] {
+        assert!(answer.steps.iter().any(|step| step.contains(said)), "{:#?}", answer.steps);
+    }
+}
+
+#[test]
+fn reals_of_a_ring_have_the_share_of_their_arcs() {
+    let ring = LoadBalancer::RingHash {
+        function: HashFunction::XxHash,
+        min_ring_size: 64,
+        max_ring_size: 1024,
+    };
+    let mut policy = canary();
+    policy.conf.load_balancer = Some(ring);
+    let answer = ask(&set(shop(), vec![policy]), "web-1", "redis").unwrap();
+    let reals: Vec<f64> = answer.backends[1].reals.iter().map(|real| real.share).collect();
+    assert!((reals.iter().sum::<f64>() - 0.1).abs() < 1e-9, "{reals:?}");
+    assert!(reals[0] != reals[1] && reals.iter().all(|share| *share > 0.0), "{reals:?}");
 }
 
 #[test]
