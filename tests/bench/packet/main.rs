@@ -50,8 +50,9 @@ fn run(options: &Options) -> Result<()> {
     }
     pin_to_one_core()?;
     let mut worlds = Worlds::load(&cases)?;
+    let mut ready = Vec::new();
     for &(number, case) in &cases {
-        case.prepare(number, worlds.of(case)?)
+        case.prepare(number, worlds.of(case)?, &mut ready)
             .with_context(|| format!("preparing {}", case.name))?;
     }
     let mut timings: Vec<Vec<Timing>> = vec![Vec::new(); cases.len()];

@@ -96,10 +96,11 @@ impl Service {
     }
 }
 
-/// The two datapaths that the cases need, each loaded if one does.
+/// The datapaths that the cases need, each loaded if one does.
 pub(crate) struct Worlds {
     default: Option<World>,
     large: Option<World>,
+    large_reply: Option<World>,
 }
 
 impl Worlds {
@@ -115,13 +116,18 @@ impl Worlds {
             }
             World::load(size, &clients).map(Some)
         };
-        Ok(Self { default: load(Size::Default)?, large: load(Size::Large)? })
+        Ok(Self {
+            default: load(Size::Default)?,
+            large: load(Size::Large)?,
+            large_reply: load(Size::LargeReply)?,
+        })
     }
 
     pub(crate) fn of(&mut self, case: &Case) -> Result<&mut World> {
         let world = match case.size {
             Size::Default => self.default.as_mut(),
             Size::Large => self.large.as_mut(),
+            Size::LargeReply => self.large_reply.as_mut(),
         };
         world.context("this datapath was not loaded")
     }
