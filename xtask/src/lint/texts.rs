@@ -9,7 +9,6 @@ const LINES_MAX: usize = 500;
 const LONG: &[(&str, &str)] = &[
     ("Cargo.lock", "written by cargo"),
     ("LICENSE", "not ours"),
-    ("balancer-ebpf/src/abi.rs", "the contract between kernel and user space, read as one"),
     ("tests/cli/help.txt", "what clap prints, for all commands"),
 ];
 

@@ -9,102 +9,19 @@
 //! arrays of `2 × capacity` elements; a packet reads [`EPOCH`](map_names::EPOCH) once and uses
 //! element `(epoch & 1) × capacity + id` of each).
 
+mod flow;
+mod names;
+
+pub use flow::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, direction, flow_state};
+pub use names::{
+    ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names, program_names,
+};
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Grows whenever the meaning or layout of anything in this module changes. User space refuses
 /// to adopt pinned maps of another version.
 pub const ABI_VERSION: u32 = 1;
-
-/// Map names, as in the object and below the pin directory.
-pub mod map_names {
-    /// `array[1]` of `u64`, mmapable: the number of the published set. Its parity names the half.
-    pub const EPOCH: &str = "EPOCH";
-    /// `array[1]` of [`Settings`](super::Settings), mmapable.
-    pub const SETTINGS: &str = "SETTINGS";
-    /// `array[PORT_WORDS]` of `u64`, mmapable: two bits per port, see [`port_bit`](super::port_bit).
-    pub const PORTS: &str = "PORTS";
-    /// Dictionary [`VipKey4`](super::VipKey4) → VIP id (`u32`).
-    pub const VIP_IDS4: &str = "VIP_IDS4";
-    /// Dictionary [`VipKey6`](super::VipKey6) → VIP id (`u32`).
-    pub const VIP_IDS6: &str = "VIP_IDS6";
-    /// Dictionary IPv4 address (4 bytes) → source id (`u32`).
-    pub const SOURCE_IDS4: &str = "SOURCE_IDS4";
-    /// Dictionary IPv6 address (16 bytes) → source id (`u32`).
-    pub const SOURCE_IDS6: &str = "SOURCE_IDS6";
-    /// Dictionary [`ClassVip`](super::ClassVip) → route id (`u32`).
-    pub const CLASS_ROUTES: &str = "CLASS_ROUTES";
-    /// Two-half array of [`VipEntry`](super::VipEntry), by VIP id.
-    pub const VIPS: &str = "VIPS";
-    /// Two-half array of [`SourceEntry`](super::SourceEntry), by source id.
-    pub const SOURCES: &str = "SOURCES";
-    /// Two-half array of [`RouteEntry`](super::RouteEntry), by route id.
-    pub const ROUTES: &str = "ROUTES";
-    /// Array of mmapable arrays of [`CHUNK_WORDS`](super::CHUNK_WORDS) `u64`: all tables.
-    pub const ARENA: &str = "ARENA";
-    /// Array, mmapable, of [`Real`](super::Real), by real id.
-    pub const REALS: &str = "REALS";
-    /// LRU hash [`FlowKey4`](super::FlowKey4) → [`Flow4`](super::Flow4).
-    pub const FLOWS4: &str = "FLOWS4";
-    /// LRU hash [`FlowKey6`](super::FlowKey6) → [`Flow6`](super::Flow6).
-    pub const FLOWS6: &str = "FLOWS6";
-    /// LRU hash like [`FLOWS4`]: connections whose handshake is not complete.
-    pub const HALF_OPEN4: &str = "HALF_OPEN4";
-    /// LRU hash like [`FLOWS6`]: connections whose handshake is not complete.
-    pub const HALF_OPEN6: &str = "HALF_OPEN6";
-    /// Array, mmapable, of `u64`, by real id: live connections.
-    pub const ACTIVE: &str = "ACTIVE";
-    /// Per-CPU array of `u32`, by route id: round-robin position.
-    pub const TURNS: &str = "TURNS";
-    /// Per-CPU array of [`Counter`](super::Counter), by counter id.
-    pub const COUNTERS: &str = "COUNTERS";
-    /// Per-CPU array of `u64` (packets), by [`Reason`](crate::reason::Reason).
-    pub const REASONS: &str = "REASONS";
-    /// Every map of the object, in no particular order.
-    pub const ALL: &[&str] = &[
-        EPOCH,
-        SETTINGS,
-        PORTS,
-        VIP_IDS4,
-        VIP_IDS6,
-        SOURCE_IDS4,
-        SOURCE_IDS6,
-        CLASS_ROUTES,
-        VIPS,
-        SOURCES,
-        ROUTES,
-        ARENA,
-        REALS,
-        FLOWS4,
-        FLOWS6,
-        HALF_OPEN4,
-        HALF_OPEN6,
-        ACTIVE,
-        TURNS,
-        COUNTERS,
-        REASONS,
-    ];
-}
-
-/// Program names, as in the object.
-pub mod program_names {
-    /// TC ingress: VIP → real.
-    pub const INGRESS: &str = "balancer_in";
-    /// TC egress: real → VIP.
-    pub const EGRESS: &str = "balancer_out";
-    /// The ingress walk without recording, for `BPF_PROG_TEST_RUN` only: the return value is the
-    /// number of the [`Reason`](crate::reason::Reason), the packet out is what would be sent.
-    pub const ASK: &str = "balancer_ask";
-}
-
-/// Names of the read-only globals that user space sets before loading.
-pub mod global_names {
-    /// `u32`: jiffies a second (the kernel's `CONFIG_HZ`).
-    pub const HZ: &str = "HZ";
-    /// `u64`: flags added to the checksum helper for IPv6 addresses: `BPF_F_IPV6` (1 << 7) where
-    /// the kernel knows it, else 0. Then the programs themselves put right what the helper does
-    /// to the sum of a device that sums up the whole packet (`CHECKSUM_COMPLETE`): one call more.
-    pub const IPV6_CSUM_FLAG: &str = "IPV6_CSUM_FLAG";
-}
 
 /// The IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -430,158 +347,6 @@ pub mod real_flags {
     pub const GONE: u32 = 1;
 }
 
-/// Values of [`FlowKey4::direction`] and [`FlowKey6::direction`].
-pub mod direction {
-    /// Client → VIP, as the client sent it.
-    pub const FORWARD: u8 = 0;
-    /// Real → client, as the real sent it.
-    pub const REPLY: u8 = 1;
-}
-
-/// 5-tuple and direction (IPv4). 16 bytes.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    IntoBytes,
-    FromBytes,
-    Immutable,
-    KnownLayout,
-)]
-#[repr(C, align(4))]
-pub struct FlowKey4 {
-    /// Source address, network order.
-    pub src: [u8; 4],
-    /// Destination address, network order.
-    pub dst: [u8; 4],
-    /// Source port, network order.
-    pub sport: [u8; 2],
-    /// Destination port, network order.
-    pub dport: [u8; 2],
-    /// IP protocol number.
-    pub proto: u8,
-    /// One of [`direction`].
-    pub direction: u8,
-    /// Zero.
-    pub zero: [u8; 2],
-}
-
-/// 5-tuple and direction (IPv6). 40 bytes.
-#[derive(
-    Clone,
-    Copy,
-    Debug,
-    Default,
-    PartialEq,
-    Eq,
-    PartialOrd,
-    Ord,
-    Hash,
-    IntoBytes,
-    FromBytes,
-    Immutable,
-    KnownLayout,
-)]
-#[repr(C, align(4))]
-pub struct FlowKey6 {
-    /// Source address, network order.
-    pub src: [u8; 16],
-    /// Destination address, network order.
-    pub dst: [u8; 16],
-    /// Source port, network order.
-    pub sport: [u8; 2],
-    /// Destination port, network order.
-    pub dport: [u8; 2],
-    /// IP protocol number.
-    pub proto: u8,
-    /// One of [`direction`].
-    pub direction: u8,
-    /// Zero.
-    pub zero: [u8; 2],
-}
-
-/// Bits of [`FlowState::state`].
-pub mod flow_state {
-    /// The real's SYN-ACK was seen.
-    pub const SYN_ACK: u8 = 1;
-    /// The client's handshake ACK was seen; counted in `ACTIVE`.
-    pub const ESTABLISHED: u8 = 2;
-    /// The client sent FIN.
-    pub const CLIENT_FIN: u8 = 4;
-    /// The real sent FIN.
-    pub const REAL_FIN: u8 = 8;
-    /// One of them sent RST.
-    pub const RESET: u8 = 16;
-    /// Made without a SYN (reason `flow_adopted`).
-    pub const ADOPTED: u8 = 32;
-}
-
-/// What both families' flow values begin with. 24 bytes.
-///
-/// The state of the *forward* entry is the connection's; a reply entry's is a copy that may
-/// lag behind.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
-)]
-#[repr(C, align(4))]
-pub struct FlowState {
-    /// Real id.
-    pub real: u32,
-    /// Generation of the real when the flow was made.
-    pub generation: u32,
-    /// Counter id; 0: not counted.
-    pub counter: u32,
-    /// Low 32 bits of the kernel's jiffies; written at most once a second.
-    pub last_seen: u32,
-    /// Jiffies when the forward path last looked after the reply entry.
-    pub refreshed: u32,
-    /// Bits of [`flow_state`].
-    pub state: u8,
-    /// Zero (direct forwarding, when there is any).
-    pub forwarding: u8,
-    /// Forward entry: the source port that the real sees, network order. Reply entry: the
-    /// client's own port. Equal to the packet's port unless a tuple clash made it another.
-    pub client_port: [u8; 2],
-}
-
-/// Value of `FLOWS4` and `HALF_OPEN4`. 32 bytes.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
-)]
-#[repr(C, align(4))]
-pub struct Flow4 {
-    /// What does not depend on the family.
-    pub flow: FlowState,
-    /// The VIP's address, network order.
-    pub vip: [u8; 4],
-    /// The VIP's port, network order.
-    pub vip_port: [u8; 2],
-    /// Zero.
-    pub zero: [u8; 2],
-}
-
-/// Value of `FLOWS6` and `HALF_OPEN6`. 44 bytes.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
-)]
-#[repr(C, align(4))]
-pub struct Flow6 {
-    /// What does not depend on the family.
-    pub flow: FlowState,
-    /// The VIP's address, network order.
-    pub vip: [u8; 16],
-    /// The VIP's port, network order.
-    pub vip_port: [u8; 2],
-    /// Zero.
-    pub zero: [u8; 2],
-}
-
 /// What `COUNTERS` holds for each route × backend. 40 bytes; add up the CPUs.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
@@ -627,15 +392,6 @@ pub struct Settings {
     /// `CLOCK_MONOTONIC` when `base_jiffies` was read, nanoseconds.
     pub base_ns: u64,
 }
-
-// The halves' capacities must be known to the programs without a map lookup: they are
-// read-only globals of these names, set together with the maps' sizes.
-/// Global `u32`: capacity of one half of `VIPS`.
-pub const VIPS_CAPACITY: &str = "VIPS_CAPACITY";
-/// Global `u32`: capacity of one half of `SOURCES`.
-pub const SOURCES_CAPACITY: &str = "SOURCES_CAPACITY";
-/// Global `u32`: capacity of one half of `ROUTES`.
-pub const ROUTES_CAPACITY: &str = "ROUTES_CAPACITY";
 
 const _: () = {
     assert!(size_of::<VipKey4>() == 8);

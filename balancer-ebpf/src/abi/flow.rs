@@ -1,0 +1,155 @@
+//! Keys and values of the flow maps.
+
+use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
+
+/// Values of [`FlowKey4::direction`] and [`FlowKey6::direction`].
+pub mod direction {
+    /// Client → VIP, as the client sent it.
+    pub const FORWARD: u8 = 0;
+    /// Real → client, as the real sent it.
+    pub const REPLY: u8 = 1;
+}
+
+/// 5-tuple and direction (IPv4). 16 bytes.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    IntoBytes,
+    FromBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct FlowKey4 {
+    /// Source address, network order.
+    pub src: [u8; 4],
+    /// Destination address, network order.
+    pub dst: [u8; 4],
+    /// Source port, network order.
+    pub sport: [u8; 2],
+    /// Destination port, network order.
+    pub dport: [u8; 2],
+    /// IP protocol number.
+    pub proto: u8,
+    /// One of [`direction`].
+    pub direction: u8,
+    /// Zero.
+    pub zero: [u8; 2],
+}
+
+/// 5-tuple and direction (IPv6). 40 bytes.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    IntoBytes,
+    FromBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct FlowKey6 {
+    /// Source address, network order.
+    pub src: [u8; 16],
+    /// Destination address, network order.
+    pub dst: [u8; 16],
+    /// Source port, network order.
+    pub sport: [u8; 2],
+    /// Destination port, network order.
+    pub dport: [u8; 2],
+    /// IP protocol number.
+    pub proto: u8,
+    /// One of [`direction`].
+    pub direction: u8,
+    /// Zero.
+    pub zero: [u8; 2],
+}
+
+/// Bits of [`FlowState::state`].
+pub mod flow_state {
+    /// The real's SYN-ACK was seen.
+    pub const SYN_ACK: u8 = 1;
+    /// The client's handshake ACK was seen; counted in `ACTIVE`.
+    pub const ESTABLISHED: u8 = 2;
+    /// The client sent FIN.
+    pub const CLIENT_FIN: u8 = 4;
+    /// The real sent FIN.
+    pub const REAL_FIN: u8 = 8;
+    /// One of them sent RST.
+    pub const RESET: u8 = 16;
+    /// Made without a SYN (reason `flow_adopted`).
+    pub const ADOPTED: u8 = 32;
+}
+
+/// What both families' flow values begin with. 24 bytes.
+///
+/// The state of the *forward* entry is the connection's; a reply entry's is a copy that may
+/// lag behind.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct FlowState {
+    /// Real id.
+    pub real: u32,
+    /// Generation of the real when the flow was made.
+    pub generation: u32,
+    /// Counter id; 0: not counted.
+    pub counter: u32,
+    /// Low 32 bits of the kernel's jiffies; written at most once a second.
+    pub last_seen: u32,
+    /// Jiffies when the forward path last looked after the reply entry.
+    pub refreshed: u32,
+    /// Bits of [`flow_state`].
+    pub state: u8,
+    /// Zero (direct forwarding, when there is any).
+    pub forwarding: u8,
+    /// Forward entry: the source port that the real sees, network order. Reply entry: the
+    /// client's own port. Equal to the packet's port unless a tuple clash made it another.
+    pub client_port: [u8; 2],
+}
+
+/// Value of `FLOWS4` and `HALF_OPEN4`. 32 bytes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct Flow4 {
+    /// What does not depend on the family.
+    pub flow: FlowState,
+    /// The VIP's address, network order.
+    pub vip: [u8; 4],
+    /// The VIP's port, network order.
+    pub vip_port: [u8; 2],
+    /// Zero.
+    pub zero: [u8; 2],
+}
+
+/// Value of `FLOWS6` and `HALF_OPEN6`. 44 bytes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct Flow6 {
+    /// What does not depend on the family.
+    pub flow: FlowState,
+    /// The VIP's address, network order.
+    pub vip: [u8; 16],
+    /// The VIP's port, network order.
+    pub vip_port: [u8; 2],
+    /// Zero.
+    pub zero: [u8; 2],
+}
