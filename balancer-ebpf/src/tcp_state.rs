@@ -1,6 +1,6 @@
 //! What a packet's flags make of a connection's state.
 //!
-//! The state is a set of facts seen ([`flow_state`]); it only grows while an entry lives. No
+//! The state is a set of facts seen ([`flow_state`](crate::abi::flow_state)); it only grows while an entry lives. No
 //! sequence number is looked at: whether a RST or FIN counts is for the two ends to judge, and
 //! an entry marked closed by a forged one goes on forwarding all the same.
 

@@ -1,7 +1,7 @@
 //! Resolved routes into tables and ids: what the maps should hold.
 //!
 //! Belongs here: apportionment, the ladder of table sizes, the five fills, ids. Does not know
-//! policies' text, the clock or the kernel. Compile is a function of ([`Resolved`](crate::resolve::Resolved),
+//! policies' text, the clock or the kernel. Compile is a function of ([`Resolved`],
 //! [`Assignment`], [`Limits`]): equal inputs give equal bytes. It fails on capacity only, and
 //! says which limit.
 

@@ -3,7 +3,7 @@
 //! Belongs here: names that people type into a source and a destination, the shares of a route
 //! as its table has them, and the sentences that say how it came about. Pure, like the rooms it
 //! asks: it reads no file and no map. The decisions themselves are made in
-//! [`resolve`](crate::resolve) and [`compile`](crate::compile); this room repeats none of them,
+//! [`resolve`] and [`compile`](crate::compile); this room repeats none of them,
 //! it asks the same functions and says what they answered.
 
 #![forbid(unsafe_code)]

@@ -60,7 +60,7 @@ pub enum InputError {
         /// The path at which the loop closes.
         path: String,
     },
-    /// More than [`DIRECTORY_DEPTH_MAX`] levels.
+    /// More than `DIRECTORY_DEPTH_MAX` levels.
     #[error(
         "{path}: directories nested deeper than {DIRECTORY_DEPTH_MAX} levels; name the files one by one"
     )]

@@ -2,7 +2,7 @@
 //!
 //! Belongs here: the inventory (services, endpoints), VIPs, which policy wins, wildcards,
 //! locality, what a backend's endpoints are. Does not know slots, ids, or the kernel; carries
-//! text positions without looking at them. Pure: the same [`PolicySet`](crate::policy::PolicySet)
+//! text positions without looking at them. Pure: the same [`PolicySet`]
 //! and [`ResolveSettings`] give the same [`Resolved`], whatever the order of the files.
 
 #![forbid(unsafe_code)]
