@@ -33,7 +33,7 @@ pub(crate) enum Output {
 }
 
 pub(crate) fn run(bench: Option<Bench>, output: Output) -> Result<()> {
-    setup::run(setup::Talk::Short)?;
+    setup::run(setup::Talk::Short, &[setup::Group::Build, setup::Group::Run])?;
     let benches = match &bench {
         Some(one) => std::slice::from_ref(one),
         None => Bench::value_variants(),

@@ -10,7 +10,7 @@ use crate::{run, setup};
 const INSTRUCTION_BYTES: u64 = 8;
 
 pub(crate) fn run(dump: bool) -> Result<()> {
-    setup::run(setup::Talk::Short)?;
+    setup::run(setup::Talk::Short, &[setup::Group::Build])?;
     let object = build()?;
     let bytes = std::fs::metadata(&object)?.len();
     println!("{} ({bytes} bytes)", object.display());

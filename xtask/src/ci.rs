@@ -11,7 +11,7 @@ pub(crate) fn run() -> Result<()> {
     let begun = Instant::now();
     step("format", || run::run(&mut run::cargo(&["fmt", "--all", "--check"])))?;
     step("house rules", lint::run)?;
-    step("setup", || setup::run(setup::Talk::Full))?;
+    step("setup", || setup::run(setup::Talk::Full, setup::Group::ALL))?;
     step("clippy", || {
         let clippy = ["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"];
         run::run(&mut run::cargo(&clippy))

@@ -7,7 +7,7 @@ use nix::sys::signal::{SigSet, Signal};
 use crate::{run, setup};
 
 pub(crate) fn run() -> Result<()> {
-    setup::run(setup::Talk::Short)?;
+    setup::run(setup::Talk::Short, &[setup::Group::Build, setup::Group::Run])?;
     // Built before, so that the time the demo takes is its own. It asks cargo for the path.
     for (package, binary) in [("balancer-user", "balancer"), ("balancer-tests", "demo")] {
         run::run(&mut run::cargo(&["build", "--package", package, "--bin", binary]))?;

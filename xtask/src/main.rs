@@ -65,7 +65,7 @@ fn main() -> ExitCode {
         };
     };
     let outcome = match verb {
-        Verb::Setup => setup::run(setup::Talk::Full),
+        Verb::Setup => setup::run(setup::Talk::Full, setup::Group::ALL),
         Verb::Demo => demo::run(),
         Verb::Ci => ci::run(),
         Verb::Test { suite, corpus } => test::run(suite, &corpus),

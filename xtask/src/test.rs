@@ -6,7 +6,10 @@ use std::{fmt, path::Path, time::Instant};
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
-use crate::{run, setup};
+use crate::{
+    run,
+    setup::{self, Group},
+};
 
 /// Where conformance data lies when nobody says.
 pub(crate) const CORPUS: &str = "../shared/conformance";
@@ -25,6 +28,16 @@ pub(crate) enum Suite {
     Cli,
     /// Maps, pins, publishing, refusals (root)
     Kernel,
+}
+
+impl Suite {
+    /// What setup has to find or install for it.
+    fn needs(self) -> &'static [Group] {
+        match self {
+            Self::Unit | Self::Conformance => &[Group::Build],
+            Self::Datapath | Self::E2e | Self::Cli | Self::Kernel => &[Group::Build, Group::Run],
+        }
+    }
 }
 
 impl fmt::Display for Suite {
@@ -64,11 +77,12 @@ impl Tally {
 
 /// Runs `suite`, or each one; fails at the end if any failed.
 pub(crate) fn run(suite: Option<Suite>, corpus: &Path) -> Result<()> {
-    setup::run(setup::Talk::Short)?;
     let suites = match &suite {
         Some(one) => std::slice::from_ref(one),
         None => Suite::value_variants(),
     };
+    let groups: Vec<_> = suites.iter().flat_map(|suite| suite.needs()).copied().collect();
+    setup::run(setup::Talk::Short, &groups)?;
     let corpus = std::path::absolute(run::root().join(corpus))?;
     let mut lines = Vec::new();
     let mut failed = Vec::new();

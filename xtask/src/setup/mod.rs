@@ -1,4 +1,5 @@
-//! `cargo xtask setup`: what the build, the tests and the demo need.
+//! `cargo xtask setup`: what the build, the tests and the demo need, by groups: a verb that
+//! needs no guests installs no qemu.
 //!
 //! What is there is used; what is missing is installed where that is possible without asking
 //! anybody (Debian packages as root on Debian, bpf-linker in the user's cache), with the reason.
@@ -7,6 +8,7 @@
 
 mod debian;
 mod linker;
+mod needs;
 #[path = "../../../balancer-user/build/object.rs"]
 pub(crate) mod object;
 #[path = "../../../balancer-user/build/toolchain.rs"]
@@ -16,21 +18,13 @@ use std::time::Instant;
 
 use anyhow::Result;
 
-use crate::run::program;
 use linker::Plan;
+pub(crate) use needs::Group;
+use needs::{Look, Need};
 use toolchain::Toolchain;
 
 /// What the object is compiled for. Every machine that the tests run on is little-endian.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
-
-/// Brings Rust and gcc, about 110 MB.
-const TOOLCHAIN_PACKAGES: [&str; 3] = ["rustc-web", "cargo-web", "libstd-rust-web-dev-bpf"];
-
-/// Programs that the tests and the demo run: name, Debian package, reason.
-const PROGRAMS: [(&str, &str, &str); 2] = [
-    ("ip", "iproute2", "tests and demo build network namespaces and veth pairs with it"),
-    ("ethtool", "ethtool", "tests switch checksum and segmentation offloads with it"),
-];
 
 /// How much to say where nothing is missing.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -46,7 +40,7 @@ struct Missing {
     what: String,
     /// What was looked at.
     detail: String,
-    why: &'static str,
+    why: String,
     /// Commands that a person can type.
     commands: Vec<String>,
     remedy: Remedy,
@@ -54,7 +48,7 @@ struct Missing {
 
 enum Remedy {
     /// These Debian packages.
-    Packages(Vec<&'static str>),
+    Packages(Vec<String>),
     /// Building bpf-linker.
     Linker(Plan),
     /// Building bpf-linker, once the toolchain is there that it must match.
@@ -63,13 +57,15 @@ enum Remedy {
     None,
 }
 
-/// Installs what is missing, or lists it and fails.
-pub(crate) fn run(talk: Talk) -> Result<()> {
+/// Installs what is missing of `groups`, or lists it and fails.
+pub(crate) fn run(talk: Talk, groups: &[Group]) -> Result<()> {
     let begun = Instant::now();
+    let needs: Vec<_> =
+        needs::list()?.into_iter().filter(|need| groups.contains(&need.group)).collect();
     let debian = debian::is_debian();
     let may_install = debian && nix::unistd::geteuid().is_root();
     let mut found = Vec::new();
-    let mut missing = look(&mut found, debian);
+    let mut missing = look(&needs, &mut found, debian);
     if talk == Talk::Full {
         for line in &found {
             println!("have: {line}");
@@ -89,13 +85,13 @@ pub(crate) fn run(talk: Talk) -> Result<()> {
     for Missing { what, why, remedy, .. } in &missing {
         if let Remedy::Packages(names) = remedy {
             println!("missing: {what}: {why}");
-            packages.extend(names);
+            packages.extend(names.iter().map(String::as_str));
         }
     }
     if !packages.is_empty() {
         debian::install(&packages)?;
         // Which linker fits is known only now.
-        missing = look(&mut Vec::new(), debian);
+        missing = look(&needs, &mut Vec::new(), debian);
         if !missing.iter().all(|m| matches!(m.remedy, Remedy::Linker(_))) {
             return Err(list(&missing, debian));
         }
@@ -112,10 +108,53 @@ pub(crate) fn run(talk: Talk) -> Result<()> {
     Ok(())
 }
 
-/// Looks for everything; describes in `found` what is there.
-fn look(found: &mut Vec<String>, debian: bool) -> Vec<Missing> {
+/// Looks for all of `needs`; describes in `found` what is there.
+fn look(needs: &[Need], found: &mut Vec<String>, debian: bool) -> Vec<Missing> {
     let mut missing = Vec::new();
-    match Toolchain::find(TARGET) {
+    // Several packages make one toolchain: it is looked for once.
+    let toolchain: Vec<_> = needs.iter().filter(|need| need.look == Look::Toolchain).collect();
+    if let Some(need) = toolchain.first() {
+        let packages: Vec<_> = toolchain.iter().map(|need| need.package.as_str()).collect();
+        look_for_toolchain(&packages, &need.why, found, &mut missing, debian);
+    }
+    for Need { package, look, why, .. } in needs {
+        let (what, name, seen) = match look {
+            Look::Toolchain | Look::Never => continue,
+            Look::Program(name) => ("program", name, needs::program(name)),
+            Look::Header(name) => ("C header", name, needs::header(name)),
+        };
+        let detail = match seen {
+            Ok(seen) => {
+                found.push(format!("{name}: {seen}"));
+                continue;
+            }
+            Err(detail) => detail,
+        };
+        let command = if debian {
+            debian::command(&[package])
+        } else {
+            format!("install the package that has `{name}` (Debian calls it {package})")
+        };
+        missing.push(Missing {
+            what: format!("the {what} `{name}`"),
+            detail,
+            why: why.clone(),
+            commands: vec![command],
+            remedy: Remedy::Packages(vec![package.clone()]),
+        });
+    }
+    missing
+}
+
+/// Looks for a toolchain that `packages` would make, and for its linker.
+fn look_for_toolchain(
+    packages: &[&str],
+    why: &str,
+    found: &mut Vec<String>,
+    missing: &mut Vec<Missing>,
+    debian: bool,
+) {
+    let fault = match Toolchain::find(TARGET) {
         Ok(toolchain) => {
             let how =
                 if toolchain.core_from_source { "core from rust-src" } else { "core for BPF" };
@@ -125,54 +164,32 @@ fn look(found: &mut Vec<String>, debian: bool) -> Vec<Missing> {
                 toolchain.rustc.display(),
                 toolchain.llvm
             ));
-            look_for_linker(&toolchain, found, &mut missing);
+            return look_for_linker(&toolchain, found, missing);
         }
-        Err(why) => {
-            let (remedy, commands) = if debian {
-                (
-                    Remedy::Packages(TOOLCHAIN_PACKAGES.to_vec()),
-                    vec![debian::command(&TOOLCHAIN_PACKAGES)],
-                )
-            } else {
-                let nightly = "rustup toolchain install nightly --component rust-src";
-                (Remedy::None, vec![nightly.to_owned()])
-            };
-            missing.push(Missing {
-                what: "a Rust toolchain for the eBPF object".into(),
-                detail: why.to_string(),
-                why: "the programs are compiled for BPF, which needs `core` for that target",
-                commands,
-                remedy,
-            });
-            missing.push(Missing {
-                what: "bpf-linker".into(),
-                detail: "which one fits depends on the toolchain".into(),
-                why: linker::WHY,
-                commands: vec![
-                    "cargo xtask setup    # again, once the toolchain is there: it must match"
-                        .into(),
-                ],
-                remedy: Remedy::LinkerLater,
-            });
-        }
-    }
-    for (name, package, why) in PROGRAMS {
-        match program(name) {
-            Some(path) => found.push(format!("{name}: {}", path.display())),
-            None => missing.push(Missing {
-                what: format!("the program `{name}`"),
-                detail: "neither on PATH nor in /usr/sbin".into(),
-                why,
-                commands: vec![if debian {
-                    debian::command(&[package])
-                } else {
-                    format!("install the package that has `{name}` (Debian calls it {package})")
-                }],
-                remedy: Remedy::Packages(vec![package]),
-            }),
-        }
-    }
-    missing
+        Err(fault) => fault,
+    };
+    let (remedy, command) = if debian {
+        let names = packages.iter().map(|&name| name.to_owned()).collect();
+        (Remedy::Packages(names), debian::command(packages))
+    } else {
+        (Remedy::None, "rustup toolchain install nightly --component rust-src".to_owned())
+    };
+    missing.push(Missing {
+        what: "a Rust toolchain for the eBPF object".into(),
+        detail: fault.to_string(),
+        why: why.to_owned(),
+        commands: vec![command],
+        remedy,
+    });
+    missing.push(Missing {
+        what: "bpf-linker".into(),
+        detail: "which one fits depends on the toolchain".into(),
+        why: linker::WHY.into(),
+        commands: vec![
+            "cargo xtask setup    # again, once the toolchain is there: it must match".into(),
+        ],
+        remedy: Remedy::LinkerLater,
+    });
 }
 
 fn look_for_linker(toolchain: &Toolchain, found: &mut Vec<String>, missing: &mut Vec<Missing>) {
@@ -186,7 +203,7 @@ fn look_for_linker(toolchain: &Toolchain, found: &mut Vec<String>, missing: &mut
             missing.push(Missing {
                 what: format!("bpf-linker for LLVM {}", toolchain.llvm),
                 detail: format!("{why:#}"),
-                why: linker::WHY,
+                why: linker::WHY.into(),
                 commands,
                 remedy,
             });

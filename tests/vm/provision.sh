@@ -1,0 +1,109 @@
+#!/bin/bash
+# Installs the Debian packages that balancer's build, tests and demo need. `cargo xtask setup`
+# calls it with those that are missing; lima.yaml and Vagrantfile call it without arguments in a
+# new machine. It needs nothing beside itself, so it can be copied anywhere and run there.
+set -euo pipefail
+
+usage() {
+    cat <<'END'
+usage: provision.sh              install the packages of every group but `provision` (root)
+       provision.sh PACKAGE...   install these (root)
+       provision.sh --list       print every need: group, package, how to see that it is there, why
+What is installed already is left as it is: a second run changes nothing.
+END
+}
+
+# The list of what is needed, and the only one: `cargo xtask setup` reads it by --list.
+# Groups: `build` the objects and programs, `run` tests and demo, `vm` tests in guests, `loaders`
+# the tests of other BPF loaders, `provision` the test of this script, `bare` what every machine
+# with rustup on it has anyway.
+# The third column says how setup sees that it is there: `toolchain` (a Rust toolchain for BPF),
+# `program:NAME` (on PATH or in /usr/sbin), `header:NAME` (the C compiler finds it), `-` (not
+# looked for).
+needs() {
+    sed -e '/^$/d' <<'END'
+build      rustc-web                 toolchain                   the programs are compiled for BPF, which needs `core` for that target
+build      cargo-web                 toolchain                   the programs are compiled for BPF, which needs `core` for that target
+build      libstd-rust-web-dev-bpf   toolchain                   the programs are compiled for BPF, which needs `core` for that target
+
+run        iproute2                  program:ip                  tests and demo build network namespaces and veth pairs with it
+run        ethtool                   program:ethtool             tests switch checksum and segmentation offloads with it
+
+vm         qemu-system-x86           program:qemu-system-x86_64  tests boot other kernels in it
+vm         kmod                      program:modprobe            tests ask it which modules a guest has to load
+vm         cpio                      program:cpio                the guest's first file system is packed with it
+vm         xz-utils                  program:xz                  modules of Linux 6.12 are compressed with it
+
+loaders    bpftool                   program:bpftool             tests load the object with it too
+loaders    make                      program:make                libbpf is compiled with it
+loaders    pkgconf                   program:pkg-config          libbpf's build finds libelf with it
+loaders    libelf-dev                header:libelf.h             libbpf reads objects with it
+loaders    zlib1g-dev                header:zlib.h               libelf unpacks sections with it
+
+provision  debootstrap               program:debootstrap         the test of the provision script makes a new Debian with it
+
+bare       ca-certificates           -                           cargo fetches crates by https
+END
+}
+
+fail() {
+    printf 'provision: %s\n' "$@" >&2
+    exit 1
+}
+
+# `build.rs` and the user space programs want it; Cargo.toml says the same.
+OLDEST_RUST=1.95
+
+if [[ ${1-} == --list && $# == 1 ]]; then
+    needs
+    exit
+elif [[ ${1-} == -* ]]; then
+    usage >&2
+    exit 2
+fi
+if (($#)); then
+    wanted=("$@")
+else
+    mapfile -t wanted < <(needs | awk '$1 != "provision" { print $2 }')
+fi
+
+missing=()
+for package in "${wanted[@]}"; do
+    status=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
+    [[ $status == installed ]] || missing+=("$package")
+done
+if ! ((${#missing[@]})); then
+    echo "provision: nothing to do, ${#wanted[@]} packages are installed"
+    exit
+fi
+
+grep -qs '^ID=debian$' /etc/os-release ||
+    fail "this is not Debian, whose packages it would install: ${missing[*]}"
+((EUID == 0)) || fail "installing ${missing[*]} needs root: sudo $0 $*"
+
+# A new machine may still be busy with its own first updates.
+apt_get() {
+    DEBIAN_FRONTEND=noninteractive apt-get --yes --quiet \
+        --option DPkg::Lock::Timeout=300 --option Acquire::Retries=3 "$@"
+}
+apt_get update || fail "the package lists cannot be fetched: see apt's words above"
+
+# Of the Rust packages, only the security archive's are new enough.
+if [[ " ${missing[*]} " == *' rustc-web '* ]]; then
+    candidate=$(apt-cache policy rustc-web | awk '$1 == "Candidate:" { print $2 }')
+    if [[ -z $candidate || $candidate == '(none)' ]] ||
+        dpkg --compare-versions "$candidate" lt "$OLDEST_RUST"; then
+        fail "apt offers rustc-web ${candidate:-not at all} and $OLDEST_RUST or newer is needed" \
+            'it comes from the security archive (bookworm-security, trixie-security):' \
+            'name that in /etc/apt/sources.list.d, or use another toolchain:' \
+            '`rustup toolchain install nightly --component rust-src`'
+    fi
+fi
+
+# Without --no-remove apt would take away what rustc-web conflicts with: Debian's own rustc and
+# rustup, which somebody chose.
+apt_get install --no-install-recommends --no-remove "${missing[@]}" || fail \
+    "${missing[*]} cannot be installed" \
+    "if apt wants to remove Debian's rustc or rustup for it: either remove that yourself, or keep it and run" \
+    '`rustup toolchain install nightly --component rust-src`, which is used instead'
+echo "provision: installed ${missing[*]}"

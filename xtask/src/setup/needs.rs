@@ -1,0 +1,166 @@
+//! What is needed, for what, and whether it is there. The list itself is in
+//! `tests/vm/provision.sh`, so that a new machine without this program reads the same one.
+
+use std::process::Command;
+
+use anyhow::{Context, Result, bail};
+
+use crate::run;
+
+/// The script with the list, which also installs.
+pub(super) const SCRIPT: &str = "tests/vm/provision.sh";
+
+/// What something is needed for. Each verb asks for the groups that it uses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Group {
+    /// Compiling the programs.
+    Build,
+    /// Namespaces for tests and demo.
+    Run,
+    /// Tests in guests.
+    Vm,
+    /// Tests of other BPF loaders.
+    Loaders,
+    /// The test of the provision script.
+    Provision,
+    /// What a machine that runs this program has already; for [`SCRIPT`] alone.
+    Bare,
+}
+
+impl Group {
+    /// What `cargo xtask setup` and CI want: everything that the default suites use.
+    pub(crate) const ALL: &[Self] = &[Self::Build, Self::Run, Self::Vm, Self::Loaders];
+
+    fn named(name: &str) -> Option<Self> {
+        Some(match name {
+            "build" => Self::Build,
+            "run" => Self::Run,
+            "vm" => Self::Vm,
+            "loaders" => Self::Loaders,
+            "provision" => Self::Provision,
+            "bare" => Self::Bare,
+            _ => return None,
+        })
+    }
+}
+
+/// How one sees that it is there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// A Rust toolchain for BPF.
+    Toolchain,
+    /// A program of this name.
+    Program(String),
+    /// A header that the C compiler finds.
+    Header(String),
+    /// Not at all.
+    Never,
+}
+
+/// A line of the list.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Need {
+    pub(super) group: Group,
+    /// Debian's name.
+    pub(super) package: String,
+    pub(super) look: Look,
+    pub(super) why: String,
+}
+
+/// Every need, in the list's order.
+pub(super) fn list() -> Result<Vec<Need>> {
+    let text = run::ask(Command::new("bash").arg(run::root().join(SCRIPT)).arg("--list"))?;
+    text.lines()
+        .map(|line| need(line).with_context(|| format!("{SCRIPT} --list printed `{line}`")))
+        .collect()
+}
+
+/// Reads a line: group, package, look and reason, with spaces between them.
+fn need(line: &str) -> Result<Need> {
+    let mut rest = line;
+    let mut word = || {
+        let (word, after) = rest.split_once(' ').unwrap_or((rest, ""));
+        rest = after.trim_start();
+        word
+    };
+    let (group, package, look) = (word(), word(), word());
+    let group = Group::named(group).with_context(|| format!("`{group}` is no group"))?;
+    let look = match look.split_once(':') {
+        None if look == "toolchain" => Look::Toolchain,
+        None if look == "-" => Look::Never,
+        Some(("program", name)) => Look::Program(name.to_owned()),
+        Some(("header", name)) => Look::Header(name.to_owned()),
+        _ => bail!("`{look}` is no way to look for something"),
+    };
+    if rest.is_empty() {
+        bail!("it gives no reason");
+    }
+    Ok(Need { group, package: package.to_owned(), look, why: rest.to_owned() })
+}
+
+/// Where a program is, else where it was looked for.
+pub(super) fn program(name: &str) -> Result<String, String> {
+    match run::program(name) {
+        Some(path) => Ok(path.display().to_string()),
+        None => Err("neither on PATH nor in /usr/sbin".into()),
+    }
+}
+
+/// Says that the header is there, else why not. Directories differ between distributions, so the
+/// compiler that will want it is asked.
+pub(super) fn header(name: &str) -> Result<String, String> {
+    let mut compiler = Command::new("cc");
+    compiler.args(["-E", "-x", "c", "-include", name, "/dev/null", "-o", "/dev/null"]);
+    let output = compiler.output().map_err(|e| format!("no C compiler to ask for it: cc: {e}"))?;
+    if output.status.success() {
+        return Ok("the C compiler finds it".into());
+    }
+    // The first line is the fault; what follows quotes the command line.
+    let words = String::from_utf8_lossy(&output.stderr);
+    Err(words.lines().next().unwrap_or("cc failed without a word").to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn script_lists_needs_of_every_group() {
+        let needs = list().unwrap();
+        for group in Group::ALL.iter().chain(&[Group::Provision, Group::Bare]) {
+            assert!(needs.iter().any(|need| need.group == *group), "nothing for {group:?}");
+        }
+        // Setup looks for what it installs; only a bare machine takes packages unseen.
+        for Need { group, package, look, .. } in &needs {
+            assert_eq!(*look == Look::Never, *group == Group::Bare, "{package}");
+        }
+    }
+
+    #[test]
+    fn script_wants_the_rust_that_cargo_toml_wants() {
+        let script = std::fs::read_to_string(run::root().join(SCRIPT)).unwrap();
+        let line = concat!("OLDEST_RUST=", env!("CARGO_PKG_RUST_VERSION"));
+        assert!(script.lines().any(|l| l == line), "no line {line}");
+    }
+
+    #[test]
+    fn lines_that_say_nothing_are_refused() {
+        let read = need("vm  xz-utils   program:xz  modules are compressed with it").unwrap();
+        assert_eq!(read.look, Look::Program("xz".into()));
+        assert_eq!(read.why, "modules are compressed with it");
+        for (line, fault) in [
+            ("vn xz-utils program:xz reason", "`vn` is no group"),
+            ("vm xz-utils file:xz reason", "`file:xz` is no way to look for something"),
+            ("vm xz-utils program:xz", "it gives no reason"),
+        ] {
+            assert_eq!(need(line).unwrap_err().to_string(), fault);
+        }
+    }
+
+    #[test]
+    fn compiler_knows_which_header_is_there() {
+        header("stdio.h").unwrap();
+        let fault = header("balancer-has-no-such.h").unwrap_err();
+        assert!(fault.contains("balancer-has-no-such.h"), "{fault}");
+    }
+}
