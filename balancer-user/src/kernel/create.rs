@@ -65,7 +65,7 @@ fn load_and_pin(pins: &Pins, limits: &Limits, object: &[u8]) -> Result<(), Kerne
     let mut ebpf = loader.load(object).map_err(load_failed)?;
     for name in PROGRAMS {
         let program: &mut SchedClassifier = program(&mut ebpf, name)?;
-        program.load().map_err(|e| program_refused(name, e))?;
+        program.load().map_err(|e| program_refused(name, e, object))?;
     }
 
     for dir in [pins.maps(), pins.programs(), pins.links(), pins.clsact()] {
@@ -128,14 +128,14 @@ fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier
     program.try_into().map_err(|_| KernelError::Object(format!("program {name} is no classifier")))
 }
 
-fn program_refused(name: &str, error: ProgramError) -> KernelError {
+fn program_refused(name: &str, error: ProgramError, object: &[u8]) -> KernelError {
     match error {
         ProgramError::LoadError { io_error, verifier_log } => {
             let log = verifier_log.to_string();
             if log.trim().is_empty() {
                 return KernelError::system(format!("loading program {name}"), io_error);
             }
-            Box::new(Rejection::new(name, io_error, &log)).into()
+            Box::new(Rejection::new(name, io_error, &log, object)).into()
         }
         other => super::program_failed(format!("loading program {name}"), other),
     }

@@ -43,7 +43,7 @@ pub use read::{
     ClassRouteRow, CounterRow, FlowRow, RealRow, RouteRow, SourceRow, TableContent, VipRow,
 };
 pub use unload::{Unloaded, unload};
-pub use verifier::Rejection;
+pub use verifier::{Origin, Rejection, SourceLine};
 pub use view::View;
 
 /// An error of aya's about the map `name`.
