@@ -17,7 +17,7 @@ use crate::{
 };
 
 /// Not below `/tmp`: what is mounted here must not outlive a reboot.
-const HOME: &str = "/run";
+pub(crate) const HOME: &str = "/run";
 
 /// A directory with a bpffs and a state directory in it, and the command that uses them.
 ///

@@ -6,6 +6,7 @@
 //! whether balancer is right: expectations belong to the suites.
 
 pub mod backends;
+pub mod bpffs;
 pub mod bulk;
 pub mod instance;
 pub mod netns;
@@ -14,11 +15,14 @@ pub mod privileges;
 pub mod shell;
 pub mod tap;
 pub mod topology;
+pub mod translated;
 
 pub use backends::{Connection, EchoServer, Greeting};
+pub use bpffs::Bpffs;
 pub use instance::Instance;
 pub use netns::NetNs;
 pub use packet::Segment;
 pub use privileges::{Root, root_or_skip};
 pub use shell::Shell;
 pub use topology::{Host, Topology};
+pub use translated::translated;

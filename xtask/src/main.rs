@@ -51,6 +51,15 @@ enum Verb {
         /// Disassemble it too
         #[arg(long)]
         dump: bool,
+        /// Say what verifying, stack and maps of each program cost, and what changed (root)
+        #[arg(long, conflicts_with = "dump")]
+        stats: bool,
+        /// Write the figures to docs/datapath.md
+        #[arg(long, requires = "stats")]
+        bless: bool,
+        /// Form of the figures
+        #[arg(short, long, value_enum, requires = "stats", default_value_t = bpf::stats::Output::Text)]
+        output: bpf::stats::Output,
     },
     /// Check the house rules that clippy cannot express
     Lint,
@@ -70,7 +79,8 @@ fn main() -> ExitCode {
         Verb::Ci => ci::run(),
         Verb::Test { suite, corpus } => test::run(suite, &corpus),
         Verb::Bench { bench, output } => bench::run(bench, output),
-        Verb::Bpf { dump } => bpf::run(dump),
+        Verb::Bpf { stats: true, bless, output, .. } => bpf::stats::run(bless, output),
+        Verb::Bpf { dump, .. } => bpf::run(dump),
         Verb::Lint => lint::run(),
     };
     match outcome {

@@ -2,51 +2,21 @@
 //!
 //! Needs root: it loads the datapath into a BPF file system of its own and attaches it nowhere.
 
-use std::{fs, path::PathBuf, time::Duration, time::Instant};
+use std::{time::Duration, time::Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use balancer_user::{
     compile::{Compiler, Limits},
     kernel::{self, Datapath, PublishOptions},
     policy::PolicySet,
     resolve::{ResolveSettings, resolve},
 };
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use harness::{Bpffs, Root};
 
 use crate::measure::Measure;
 
 /// Changes in a row for each repetition: a 99th percentile needs a hundred.
 const CHANGES: usize = 20;
-
-/// A directory on a BPF file system, removed with everything that is pinned in it.
-struct Bpffs {
-    home: PathBuf,
-}
-
-impl Bpffs {
-    fn mount() -> Result<Self> {
-        let home = PathBuf::from(format!("/run/balancer-{}-bench", std::process::id()));
-        let at = home.join("bpffs");
-        fs::create_dir_all(&at).with_context(|| format!("cannot make {}", at.display()))?;
-        mount(Some("bench"), &at, Some("bpf"), MsFlags::empty(), None::<&str>)
-            .with_context(|| format!("cannot mount a bpffs at {}", at.display()))?;
-        Ok(Self { home })
-    }
-
-    fn pins(&self) -> PathBuf {
-        self.home.join("bpffs").join("balancer")
-    }
-}
-
-impl Drop for Bpffs {
-    fn drop(&mut self) {
-        let unmounted = umount2(&self.home.join("bpffs"), MntFlags::MNT_DETACH);
-        if let Err(e) = unmounted.map_err(Into::into).and_then(|()| fs::remove_dir_all(&self.home))
-        {
-            eprintln!("warning: {} is left behind: {e}", self.home.display());
-        }
-    }
-}
 
 fn options() -> PublishOptions<'static> {
     PublishOptions {
@@ -65,7 +35,8 @@ pub(crate) fn published_sets(
     runs: usize,
 ) -> Result<Vec<Measure>> {
     let size = format!("{services}x{reals}");
-    let bpffs = Bpffs::mount()?;
+    let root = Root::check().map_err(anyhow::Error::msg)?;
+    let bpffs = Bpffs::mount(root, "bench")?;
     let (mut first, mut changed, mut returned) = (Vec::new(), Vec::new(), Vec::new());
     let mut maps = Vec::new();
     for run in 0..=runs {

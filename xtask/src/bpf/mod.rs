@@ -1,5 +1,8 @@
 //! `cargo xtask bpf`: the eBPF object by itself.
 
+mod figures;
+pub(crate) mod stats;
+
 use std::{path::PathBuf, process::Command};
 
 use anyhow::{Context, Result};
