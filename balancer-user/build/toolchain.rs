@@ -20,15 +20,11 @@ pub(crate) const TOOLCHAIN: &str = "BALANCER_EBPF_TOOLCHAIN";
 const OUTER: &[&str] =
     &["CARGO", "RUSTC", "TARGET", "HOST", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH"];
 const OUTER_PREFIXES: &[&str] = &["CARGO_", "RUSTC_", "RUSTDOC", "RUSTFLAGS", "RUSTUP_TOOLCHAIN"];
-/// Of these prefixes, what says where crates come from and how many jobs may run.
-const KEPT_PREFIXES: &[&str] = &[
-    "CARGO_HOME",
-    "CARGO_MAKEFLAGS",
-    "CARGO_NET_",
-    "CARGO_HTTP_",
-    "CARGO_REGISTR",
-    "CARGO_SOURCE_",
-];
+/// Of these prefixes, what says where crates are kept and how many jobs may run.
+const KEPT_PREFIXES: &[&str] = &["CARGO_HOME", "CARGO_MAKEFLAGS"];
+/// And what says where crates come from.
+pub(crate) const CRATE_SOURCES: &[&str] =
+    &["CARGO_NET_", "CARGO_HTTP_", "CARGO_REGISTR", "CARGO_SOURCE_"];
 
 /// A command free of what belongs to the outer build.
 pub(crate) fn inner(program: &Path) -> Command {
@@ -36,7 +32,8 @@ pub(crate) fn inner(program: &Path) -> Command {
     for (key, _) in env::vars_os() {
         let name = key.to_string_lossy();
         let starts = |prefixes: &[&str]| prefixes.iter().any(|p| name.starts_with(p));
-        if OUTER.contains(&&*name) || starts(OUTER_PREFIXES) && !starts(KEPT_PREFIXES) {
+        let kept = starts(KEPT_PREFIXES) || starts(CRATE_SOURCES);
+        if OUTER.contains(&&*name) || starts(OUTER_PREFIXES) && !kept {
             command.env_remove(&key);
         }
     }

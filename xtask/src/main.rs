@@ -6,6 +6,7 @@ mod bpf;
 mod ci;
 mod demo;
 mod lint;
+mod provision;
 mod run;
 mod setup;
 mod test;

@@ -7,7 +7,7 @@ use anyhow::{Result, ensure};
 use clap::ValueEnum;
 
 use crate::{
-    run,
+    provision, run,
     setup::{self, Group},
 };
 
@@ -28,6 +28,8 @@ pub(crate) enum Suite {
     Cli,
     /// Maps, pins, publishing, refusals (root)
     Kernel,
+    /// The script that sets up a machine, in a new Debian (root, network, minutes; only when named)
+    Provision,
 }
 
 impl Suite {
@@ -36,7 +38,13 @@ impl Suite {
         match self {
             Self::Unit | Self::Conformance => &[Group::Build],
             Self::Datapath | Self::E2e | Self::Cli | Self::Kernel => &[Group::Build, Group::Run],
+            Self::Provision => &[Group::Provision],
         }
+    }
+
+    /// Whether it runs when no suite is named.
+    fn usual(self) -> bool {
+        self != Self::Provision
     }
 }
 
@@ -77,19 +85,22 @@ impl Tally {
 
 /// Runs `suite`, or each one; fails at the end if any failed.
 pub(crate) fn run(suite: Option<Suite>, corpus: &Path) -> Result<()> {
-    let suites = match &suite {
-        Some(one) => std::slice::from_ref(one),
-        None => Suite::value_variants(),
+    let suites = match suite {
+        Some(one) => vec![one],
+        None => Suite::value_variants().iter().copied().filter(|suite| suite.usual()).collect(),
     };
     let groups: Vec<_> = suites.iter().flat_map(|suite| suite.needs()).copied().collect();
     setup::run(setup::Talk::Short, &groups)?;
     let corpus = std::path::absolute(run::root().join(corpus))?;
     let mut lines = Vec::new();
     let mut failed = Vec::new();
-    for suite in suites {
+    for &suite in &suites {
         let begun = Instant::now();
         let mut tally = Tally::default();
-        let fine = run::watch(&mut command(*suite, &corpus), |line| tally.add(line))?;
+        let fine = match suite {
+            Suite::Provision => provision::run(|line| tally.add(line))?,
+            _ => run::watch(&mut command(suite, &corpus), |line| tally.add(line))?,
+        };
         if !fine {
             failed.push(suite.to_string());
         }
@@ -131,5 +142,13 @@ mod tests {
         tally.add("test result: FAILED. 2 passed; 4 failed; 0 ignored; 0 measured; 0 filtered out");
         tally.add("validation.jsonl: 20 passed, 1 failed, 3 excepted, 9 of kinds not built");
         assert_eq!(tally, Tally { passed: 25, failed: 5, ignored: 1 });
+    }
+
+    #[test]
+    fn whoever_names_no_suite_gets_what_setup_installs_and_nothing_more() {
+        let usual = Suite::value_variants().iter().filter(|suite| suite.usual());
+        let needs: Vec<_> = usual.flat_map(|suite| suite.needs()).collect();
+        assert!(needs.iter().all(|group| Group::ALL.contains(group)), "{needs:?}");
+        assert!(!Suite::Provision.usual() && Suite::Provision.needs() == [Group::Provision]);
     }
 }

@@ -8,7 +8,7 @@
 
 mod debian;
 mod linker;
-mod needs;
+pub(crate) mod needs;
 #[path = "../../../balancer-user/build/object.rs"]
 pub(crate) mod object;
 #[path = "../../../balancer-user/build/toolchain.rs"]
@@ -21,6 +21,7 @@ use anyhow::Result;
 use linker::Plan;
 pub(crate) use needs::Group;
 use needs::{Look, Need};
+pub(crate) use toolchain::CRATE_SOURCES;
 use toolchain::Toolchain;
 
 /// What the object is compiled for. Every machine that the tests run on is little-endian.

@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use crate::run;
 
 /// The script with the list, which also installs.
-pub(super) const SCRIPT: &str = "tests/vm/provision.sh";
+pub(crate) const SCRIPT: &str = "tests/vm/provision.sh";
 
 /// What something is needed for. Each verb asks for the groups that it uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,6 +141,12 @@ mod tests {
         let script = std::fs::read_to_string(run::root().join(SCRIPT)).unwrap();
         let line = concat!("OLDEST_RUST=", env!("CARGO_PKG_RUST_VERSION"));
         assert!(script.lines().any(|l| l == line), "no line {line}");
+    }
+
+    #[test]
+    fn script_has_nothing_that_lima_would_expand() {
+        let script = std::fs::read_to_string(run::root().join(SCRIPT)).unwrap();
+        assert!(!script.contains("{{"), "lima.yaml includes {SCRIPT} as a template");
     }
 
     #[test]
