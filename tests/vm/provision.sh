@@ -31,7 +31,6 @@ run        ethtool                   program:ethtool             tests switch ch
 
 vm         qemu-system-x86           program:qemu-system-x86_64  tests boot other kernels in it
 vm         kmod                      program:modprobe            tests ask it which modules a guest has to load
-vm         cpio                      program:cpio                the guest's first file system is packed with it
 vm         xz-utils                  program:xz                  modules of Linux 6.12 are compressed with it
 
 loaders    bpftool                   program:bpftool             tests load the object with it too
