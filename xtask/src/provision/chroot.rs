@@ -90,11 +90,12 @@ impl Chroot {
         Ok(())
     }
 
-    /// Copies the files that git tracks, as they are now.
+    /// Copies the files that git tracks or would be asked to, as they are now.
     pub(super) fn copy_project(&self) -> Result<usize> {
         let mut git = Command::new("git");
-        let list = run::ask(git.args(["ls-files", "-z"]).current_dir(run::root()))
-            .context("the tracked files of the project are copied")?;
+        git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard"]);
+        let list = run::ask(git.current_dir(run::root()))
+            .context("what is copied is what git knows of the project")?;
         let files: Vec<_> = list.split_terminator('\0').collect();
         for file in &files {
             self.copy(&run::root().join(file), &Path::new(&PROJECT[1..]).join(file))?;

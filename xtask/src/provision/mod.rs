@@ -66,7 +66,7 @@ pub(crate) fn run(mut report: impl FnMut(&str)) -> Result<bool> {
 fn bare(chroot: &Chroot) -> Result<()> {
     chroot.debootstrap()?;
     let files = chroot.copy_project()?;
-    println!("{files} tracked files in {PROJECT}");
+    println!("{files} files of the project in {PROJECT}");
     // What is there already would prove nothing.
     chroot.shell("! type cargo rustc cc ip ethtool")
 }

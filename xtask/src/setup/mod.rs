@@ -61,8 +61,7 @@ enum Remedy {
 /// Installs what is missing of `groups`, or lists it and fails.
 pub(crate) fn run(talk: Talk, groups: &[Group]) -> Result<()> {
     let begun = Instant::now();
-    let needs: Vec<_> =
-        needs::list()?.into_iter().filter(|need| groups.contains(&need.group)).collect();
+    let needs = needs::of(groups)?;
     let debian = debian::is_debian();
     let may_install = debian && nix::unistd::geteuid().is_root();
     let mut found = Vec::new();
@@ -231,4 +230,40 @@ fn list(missing: &[Missing], debian: bool) -> anyhow::Error {
         "the rest is for you to decide"
     };
     anyhow::anyhow!("{} of what is needed is missing, and {reason}", missing.len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn need(look: Look) -> Need {
+        Need { group: Group::Run, package: "some-package".into(), look, why: "a test".into() }
+    }
+
+    #[test]
+    fn what_is_there_is_found_and_what_is_missing_names_its_package() {
+        let needs = [
+            need(Look::Program("sh".into())),
+            need(Look::Program("balancer-has-no-such".into())),
+            need(Look::Header("balancer-has-no-such.h".into())),
+        ];
+        for (debian, command) in [
+            (true, "sudo apt-get install --no-install-recommends some-package"),
+            (
+                false,
+                "install the package that has `balancer-has-no-such` (Debian calls it some-package)",
+            ),
+        ] {
+            let mut found = Vec::new();
+            let missing = look(&needs, &mut found, debian);
+            assert!(matches!(&found[..], [sh] if sh.starts_with("sh: /")), "{found:?}");
+            let [program, header] = &missing[..] else { panic!("{} are missing", missing.len()) };
+            assert_eq!(program.what, "the program `balancer-has-no-such`");
+            assert_eq!(program.commands, [command]);
+            assert_eq!(header.what, "the C header `balancer-has-no-such.h`");
+            for Missing { remedy, .. } in &missing {
+                assert!(matches!(remedy, Remedy::Packages(names) if names == &["some-package"]));
+            }
+        }
+    }
 }

@@ -67,8 +67,12 @@ pub(super) struct Need {
     pub(super) why: String,
 }
 
-/// Every need, in the list's order.
-pub(super) fn list() -> Result<Vec<Need>> {
+/// The needs of these groups, in the list's order.
+pub(super) fn of(groups: &[Group]) -> Result<Vec<Need>> {
+    Ok(list()?.into_iter().filter(|need| groups.contains(&need.group)).collect())
+}
+
+fn list() -> Result<Vec<Need>> {
     let text = run::ask(Command::new("bash").arg(run::root().join(SCRIPT)).arg("--list"))?;
     text.lines()
         .map(|line| need(line).with_context(|| format!("{SCRIPT} --list printed `{line}`")))
@@ -134,6 +138,20 @@ mod tests {
         for Need { group, package, look, .. } in &needs {
             assert_eq!(*look == Look::Never, *group == Group::Bare, "{package}");
         }
+    }
+
+    #[test]
+    fn groups_bring_their_own_packages_only() {
+        let packages = |groups: &[Group]| -> Vec<String> {
+            of(groups).unwrap().into_iter().map(|need| need.package).collect()
+        };
+        let demo = packages(&[Group::Build, Group::Run]);
+        assert!(demo.contains(&"rustc-web".into()) && demo.contains(&"iproute2".into()));
+        assert!(!demo.contains(&"qemu-system-x86".into()), "{demo:?}");
+        let all = packages(Group::ALL);
+        assert!(all.contains(&"qemu-system-x86".into()) && all.contains(&"libelf-dev".into()));
+        assert!(!all.contains(&"debootstrap".into()), "{all:?}");
+        assert_eq!(packages(&[Group::Provision]), ["debootstrap"]);
     }
 
     #[test]
