@@ -10,6 +10,7 @@ mod provision;
 mod run;
 mod setup;
 mod test;
+mod vm;
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -38,6 +39,12 @@ enum Verb {
         /// Conformance data to run beside the project's own cases
         #[arg(long, value_name = "DIR", default_value = test::CORPUS)]
         corpus: PathBuf,
+        /// For the suite `vm`: a kernel to run it on, 6.1 or 6.12; without it, both
+        #[arg(long = "kernel", value_name = "SERIES")]
+        kernels: Vec<vm::Series>,
+        /// For one suite: what its test runner is told, such as a part of a test's name
+        #[arg(last = true, value_name = "WORDS", requires = "suite")]
+        words: Vec<String>,
     },
     /// Run a bench
     Bench {
@@ -78,7 +85,9 @@ fn main() -> ExitCode {
         Verb::Setup => setup::run(setup::Talk::Full, setup::Group::ALL),
         Verb::Demo => demo::run(),
         Verb::Ci => ci::run(),
-        Verb::Test { suite, corpus } => test::run(suite, &corpus),
+        Verb::Test { suite, corpus, kernels, words } => {
+            test::run(suite, &test::Choice { corpus, kernels, words })
+        }
         Verb::Bench { bench, output } => bench::run(bench, output),
         Verb::Bpf { stats: true, bless, output, .. } => bpf::stats::run(bless, output),
         Verb::Bpf { dump, .. } => bpf::run(dump),

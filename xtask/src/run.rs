@@ -92,6 +92,18 @@ pub(crate) fn ask(command: &mut Command) -> Result<String> {
         .with_context(|| format!("the output of {} is no text", shown(command)))
 }
 
+/// Prints the command to stderr, runs it with its stderr passed on, and returns its stdout.
+pub(crate) fn read(command: &mut Command) -> Result<String> {
+    eprintln!("$ {}", shown(command));
+    let output = command
+        .stderr(Stdio::inherit())
+        .output()
+        .with_context(|| format!("cannot run {}", shown(command)))?;
+    ensure!(output.status.success(), "`{}` failed: {}", shown(command), output.status);
+    String::from_utf8(output.stdout)
+        .with_context(|| format!("the output of {} is no text", shown(command)))
+}
+
 /// Where a program is: on PATH, or where Debian keeps root's.
 pub(crate) fn program(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();

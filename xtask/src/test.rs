@@ -1,7 +1,11 @@
 //! `cargo xtask test`: the suites. Each is a plain `cargo test`; this knows their names, which
 //! of them need root, and adds up their results.
 
-use std::{fmt, path::Path, time::Instant};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Instant,
+};
 
 use anyhow::{Result, ensure};
 use clap::ValueEnum;
@@ -9,6 +13,7 @@ use clap::ValueEnum;
 use crate::{
     provision, run,
     setup::{self, Group},
+    vm,
 };
 
 /// Where conformance data lies when nobody says.
@@ -28,6 +33,8 @@ pub(crate) enum Suite {
     Cli,
     /// Maps, pins, publishing, refusals (root)
     Kernel,
+    /// The suites that depend on the kernel, in virtual machines with Debian's kernels
+    Vm,
     /// The script that sets up a machine, in a new Debian (root, network, minutes; only when named)
     Provision,
 }
@@ -38,6 +45,7 @@ impl Suite {
         match self {
             Self::Unit | Self::Conformance => &[Group::Build],
             Self::Datapath | Self::E2e | Self::Cli | Self::Kernel => &[Group::Build, Group::Run],
+            Self::Vm => &[Group::Build, Group::Run, Group::Vm],
             Self::Provision => &[Group::Provision],
         }
     }
@@ -45,6 +53,23 @@ impl Suite {
     /// Whether it runs when no suite is named.
     fn usual(self) -> bool {
         self != Self::Provision
+    }
+}
+
+/// What of a suite to run.
+#[derive(Debug)]
+pub(crate) struct Choice {
+    /// Where conformance data lies, from the workspace on.
+    pub(crate) corpus: PathBuf,
+    /// Kernels of the suite `vm`; all, where none is named.
+    pub(crate) kernels: Vec<vm::Series>,
+    /// For the test runner.
+    pub(crate) words: Vec<String>,
+}
+
+impl Default for Choice {
+    fn default() -> Self {
+        Self { corpus: CORPUS.into(), kernels: Vec::new(), words: Vec::new() }
     }
 }
 
@@ -57,16 +82,23 @@ impl fmt::Display for Suite {
 
 /// Sums of cargo's `test result:` lines.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Tally {
-    passed: u64,
-    failed: u64,
-    ignored: u64,
+pub(crate) struct Tally {
+    pub(crate) passed: u64,
+    pub(crate) failed: u64,
+    pub(crate) ignored: u64,
+}
+
+impl fmt::Display for Tally {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { passed, failed, ignored } = self;
+        write!(f, "{passed} passed, {failed} failed, {ignored} ignored")
+    }
 }
 
 impl Tally {
     /// Adds a line of output, if it is a result: cargo's `test result: ok. 12 passed; 0 failed;
     /// …`, or the conformance runner's `FILE: 12 passed, 0 failed, …`.
-    fn add(&mut self, line: &str) {
+    pub(crate) fn add(&mut self, line: &str) {
         let Some((_, counts)) = line.split_once(". ").or_else(|| line.split_once(": ")) else {
             return;
         };
@@ -84,14 +116,18 @@ impl Tally {
 }
 
 /// Runs `suite`, or each one; fails at the end if any failed.
-pub(crate) fn run(suite: Option<Suite>, corpus: &Path) -> Result<()> {
+pub(crate) fn run(suite: Option<Suite>, choice: &Choice) -> Result<()> {
+    ensure!(
+        choice.kernels.is_empty() || matches!(suite, None | Some(Suite::Vm)),
+        "--kernel is for the suite `vm`; every other one runs on this machine's own kernel"
+    );
     let suites = match suite {
         Some(one) => vec![one],
         None => Suite::value_variants().iter().copied().filter(|suite| suite.usual()).collect(),
     };
     let groups: Vec<_> = suites.iter().flat_map(|suite| suite.needs()).copied().collect();
     setup::run(setup::Talk::Short, &groups)?;
-    let corpus = std::path::absolute(run::root().join(corpus))?;
+    let corpus = std::path::absolute(run::root().join(&choice.corpus))?;
     let mut lines = Vec::new();
     let mut failed = Vec::new();
     for &suite in &suites {
@@ -99,17 +135,25 @@ pub(crate) fn run(suite: Option<Suite>, corpus: &Path) -> Result<()> {
         let mut tally = Tally::default();
         let fine = match suite {
             Suite::Provision => provision::run(|line| tally.add(line))?,
-            _ => run::watch(&mut command(suite, &corpus), |line| tally.add(line))?,
+            Suite::Vm => {
+                let all = &vm::Series::ALL;
+                let kernels = if choice.kernels.is_empty() { all } else { &*choice.kernels };
+                vm::suite::run(kernels, &choice.words, |line| tally.add(line))?
+            }
+            _ => {
+                let mut command = command(suite, &corpus);
+                if !choice.words.is_empty() {
+                    command.arg("--").args(&choice.words);
+                }
+                run::watch(&mut command, |line| tally.add(line))?
+            }
         };
         if !fine {
             failed.push(suite.to_string());
         }
         lines.push(format!(
-            "{} {suite:<12} {} passed, {} failed, {} ignored in {:.1} s",
+            "{} {suite:<12} {tally} in {:.1} s",
             if fine { "ok    " } else { "FAILED" },
-            tally.passed,
-            tally.failed,
-            tally.ignored,
             begun.elapsed().as_secs_f64()
         ));
     }

@@ -23,6 +23,7 @@ pub(crate) use needs::Group;
 use needs::{Look, Need};
 pub(crate) use toolchain::CRATE_SOURCES;
 use toolchain::Toolchain;
+pub(crate) use toolchain::cache;
 
 /// What the object is compiled for. Every machine that the tests run on is little-endian.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";
