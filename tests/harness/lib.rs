@@ -9,6 +9,7 @@ pub mod backends;
 pub mod bpffs;
 pub mod bulk;
 pub mod instance;
+pub mod maps;
 pub mod netns;
 pub mod packet;
 pub mod privileges;

@@ -3,32 +3,32 @@
 
 mod bpffs;
 mod flows;
+mod pool;
+mod reset;
 
-use std::{
-    net::{IpAddr, SocketAddr},
-    path::Path,
-};
+use std::net::{IpAddr, SocketAddr};
 
 use aya::{
-    Ebpf, EbpfLoader, Pod,
-    maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray},
-    programs::{ProgramError, SchedClassifier, TcAttachType, TestRun as _, TestRunOptions},
+    Pod,
+    maps::{Array, HashMap, MapData, PerCpuArray},
+    programs::{
+        SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, tc::SchedClassifierLinkId,
+    },
 };
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, ClassVip, Counter, PortUse, Real, RouteEntry, RunWord, Settings, SourceEntry,
-        TCP, Table, TargetWord, VipEntry, VipKey4, VipKey6, global_names, map_names, pick,
-        port_bit, program_names, route_kind,
+        ClassVip, Counter, PortUse, Real, RouteEntry, RunWord, Settings, SourceEntry, TCP, Table,
+        TargetWord, VipEntry, VipKey4, VipKey6, map_names, pick, port_bit, program_names,
+        route_kind,
     },
     reason::{Fate, Reason},
 };
-use balancer_user::kernel::object;
-use bpffs::Bpffs;
 pub(crate) use flows::{FORWARD, FlowFound, Flows, REPLY, fresh_port, key4, key6};
 use harness::{
     Root, Segment,
     packet::{assert_same, verify_checksums},
 };
+use pool::{Loaded, Parameters};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Capacity of one half of each two-half array.
@@ -68,27 +68,13 @@ pub(crate) struct Outcome {
     pub(crate) packet: Vec<u8>,
 }
 
-/// Loaded programs and their maps.
+/// Loaded programs, and their maps as this test fills them.
 pub(crate) struct World {
-    ebpf: Ebpf,
-    chunk: Array<MapData, u64>,
+    /// There until the world is dropped.
+    loaded: Option<Loaded>,
     words: u32,
     next_vip: u32,
-}
-
-/// The lines of a verifier's log that tell, and how many are left out.
-fn telling(error: &ProgramError) -> String {
-    let ProgramError::LoadError { io_error, verifier_log } = error else {
-        return format!("{error}");
-    };
-    let log = verifier_log.to_string();
-    let lines: Vec<_> = log.lines().filter(|line| !line.is_empty()).collect();
-    let last = &lines[lines.len().saturating_sub(40)..];
-    format!(
-        "{io_error}\n{}\n({} earlier lines left out)",
-        last.join("\n"),
-        lines.len() - last.len()
-    )
+    attached: Option<SchedClassifierLinkId>,
 }
 
 fn array<const N: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; N] {
@@ -100,7 +86,7 @@ fn value<T: FromBytes + KnownLayout + Immutable>(bytes: &[u8]) -> T {
 }
 
 impl World {
-    /// Loads the embedded object. `None` where the privileges are missing and may be.
+    /// The embedded object and empty maps. `None` where the privileges are missing and may be.
     ///
     /// # Panics
     /// If the verifier refuses a program: with the telling lines of its log.
@@ -111,63 +97,42 @@ impl World {
     /// A world whose flow maps hold `flows` each.
     pub(crate) fn with_flows(flows: u32) -> Option<Self> {
         let _root: Root = harness::root_or_skip("datapath")?;
-        Some(Self::load(flows, None))
+        Some(Self::of(Loaded::take(Parameters { flows, one_half_open: false })))
     }
 
     /// A world whose map of half-open IPv4 flows is a plain hash map with room for one entry, so
     /// that the second insertion is refused. (An LRU map evicts instead.)
     pub(crate) fn with_room_for_one_flow() -> Option<Self> {
         let _root: Root = harness::root_or_skip("datapath")?;
-        let map = HashMap::<MapData, [u8; 16], [u8; 32]>::create(1, 0).expect("a map");
-        let bpffs = Bpffs::mount();
-        // The loader takes a map that is pinned where it would pin its own.
-        let pin = bpffs.path().join("map");
-        map.pin(&pin).expect("a bpffs");
-        Some(Self::load(1024, Some(&pin)))
+        Some(Self::of(Loaded::take(Parameters { flows: 1024, one_half_open: true })))
     }
 
-    fn load(flows: u32, half_open4: Option<&Path>) -> Self {
-        let mut loader = EbpfLoader::new();
-        loader.btf(None);
-        for name in [map_names::VIPS, map_names::SOURCES, map_names::ROUTES] {
-            loader.map_max_entries(name, 2 * HALF);
-        }
-        for name in
-            [map_names::FLOWS4, map_names::FLOWS6, map_names::HALF_OPEN4, map_names::HALF_OPEN6]
-        {
-            loader.map_max_entries(name, flows);
-        }
-        if let Some(pin) = half_open4 {
-            loader.map_pin_path(map_names::HALF_OPEN4, pin);
-        }
-        let mut ebpf = loader
-            .override_global(global_names::HZ, &HZ, true)
-            .override_global(balancer_ebpf::abi::VIPS_CAPACITY, &HALF, true)
-            .override_global(balancer_ebpf::abi::SOURCES_CAPACITY, &HALF, true)
-            .override_global(balancer_ebpf::abi::ROUTES_CAPACITY, &HALF, true)
-            .load(object::datapath().expect("built with the object"))
-            .expect("the kernel takes the maps");
-        for name in [program_names::INGRESS, program_names::EGRESS, program_names::ASK] {
-            let program: &mut SchedClassifier =
-                ebpf.program_mut(name).expect(name).try_into().expect("a classifier");
-            program.load().unwrap_or_else(|e| panic!("{name}: {}", telling(&e)));
-        }
-        const MMAPABLE: u32 = 1 << 10;
-        let chunk = Array::create(CHUNK_WORDS as u32, MMAPABLE).expect("a chunk");
-        let mut arena: ArrayOfMaps<_, Array<MapData, u64>> =
-            ebpf.map_mut(map_names::ARENA).expect("ARENA").try_into().expect("an array of maps");
-        arena.set(0, &chunk, 0).expect("the first chunk");
-        let mut world = Self { ebpf, chunk, words: 0, next_vip: 1 };
+    /// Fills in what every test relies on.
+    fn of(loaded: Loaded) -> Self {
+        let mut world = Self { loaded: Some(loaded), words: 0, next_vip: 1, attached: None };
         world.settings(u64::MAX);
         world
     }
 
+    fn loaded(&self) -> &Loaded {
+        self.loaded.as_ref().expect("there until the drop")
+    }
+
+    fn loaded_mut(&mut self) -> &mut Loaded {
+        self.loaded.as_mut().expect("there until the drop")
+    }
+
+    fn program(&mut self, name: &str) -> &mut SchedClassifier {
+        let program = self.loaded_mut().ebpf.program_mut(name).expect("in the object");
+        program.try_into().expect("a classifier")
+    }
+
     fn array<const N: usize>(&mut self, name: &str) -> Array<&mut MapData, [u8; N]> {
-        self.ebpf.map_mut(name).expect(name).try_into().expect("an array of this size")
+        self.loaded_mut().ebpf.map_mut(name).expect(name).try_into().expect("an array of this size")
     }
 
     fn hash<K: Pod, V: Pod>(&mut self, name: &str) -> HashMap<&mut MapData, K, V> {
-        self.ebpf.map_mut(name).expect(name).try_into().expect("a map of these sizes")
+        self.loaded_mut().ebpf.map_mut(name).expect(name).try_into().expect("a map of these sizes")
     }
 
     /// Sets how long gone reals keep their flows.
@@ -292,7 +257,8 @@ impl World {
         }));
         assert_eq!(words.len() as u32, table.words());
         for word in words {
-            self.chunk.set(self.words, word, 0).expect("the arena");
+            let at = self.words;
+            self.loaded_mut().chunk.set(at, word, 0).expect("the arena");
             self.words += 1;
         }
         table
@@ -337,8 +303,13 @@ impl World {
     }
 
     fn counts(&self) -> Vec<u64> {
-        let reasons: PerCpuArray<_, u64> =
-            self.ebpf.map(map_names::REASONS).expect("REASONS").try_into().expect("per CPU");
+        let reasons: PerCpuArray<_, u64> = self
+            .loaded()
+            .ebpf
+            .map(map_names::REASONS)
+            .expect("REASONS")
+            .try_into()
+            .expect("per CPU");
         (0..Reason::ALL.len() as u32)
             .map(|reason| reasons.get(&reason, 0).expect("a reason").iter().sum())
             .collect()
@@ -346,8 +317,13 @@ impl World {
 
     /// The counter of a backend, summed over the CPUs.
     pub(crate) fn counter(&self, id: u32) -> Counter {
-        let counters: PerCpuArray<_, [u64; 5]> =
-            self.ebpf.map(map_names::COUNTERS).expect("COUNTERS").try_into().expect("per CPU");
+        let counters: PerCpuArray<_, [u64; 5]> = self
+            .loaded()
+            .ebpf
+            .map(map_names::COUNTERS)
+            .expect("COUNTERS")
+            .try_into()
+            .expect("per CPU");
         let mut sum = [0; 5];
         for cpu in counters.get(&id, 0).expect("a counter").iter() {
             for (sum, cpu) in sum.iter_mut().zip(cpu) {
@@ -368,14 +344,9 @@ impl World {
     /// Test-runs a frame.
     pub(crate) fn run_frame(&mut self, hook: Hook, frame: &[u8]) -> Outcome {
         let before = self.counts();
-        let program: &mut SchedClassifier = self
-            .ebpf
-            .program_mut(hook.program())
-            .expect("in the object")
-            .try_into()
-            .expect("a classifier");
         let mut out = vec![0; frame.len() + 256];
-        let result = program
+        let result = self
+            .program(hook.program())
             .test_run(TestRunOptions {
                 data_in: Some(frame),
                 data_out: Some(&mut out),
@@ -477,21 +448,32 @@ pub(crate) fn destination(frame: &[u8], sent: &Segment) -> SocketAddr {
 }
 
 impl World {
-    /// Attaches the ingress program in the calling thread's namespace.
+    /// Attaches the ingress program in the calling thread's namespace, in which the world must be
+    /// dropped too.
     pub(crate) fn attach_ingress(&mut self, interface: &str) {
         // Before Linux 6.6 the programs hang on this queueing discipline.
         aya::programs::tc::qdisc_add_clsact(interface).expect("a fresh interface");
-        let program: &mut SchedClassifier = self
-            .ebpf
-            .program_mut(program_names::INGRESS)
-            .expect("in the object")
-            .try_into()
-            .expect("a classifier");
-        program.attach(interface, TcAttachType::Ingress).expect("nothing else is attached");
+        let attached =
+            self.program(program_names::INGRESS).attach(interface, TcAttachType::Ingress);
+        self.attached = Some(attached.expect("nothing else is attached"));
     }
 
     /// Packets counted under a reason.
     pub(crate) fn counted(&self, reason: Reason) -> u64 {
         self.counts()[reason as usize]
+    }
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            return;
+        }
+        if let Some(attached) = self.attached.take() {
+            self.program(program_names::INGRESS).detach(attached).expect("attached by this test");
+        }
+        if let Some(loaded) = self.loaded.take() {
+            loaded.give_back();
+        }
     }
 }
