@@ -4,7 +4,10 @@
 //! A test that panics does not give its programs back: nobody has to wonder whether what it left
 //! made the next one fail.
 
-use std::{collections::BTreeMap, sync::Mutex};
+use std::{
+    collections::BTreeMap,
+    sync::{Mutex, MutexGuard},
+};
 
 use aya::{
     Ebpf, EbpfLoader,
@@ -20,7 +23,11 @@ use harness::maps;
 
 use super::{HALF, HZ, bpffs::Bpffs};
 
-static POOL: Mutex<Vec<Loaded>> = Mutex::new(Vec::new());
+/// Where the worlds of all tests come from.
+static POOL: Pool = Pool(Mutex::new(Vec::new()));
+
+/// Loaded programs that nobody uses.
+pub(super) struct Pool(pub(super) Mutex<Vec<Loaded>>);
 
 /// What programs are loaded with. The globals are the same for all: they are constants here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,6 +44,8 @@ pub(super) type Content = BTreeMap<Vec<u8>, Vec<u8>>;
 /// The programs as the verifier took them, and their maps.
 pub(super) struct Loaded {
     parameters: Parameters,
+    /// Where they go when a test has done with them.
+    pub(super) home: &'static Pool,
     pub(super) ebpf: Ebpf,
     /// The arena's first and only chunk.
     pub(super) chunk: Array<MapData, u64>,
@@ -44,26 +53,32 @@ pub(super) struct Loaded {
     chunk_data: MapData,
 }
 
+impl Pool {
+    fn kept(&self) -> MutexGuard<'_, Vec<Loaded>> {
+        self.0.lock().expect("nobody panics while holding the pool")
+    }
+
+    /// What a test gave back, reset.
+    pub(super) fn take(&self, parameters: Parameters) -> Option<Loaded> {
+        let mut taken = {
+            let mut kept = self.kept();
+            let at = kept.iter().position(|kept| kept.parameters == parameters)?;
+            kept.swap_remove(at)
+        };
+        taken.reset();
+        Some(taken)
+    }
+}
+
 impl Loaded {
     /// Programs with these parameters, and maps as after loading: given back by another test and
     /// reset, else loaded.
     pub(super) fn take(parameters: Parameters) -> Self {
-        let kept = {
-            let mut pool = POOL.lock().expect("nobody panics while holding the pool");
-            let at = pool.iter().position(|kept| kept.parameters == parameters);
-            at.map(|at| pool.swap_remove(at))
-        };
-        match kept {
-            Some(mut kept) => {
-                kept.reset();
-                kept
-            }
-            None => Self::load(parameters),
-        }
+        POOL.take(parameters).unwrap_or_else(|| Self::load(parameters))
     }
 
     pub(super) fn give_back(self) {
-        POOL.lock().expect("nobody panics while holding the pool").push(self);
+        self.home.kept().push(self);
     }
 
     /// Loads the embedded object.
@@ -110,7 +125,7 @@ impl Loaded {
             .expect("the ids of the chunks");
         let id = ids[&0u32.to_ne_bytes().to_vec()].as_slice().try_into().expect("an id");
         let chunk_data = MapData::from_id(u32::from_ne_bytes(id)).expect("the first chunk");
-        Self { parameters, ebpf, chunk, chunk_data }
+        Self { parameters, home: &POOL, ebpf, chunk, chunk_data }
     }
 
     /// Makes every map what it is after loading.

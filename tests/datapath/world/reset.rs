@@ -1,6 +1,6 @@
 //! Whether a world that is used again is as good as a new one.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Mutex};
 
 use balancer_ebpf::{
     abi::{RouteEntry, map_names, pick, route_kind, vip_flags},
@@ -11,7 +11,7 @@ use harness::{
     packet::flags::{ACK, RST, SYN},
 };
 
-use super::{Hook, Loaded, Parameters, World};
+use super::{Hook, Loaded, Parameters, World, pool::Pool};
 
 const PARAMETERS: Parameters = Parameters { flows: 1024, one_half_open: false };
 
@@ -53,12 +53,16 @@ fn use_up(world: &mut World) {
 }
 
 #[test]
-fn a_world_that_was_reset_equals_one_that_was_just_loaded() {
+fn a_world_that_was_reset_is_what_it_was_when_it_was_loaded() {
     if harness::root_or_skip("datapath").is_none() {
         return;
     }
-    let fresh = Loaded::load(PARAMETERS).content();
-    let mut world = World::of(Loaded::load(PARAMETERS));
+    let loaded = Loaded::load(PARAMETERS);
+    let fresh = loaded.content();
+    for name in map_names::ALL {
+        assert!(fresh.contains_key(*name), "{name} is not looked at");
+    }
+    let mut world = World::of(loaded);
     use_up(&mut world);
     let used = world.loaded().content();
     let untouched: BTreeSet<_> =
@@ -67,7 +71,7 @@ fn a_world_that_was_reset_equals_one_that_was_just_loaded() {
     let constant: BTreeSet<_> = fresh
         .keys()
         .map(String::as_str)
-        .filter(|n| n.starts_with('.') || *n == map_names::ARENA)
+        .filter(|name| name.starts_with('.') || *name == map_names::ARENA)
         .collect();
     assert_eq!(untouched, constant, "the test means to change every other map");
     world.loaded_mut().reset();
@@ -100,22 +104,19 @@ fn a_full_world_that_was_reset_takes_as_many_flows_as_a_new_one() {
 
 #[test]
 fn what_a_test_that_panics_has_used_is_not_used_again() {
-    if harness::root_or_skip("datapath").is_none() {
-        return;
-    }
-    // Parameters of its own, so that no other test takes or gives.
-    let parameters = Parameters { flows: 512, one_half_open: false };
-    let id = |world: &World| world.loaded().chunk_id();
-    let first = World::of(Loaded::take(parameters));
-    let first_id = id(&first);
+    /// No other test takes from it.
+    static OWN: Pool = Pool(Mutex::new(Vec::new()));
+    let Some(mut first) = World::new() else { return };
+    first.loaded_mut().home = &OWN;
+    let id = first.loaded().chunk_id();
     drop(first);
-    let second = World::of(Loaded::take(parameters));
-    assert_eq!(id(&second), first_id, "given back and taken again");
+    let second = World::of(OWN.take(PARAMETERS).expect("given back by a test that did not panic"));
+    assert_eq!(second.loaded().chunk_id(), id);
     let panicked = std::thread::spawn(move || {
         let _used = second;
         panic!("as planned");
     })
     .join();
     assert!(panicked.is_err());
-    assert_ne!(id(&World::of(Loaded::take(parameters))), first_id);
+    assert!(OWN.take(PARAMETERS).is_none(), "given back although the test panicked");
 }
