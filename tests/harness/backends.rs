@@ -30,7 +30,7 @@ use nix::{
     },
 };
 
-use crate::netns::NetNs;
+use crate::{netns::NetNs, scale::patience};
 
 /// Long enough for a SYN to be sent three times on a busy machine.
 const PATIENCE: Duration = Duration::from_secs(10);
@@ -250,7 +250,7 @@ pub fn dial(from: SocketAddr, to: SocketAddr) -> Result<TcpStream> {
     // A port in TIME_WAIT towards another peer must not stand in the way of a fixed port.
     setsockopt(&fd, sockopt::ReuseAddr, &true)?;
     // Linux bounds connect(2) by the send timeout (socket(7)).
-    let patience = TimeVal::new(PATIENCE.as_secs().try_into()?, 0);
+    let patience = TimeVal::new(patience(PATIENCE).as_secs().try_into()?, 0);
     setsockopt(&fd, sockopt::SendTimeout, &patience)?;
     setsockopt(&fd, sockopt::ReceiveTimeout, &patience)?;
     bind(fd.as_raw_fd(), &SockaddrStorage::from(from))

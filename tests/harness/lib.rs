@@ -8,11 +8,14 @@
 pub mod backends;
 pub mod bpffs;
 pub mod bulk;
+pub mod feature;
+pub mod hooks;
 pub mod instance;
 pub mod maps;
 pub mod netns;
 pub mod packet;
 pub mod privileges;
+pub mod scale;
 pub mod shell;
 pub mod tap;
 pub mod topology;
@@ -20,10 +23,12 @@ pub mod translated;
 
 pub use backends::{Connection, EchoServer, Greeting};
 pub use bpffs::Bpffs;
+pub use feature::{Feature, since};
 pub use instance::Instance;
 pub use netns::NetNs;
 pub use packet::Segment;
 pub use privileges::{Root, root_or_skip};
+pub use scale::{patience, scaled};
 pub use shell::Shell;
 pub use topology::{Host, Topology};
 pub use translated::translated;

@@ -1,13 +1,13 @@
 //! Programs on interfaces: tcx links, clsact filters, programs of others.
 
-use std::process::Command;
+use std::collections::BTreeSet;
 
 use aya::programs::{SchedClassifier, TcAttachType, tc};
 use balancer_user::kernel::{
     self, AttachOptions, Attached, Attachment, Datapath, Direction, Hook, KernelError,
     PublishOptions,
 };
-use harness::{NetNs, root_or_skip};
+use harness::{Feature, NetNs, Shell, hooks, root_or_skip, since};
 
 use super::{
     bed::{Bed, plain, small},
@@ -15,7 +15,14 @@ use super::{
 };
 
 const CLSACT: AttachOptions = AttachOptions { force_clsact: true };
-const TCX: AttachOptions = AttachOptions { force_clsact: false };
+/// By tcx links, where the kernel has them.
+const BEST: AttachOptions = AttachOptions { force_clsact: false };
+
+/// Both ways to ask, and the hook that this kernel then gives.
+fn ways() -> [(AttachOptions, Hook); 2] {
+    let best = if Feature::Tcx.is_here() { Hook::Tcx } else { Hook::Clsact };
+    [(BEST, best), (CLSACT, Hook::Clsact)]
+}
 
 /// A namespace with an interface of each name, up.
 fn namespace(root: harness::Root, interfaces: &[&str]) -> NetNs {
@@ -43,75 +50,93 @@ fn attach(datapath: &mut Datapath, names: &[&str], options: AttachOptions) -> At
     datapath.attach(&to(names), options).expect("attach")
 }
 
-/// Ids of all programs of an interface's tcx hooks.
-fn on_tcx(name: &str) -> Vec<u32> {
-    [TcAttachType::Ingress, TcAttachType::Egress]
-        .into_iter()
-        .flat_map(|t| SchedClassifier::query_tcx(name, t).expect("query").1)
-        .map(|p| p.id())
-        .collect()
+/// Ids of all programs on an interface, whatever the hook.
+fn on(name: &str) -> BTreeSet<u32> {
+    hooks::programs(name).expect("what is on the interface")
 }
 
 /// `tc ARGS` in this thread's namespace.
-fn tc(args: &str) -> String {
-    let out = Command::new("tc").args(args.split(' ')).output().expect("tc");
-    assert!(out.status.success(), "tc {args}: {}", String::from_utf8_lossy(&out.stderr));
-    String::from_utf8(out.stdout).expect("text")
+fn tc(args: &str) {
+    Shell::silent().run(&format!("tc {args}")).expect("tc");
+}
+
+fn qdiscs(name: &str) -> String {
+    hooks::qdiscs(name).expect("the qdiscs")
 }
 
 fn filters(name: &str) -> String {
-    tc(&format!("filter show dev {name} ingress")) + &tc(&format!("filter show dev {name} egress"))
+    hooks::filters(name).expect("the filters")
 }
 
 #[test]
 fn links_are_made_once_and_adopted_by_later_processes() {
     let Some(root) = root_or_skip("kernel") else { return };
-    let (bed, ns) = (Bed::new(), namespace(root, &["d0", "d1.100"]));
+    let ns = namespace(root, &["d0", "d1.100"]);
     ns.run(|| {
-        let mut datapath = bed.create(&small());
-        let first = attach(&mut datapath, &["d0", "d1.100", "d0"], TCX);
-        assert_eq!((first.made.len(), first.adopted.len()), (4, 0), "{first:?}");
-        assert!(first.warnings.is_empty() && first.foreign.is_empty(), "{first:?}");
-        let on = on_tcx("d0");
-        drop(datapath);
-        assert_eq!(on_tcx("d0"), on, "the programs stay when the process goes");
-        let mut datapath = Datapath::open(&bed.lock()).expect("open");
-        let again = attach(&mut datapath, &["d0", "d1.100"], TCX);
-        assert_eq!((again.made.len(), again.adopted.len()), (0, 4), "{again:?}");
-        assert_eq!(on_tcx("d0"), on);
-        let links = datapath.links().expect("links");
-        assert!(links.iter().all(|l| l.live && l.hook == Hook::Tcx), "{links:?}");
-        assert_eq!(links.len(), 4);
-        assert_eq!((links[0].interface.as_str(), links[0].direction), ("d0", Direction::Ingress));
-        assert_eq!(links[2].interface, "d1.100");
-        drop(datapath);
-        let unloaded = kernel::unload(bed.dir()).expect("unload");
-        assert_eq!(unloaded.links.len(), 4);
-        assert!(on_tcx("d0").is_empty() && on_tcx("d1.100").is_empty());
+        for (options, hook) in ways() {
+            let bed = Bed::new();
+            let mut datapath = bed.create(&small());
+            let first = attach(&mut datapath, &["d0", "d1.100", "d0"], options);
+            assert_eq!((first.made.len(), first.adopted.len()), (4, 0), "{first:?}");
+            assert!(first.warnings.is_empty() && first.foreign.is_empty(), "{first:?}");
+            let before = (on("d0"), filters("d0"));
+            assert_eq!(before.0.len(), 2, "ingress and egress: {before:?}");
+            drop(datapath);
+            assert_eq!(on("d0"), before.0, "the programs stay when the process goes");
+            let mut datapath = Datapath::open(&bed.lock()).expect("open");
+            // Also without force: never a second program for each packet.
+            for options in [options, BEST] {
+                let again = attach(&mut datapath, &["d0", "d1.100"], options);
+                assert_eq!((again.made.len(), again.adopted.len()), (0, 4), "{again:?}");
+            }
+            assert_eq!((on("d0"), filters("d0")), before);
+            let links = datapath.links().expect("links");
+            assert!(links.iter().all(|l| l.live && l.hook == hook), "{hook:?}: {links:?}");
+            assert_eq!(links.len(), 4);
+            let d0 = ("d0", Direction::Ingress);
+            assert_eq!((links[0].interface.as_str(), links[0].direction), d0);
+            assert_eq!(links[2].interface, "d1.100");
+            assert_eq!(qdiscs("d0").contains("clsact"), hook == Hook::Clsact);
+            drop(datapath);
+            let unloaded = kernel::unload(bed.dir()).expect("unload");
+            let qdiscs_made = if hook == Hook::Clsact { 2 } else { 0 };
+            assert_eq!((unloaded.links.len(), unloaded.qdiscs.len()), (4, qdiscs_made));
+            assert!(on("d0").is_empty() && on("d1.100").is_empty());
+            assert!(!qdiscs("d0").contains("clsact") && !qdiscs("d1.100").contains("clsact"));
+        }
     });
 }
 
 #[test]
 fn interface_that_was_made_anew_gets_new_links() {
     let Some(root) = root_or_skip("kernel") else { return };
-    let (bed, ns) = (Bed::new(), namespace(root, &["d0"]));
+    let ns = namespace(root, &["d0"]);
     ns.run(|| {
-        let mut datapath = bed.create(&small());
-        attach(&mut datapath, &["d0"], TCX);
-        ns.ip(&["link del d0".into()]).expect("delete");
-        let links = datapath.links().expect("links");
-        assert!(links.iter().all(|l| !l.live), "{links:?}");
-        add(&ns, "d0");
-        assert!(on_tcx("d0").is_empty());
-        let again = attach(&mut datapath, &["d0"], TCX);
-        assert_eq!((again.made.len(), again.adopted.len()), (2, 0), "{again:?}");
-        assert_eq!(on_tcx("d0").len(), 2);
+        for (options, hook) in ways() {
+            let bed = Bed::new();
+            let mut datapath = bed.create(&small());
+            attach(&mut datapath, &["d0"], options);
+            ns.ip(&["link del d0".into()]).expect("delete");
+            let links = datapath.links().expect("links");
+            assert!(links.iter().all(|l| !l.live), "{links:?}");
+            add(&ns, "d0");
+            assert!(on("d0").is_empty());
+            let again = attach(&mut datapath, &["d0"], options);
+            assert_eq!((again.made.len(), again.adopted.len()), (2, 0), "{again:?}");
+            assert_eq!(on("d0").len(), 2, "{hook:?}");
+            drop(datapath);
+            kernel::unload(bed.dir()).expect("unload");
+            assert!(on("d0").is_empty() && !qdiscs("d0").contains("clsact"));
+        }
     });
 }
 
 #[test]
 fn foreign_tcx_program_is_reported_and_stays() {
     let Some(root) = root_or_skip("kernel") else { return };
+    if !since(Feature::Tcx) {
+        return;
+    }
     let (bed, other, ns) = (Bed::new(), Bed::new(), namespace(root, &["d0"]));
     ns.run(|| {
         let theirs = other.create(&small());
@@ -120,12 +145,12 @@ fn foreign_tcx_program_is_reported_and_stays() {
         let id = program.info().expect("info").id();
         program.attach("d0", TcAttachType::Ingress).expect("foreign");
         let mut datapath = bed.create(&small());
-        let attached = attach(&mut datapath, &["d0"], TCX);
+        let attached = attach(&mut datapath, &["d0"], BEST);
         assert_eq!(attached.foreign.len(), 1, "{attached:?}");
         assert_eq!((attached.foreign[0].program, attached.foreign[0].hook), (id, Hook::Tcx));
         drop(datapath);
         kernel::unload(bed.dir()).expect("unload");
-        assert_eq!(on_tcx("d0"), [id]);
+        assert_eq!(on("d0"), BTreeSet::from([id]));
         drop((program, theirs));
     });
 }
@@ -136,11 +161,11 @@ fn missing_interface_is_named_with_those_that_exist() {
     let (bed, ns) = (Bed::new(), namespace(root, &["d0"]));
     ns.run(|| {
         let mut datapath = bed.create(&small());
-        let error = datapath.attach(&to(&["d0", "eth9"]), TCX).expect_err("missing");
+        let error = datapath.attach(&to(&["d0", "eth9"]), BEST).expect_err("missing");
         let KernelError::NoInterface { name, present } = &error else { panic!("{error}") };
         assert_eq!(name, "eth9");
         assert!(present.contains(&"d0".into()) && present.contains(&"lo".into()), "{error}");
-        assert!(on_tcx("d0").is_empty(), "nothing was attached");
+        assert!(on("d0").is_empty(), "nothing was attached");
     });
 }
 
@@ -151,38 +176,11 @@ fn loopback_and_interfaces_that_are_down_get_a_warning() {
     ns.run(|| {
         ns.ip(&["link set d0 down".into()]).expect("down");
         let mut datapath = bed.create(&small());
-        let attached = attach(&mut datapath, &["lo", "d0"], TCX);
+        let attached = attach(&mut datapath, &["lo", "d0"], BEST);
         assert_eq!(attached.made.len(), 4);
         assert_eq!(attached.warnings.len(), 2, "{:?}", attached.warnings);
         assert!(attached.warnings[0].contains("lo is the loopback"), "{:?}", attached.warnings);
         assert!(attached.warnings[1].contains("d0 is down"), "{:?}", attached.warnings);
-    });
-}
-
-#[test]
-fn clsact_filters_are_adopted_and_their_qdisc_goes_with_them() {
-    let Some(root) = root_or_skip("kernel") else { return };
-    let (bed, ns) = (Bed::new(), namespace(root, &["d0"]));
-    ns.run(|| {
-        let mut datapath = bed.create(&small());
-        let first = attach(&mut datapath, &["d0"], CLSACT);
-        assert_eq!((first.made.len(), first.adopted.len()), (2, 0), "{first:?}");
-        assert!(filters("d0").contains("balancer_in") && filters("d0").contains("balancer_out"));
-        drop(datapath);
-        let mut datapath = Datapath::open(&bed.lock()).expect("open");
-        let before = filters("d0");
-        for options in [CLSACT, TCX] {
-            // Also without force: never a second program for each packet.
-            let again = attach(&mut datapath, &["d0"], options);
-            assert_eq!((again.made.len(), again.adopted.len()), (0, 2), "{again:?}");
-        }
-        assert_eq!(filters("d0"), before);
-        let links = datapath.links().expect("links");
-        assert!(links.iter().all(|l| l.live && l.hook == Hook::Clsact), "{links:?}");
-        drop(datapath);
-        let unloaded = kernel::unload(bed.dir()).expect("unload");
-        assert_eq!((unloaded.links.len(), unloaded.qdiscs.len()), (2, 1), "{unloaded:?}");
-        assert!(!tc("qdisc show dev d0").contains("clsact"));
     });
 }
 
@@ -206,7 +204,7 @@ fn clsact_qdisc_of_others_stays_with_their_filters() {
         drop(datapath);
         let unloaded = kernel::unload(bed.dir()).expect("unload");
         assert_eq!((unloaded.links.len(), unloaded.qdiscs.len()), (4, 0), "{unloaded:?}");
-        assert!(tc("qdisc show dev d0").contains("clsact"));
+        assert!(qdiscs("d0").contains("clsact"));
         assert!(filters("d0").is_empty());
         assert!(filters("d1").contains("balancer_ask") && !filters("d1").contains("balancer_in"));
         drop(theirs);
@@ -230,7 +228,7 @@ fn foreign_filter_at_our_place_is_an_error_and_undoes_what_this_call_made() {
         };
         assert_eq!((interface.as_str(), *direction), ("d1", "egress"));
         assert!(error.to_string().contains("tc filter del dev d1 egress"), "{error}");
-        assert!(!tc("qdisc show dev d0").contains("clsact"), "d0 is as it was");
+        assert!(!qdiscs("d0").contains("clsact"), "d0 is as it was");
         assert!(!filters("d1").contains("balancer_in"), "{}", filters("d1"));
         assert!(filters("d1").contains("balancer_ask"));
         drop(theirs);
@@ -271,7 +269,7 @@ fn source_behind_a_host_route_is_bound_to_its_interface() {
         let expected = [(1, index), (2, 0), (3, 0), (4, 0)].map(|(n, i)| (client(n), i));
         assert_eq!(bound(&datapath), expected);
         // Once attached, the interface need not be named.
-        attach(&mut datapath, &["d0"], TCX);
+        attach(&mut datapath, &["d0"], BEST);
         let tables = compiled(&mut datapath, &world);
         datapath.publish(&tables, plain()).expect("publish");
         assert_eq!(bound(&datapath), expected);
