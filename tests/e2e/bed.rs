@@ -5,7 +5,7 @@ use std::{
     collections::BTreeMap,
     fmt::Write as _,
     net::{IpAddr, SocketAddr},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use harness::{Connection, EchoServer, Greeting, Instance, Root, Topology, backends::anywhere};
@@ -40,6 +40,11 @@ const CLIENTS: [(&str, &str, &str); 3] = [
     // In the topology, in no policy: to balancer it is nobody.
     ("guest", "10.71.1.99", "fd71:1::99"),
 ];
+
+/// Sizes of the maps: little memory, because tests run side by side, also in a guest with a
+/// gibibyte; room for whatever a test does. (`examples` loads with the defaults.)
+const LIMITS: &str = "limits: {flows: 32768, half_open: 4096, services: 256, sources: 256, \
+                      routes: 512, reals: 1024, counters: 1024, arena_slots: 1048576}\n";
 
 /// The topology with its servers running. Dropped in order: servers first.
 pub(crate) struct Bed {
@@ -86,9 +91,11 @@ impl Bed {
         path
     }
 
-    /// `load -f FILE` with every interface of the node attached.
-    pub(crate) fn load_args(&self, path: &std::path::Path) -> Vec<String> {
-        let mut args = vec!["load".to_owned(), "-f".into(), path.display().to_string()];
+    /// `load -f FILE` with small maps and every interface of the node attached.
+    pub(crate) fn load_args(&self, path: &Path) -> Vec<String> {
+        let config = small_maps(self.policies.path()).display().to_string();
+        let path = path.display().to_string();
+        let mut args: Vec<_> = ["load", "-f", &path, "--config", &config].map(str::to_owned).into();
         for (_, host) in self.topology.hosts() {
             args.extend(["--attach".into(), format!("{}=tc", host.interface)]);
         }
@@ -146,6 +153,13 @@ impl Bed {
         }
         counts
     }
+}
+
+/// Writes a configuration with small maps into `folder`, for `load --config`.
+pub(crate) fn small_maps(folder: &Path) -> PathBuf {
+    let path = folder.join("config.yaml");
+    std::fs::write(&path, LIMITS).expect("write the configuration");
+    path
 }
 
 /// Parses an address of this file.

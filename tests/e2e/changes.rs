@@ -8,12 +8,9 @@ use std::{
     time::{Duration, Instant},
 };
 
-use harness::{Connection, root_or_skip};
+use harness::{Connection, root_or_skip, scaled};
 
 use crate::bed::{Bed, MAGLEV, OTHER_VIP4, VIP4, VIP6, count, split, version_of};
-
-/// How often `load` is killed.
-const KILLS: u32 = 40;
 
 fn redis(weights: &[(&str, u32)]) -> String {
     split("redis-canary", "*", "redis", weights, MAGLEV)
@@ -26,8 +23,9 @@ fn both_on(version: &str) -> String {
 }
 
 #[test]
-fn a_hundred_publishes_break_and_move_none_of_500_connections() {
+fn publishes_break_and_move_none_of_the_live_connections() {
     let Some(root) = root_or_skip("e2e") else { return };
+    let (live, publishes) = scaled((500, 100), (50, 10));
     let bed = Bed::new(root);
     let instance = bed.instance();
     let sets = [
@@ -36,7 +34,7 @@ fn a_hundred_publishes_break_and_move_none_of_500_connections() {
         redis(&[("1.0", 0), ("2.0", 30), ("3.0", 70)]),
     ];
     bed.load(&instance, &sets[0]);
-    let mut connections: Vec<Connection> = (0..500)
+    let mut connections: Vec<Connection> = (0..live)
         .map(|i| bed.open("web-1", if i % 2 == 0 { VIP4 } else { VIP6 }).expect("a connection"))
         .collect();
     let done = AtomicBool::new(false);
@@ -55,7 +53,7 @@ fn a_hundred_publishes_break_and_move_none_of_500_connections() {
             }
             rounds
         });
-        for publish in 1..=100 {
+        for publish in 1..=publishes {
             bed.load(&instance, &sets[publish % sets.len()]);
         }
         done.store(true, Ordering::Relaxed);
@@ -65,7 +63,7 @@ fn a_hundred_publishes_break_and_move_none_of_500_connections() {
     // The last set was published, and new connections follow it.
     let greetings = bed.dial("web-1", VIP4, 30_000..30_300);
     let counts = count(greetings.iter().map(|(_, greeting)| greeting));
-    let last = 100 % sets.len();
+    let last = publishes % sets.len();
     assert_eq!(last, 1, "the set with the second weights is the last one");
     let first_version = counts.iter().filter(|(name, _)| version_of(name) == "1.0");
     let first_version: u64 = first_version.map(|(_, n)| n).sum();
@@ -89,7 +87,7 @@ fn a_killed_load_leaves_the_old_or_the_new_set() {
     // A later kill after one that came too early, an earlier one after one that came too late:
     // so most of them fall near the flip. The jitter tries the moments around it.
     let mut delay = step * 5;
-    for round in 0..KILLS {
+    for round in 0..scaled(40, 12) {
         let next = 1 - current;
         let path = bed.policies(&both_on(versions[next]));
         let args = bed.load_args(&path);
@@ -136,11 +134,12 @@ fn a_drained_version_keeps_its_connections_and_gets_no_new_ones() {
     let bed = Bed::new(root);
     let instance = bed.instance();
     bed.load(&instance, &redis(&[("1.0", 100), ("2.0", 0)]));
+    let new = scaled(200, 50);
     let mut blue: Vec<_> = (0..50).map(|_| bed.open("web-1", VIP4).expect("blue")).collect();
     assert!(blue.iter().all(|c| version_of(&c.greeting.name) == "1.0"));
 
     bed.load(&instance, &redis(&[("1.0", 0), ("2.0", 100)]));
-    for (_, greeting) in bed.dial("web-1", VIP4, 20_000..20_200) {
+    for (_, greeting) in bed.dial("web-1", VIP4, 20_000..20_000 + new) {
         assert_eq!(version_of(&greeting.name), "2.0", "weight 0 takes nothing");
     }
     for connection in &mut blue {
@@ -149,7 +148,7 @@ fn a_drained_version_keeps_its_connections_and_gets_no_new_ones() {
     }
     // And back again.
     bed.load(&instance, &redis(&[("1.0", 100), ("2.0", 0)]));
-    for (_, greeting) in bed.dial("web-1", VIP4, 21_000..21_200) {
+    for (_, greeting) in bed.dial("web-1", VIP4, 21_000..21_000 + new) {
         assert_eq!(version_of(&greeting.name), "1.0");
     }
     for connection in blue {

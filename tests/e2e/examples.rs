@@ -11,7 +11,7 @@ fn every_example_and_every_world_loads() {
     let examples = examples();
     assert!(examples.len() >= 5, "the examples are found: {examples:?}");
     for path in examples {
-        // Each on its own, as somebody would who tries it.
+        // Each on its own and with maps of the default sizes, as somebody would who tries it.
         let instance = Instance::new(root, &bed.node).expect("an instance");
         let world = policies().join("worlds/redis").display().to_string();
         let complete = path.is_dir() || has_a_mesh(&path);

@@ -7,9 +7,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aya::programs::tc::{SchedClassifier, TcAttachType};
 use balancer_ebpf::abi::map_names;
-use harness::{NetNs, root_or_skip};
+use harness::{hooks, patience, root_or_skip};
 
 use crate::bed::{Bed, MAGLEV, VIP4, split};
 
@@ -21,7 +20,7 @@ fn unload_leaves_no_program_map_link_qdisc_or_pin() {
     let Some(root) = root_or_skip("e2e") else { return };
     let bed = Bed::new(root);
     let instance = bed.instance();
-    let before = hooks(&bed);
+    let before = listed(&bed);
     // The kernel puts files of its own into a fresh bpffs.
     let pins_before = pins_below(&instance.bpffs());
 
@@ -37,7 +36,7 @@ fn unload_leaves_no_program_map_link_qdisc_or_pin() {
     instance.balancer(&["unload"]).expect("unload");
 
     assert_eq!(pins_below(&instance.bpffs()), pins_before, "pins are left");
-    assert_eq!(hooks(&bed), before, "qdiscs or filters are left");
+    assert_eq!(listed(&bed), before, "qdiscs or filters are left");
     assert_eq!(attached_programs(&bed), BTreeSet::new(), "programs are attached");
     gone("program", &attached, || {
         aya::programs::loaded_programs().flatten().map(|program| program.id()).collect()
@@ -64,39 +63,28 @@ fn gone(what: &str, ids: &BTreeSet<u32>, list: impl Fn() -> BTreeSet<u32>) {
         if left.is_empty() {
             return;
         }
-        assert!(begun.elapsed() < PATIENCE, "{what} ids {left:?} are left");
+        assert!(begun.elapsed() < patience(PATIENCE), "{what} ids {left:?} are left");
         thread::sleep(Duration::from_millis(20));
     }
 }
 
 /// Qdiscs and filters of every interface of the node, as `tc` lists them.
-fn hooks(bed: &Bed) -> String {
-    let shell = harness::Shell::silent();
-    let node: &NetNs = &bed.topology.node;
-    node.run(|| {
-        let mut text = shell.run("tc qdisc show").expect("list qdiscs");
-        for (_, host) in bed.topology.hosts() {
-            for side in ["ingress", "egress"] {
-                let line = format!("tc filter show dev {} {side}", host.interface);
-                text.push_str(&shell.run(&line).expect("list filters"));
-            }
-        }
-        text
+fn listed(bed: &Bed) -> String {
+    bed.topology.node.run(|| {
+        let interfaces = bed.topology.hosts().map(|(_, host)| host.interface.as_str());
+        interfaces
+            .map(|name| {
+                hooks::qdiscs(name).expect("the qdiscs") + &hooks::filters(name).expect("filters")
+            })
+            .collect()
     })
 }
 
-/// Ids of the programs on the node's tcx hooks.
+/// Ids of the programs on the node's interfaces.
 fn attached_programs(bed: &Bed) -> BTreeSet<u32> {
     bed.topology.node.run(|| {
-        let mut ids = BTreeSet::new();
-        for (_, host) in bed.topology.hosts() {
-            for side in [TcAttachType::Ingress, TcAttachType::Egress] {
-                let (_, programs) =
-                    SchedClassifier::query_tcx(&host.interface, side).expect("query the hook");
-                ids.extend(programs.iter().map(|program| program.id()));
-            }
-        }
-        ids
+        let interfaces = bed.topology.hosts().map(|(_, host)| host.interface.as_str());
+        interfaces.flat_map(|name| hooks::programs(name).expect("the programs")).collect()
     })
 }
 
