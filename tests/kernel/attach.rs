@@ -18,10 +18,13 @@ const CLSACT: AttachOptions = AttachOptions { force_clsact: true };
 /// By tcx links, where the kernel has them.
 const BEST: AttachOptions = AttachOptions { force_clsact: false };
 
-/// Both ways to ask, and the hook that this kernel then gives.
-fn ways() -> [(AttachOptions, Hook); 2] {
-    let best = if Feature::Tcx.is_here() { Hook::Tcx } else { Hook::Clsact };
-    [(BEST, best), (CLSACT, Hook::Clsact)]
+/// The ways to ask that make a difference, and the hook that each gives.
+fn ways() -> Vec<(AttachOptions, Hook)> {
+    if Feature::Tcx.is_here() {
+        vec![(BEST, Hook::Tcx), (CLSACT, Hook::Clsact)]
+    } else {
+        vec![(BEST, Hook::Clsact)]
+    }
 }
 
 /// A namespace with an interface of each name, up.
