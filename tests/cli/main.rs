@@ -7,5 +7,6 @@ mod bad_input;
 mod help;
 mod live;
 mod refused;
+mod requirements;
 mod run;
 mod world;

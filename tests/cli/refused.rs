@@ -58,7 +58,8 @@ fn missing_interface_at_the_first_load_leaves_nothing() {
 fn no_root() {
     leaves_what_runs_untouched(|world| {
         let load = ["load", "-f", world.policies()];
-        for args in [&load[..], &["unload"], &["show", "vips"], &["status"]] {
+        let requirements = ["status", "--requirements"];
+        for args in [&load[..], &["unload"], &["show", "vips"], &["status"], &requirements] {
             without_privileges(&world.instance, args).exits(3).says(&["root", "CAP_"]);
         }
         // What needs no privilege works without.

@@ -7,6 +7,7 @@ mod changes;
 mod demo;
 mod examples;
 mod expected;
+mod fall_backs;
 mod paths;
 mod shares;
 mod unload;

@@ -96,6 +96,15 @@ fn links_are_made_once_and_adopted_by_later_processes() {
             let links = datapath.links().expect("links");
             assert!(links.iter().all(|l| l.live && l.hook == hook), "{hook:?}: {links:?}");
             assert_eq!(links.len(), 4);
+            // What is said is what is used, whatever the kernel could do.
+            let said = match (hook, Feature::Tcx.is_here()) {
+                (Hook::Tcx, _) => "yes",
+                (Hook::Clsact, true) => "yes, but using clsact on d0, d1.100",
+                (Hook::Clsact, false) => "no, using clsact",
+            };
+            let features = kernel::requirements::fall_backs(&links).expect("probes");
+            let tcx = features.iter().find(|(f, ..)| f.name() == "tcx").expect("a line on tcx");
+            assert_eq!(tcx.2, said);
             let d0 = ("d0", Direction::Ingress);
             assert_eq!((links[0].interface.as_str(), links[0].direction), d0);
             assert_eq!(links[2].interface, "d1.100");

@@ -137,7 +137,7 @@ pub(crate) enum Command {
     Show(Show),
     /// Say what is loaded and attached, how full it is, and what stands in its way
     #[command(long_about = STATUS_ABOUT, after_long_help = format!("{STATUS_AFTER}{EXIT_CODES}"))]
-    Status,
+    Status(Status),
     /// Print a completion script for a shell
     #[command(long_about = COMPLETIONS_ABOUT, after_long_help = COMPLETIONS_AFTER)]
     Completions {
@@ -409,14 +409,30 @@ Say what is loaded and attached, how full it is, and what stands in its way.
 
 Prints the epoch, programs, hooks and interfaces, the fill of each map with the setting that \
 sizes it, and what of the node's own settings (forwarding, reverse path filter) would keep \
-packets from arriving. Changes nothing. With nothing loaded it says so and exits with 0.";
+packets from arriving. `Kernel` names what this kernel lacks that balancer can do without, and \
+what is used instead. Changes nothing. With nothing loaded it says so and exits with 0.";
 
 const STATUS_AFTER: &str = "\
 Examples:
   balancer status
   balancer status -o json
+  balancer status --requirements                   before the first load, or when one is refused
+
+With --requirements it exits with 0 where balancer runs, fall-backs included, and with 3 where \
+something is missing that it cannot do without.
 
 ";
+
+#[derive(Args, Debug)]
+pub(crate) struct Status {
+    /// Probe what balancer needs of the kernel instead, whether or not anything is loaded
+    ///
+    /// Every feature is tried, down to balancer's own programs, and nothing is left behind. Each
+    /// line says whether this kernel has the feature, the first kernel that has it, and what its
+    /// lack costs.
+    #[arg(long)]
+    pub(crate) requirements: bool,
+}
 
 const COMPLETIONS_ABOUT: &str = "\
 Print a completion script for a shell.";

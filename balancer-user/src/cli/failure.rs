@@ -50,6 +50,11 @@ impl Failure {
         Self { fault: Fault::System, error: Some(error), hints: Vec::new() }
     }
 
+    /// The system is at fault, and `message` says all that there is to say.
+    pub(crate) fn unfit(message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { fault: Fault::System, error: Some(anyhow::Error::msg(message)), hints: Vec::new() }
+    }
+
     /// Adds what to do about it.
     pub(crate) fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hints.push(hint.into());

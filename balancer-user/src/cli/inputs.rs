@@ -168,6 +168,8 @@ pub(crate) fn kernel(error: KernelError, doing: &str) -> Failure {
         KernelError::Limit { .. } => {
             Failure::wrong_usage(anyhow::Error::new(error).context(doing.to_owned()))
         }
+        error @ KernelError::Rejected(_) => Failure::system(error, doing)
+            .hint("balancer status --requirements says what this kernel lacks"),
         error => Failure::system(error, doing),
     }
 }

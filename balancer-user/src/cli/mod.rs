@@ -23,6 +23,7 @@ mod inputs;
 mod live;
 mod load;
 mod output;
+mod requirements;
 mod show;
 mod status;
 mod unload;
@@ -47,7 +48,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Check(args) => check::run(args, global),
         Command::Explain(args) => explain::run(args, global),
         Command::Show(args) => show::run(args, global),
-        Command::Status => status::run(global),
+        Command::Status(args) if args.requirements => requirements::run(global),
+        Command::Status(_) => status::run(global),
         Command::Completions { shell } => completions(*shell),
     }
 }

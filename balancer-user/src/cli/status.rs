@@ -10,8 +10,9 @@ use super::{
     inputs,
     load::LinkLine,
     output::{self, columns},
+    requirements,
 };
-use crate::kernel::{Datapath, KernelError, View};
+use crate::kernel::{self, Datapath, KernelError, View};
 
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     if global.output == Form::Hosts {
@@ -23,20 +24,24 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         epoch: None,
         bpffs: bpffs.display().to_string(),
         state: global.state(None).display().to_string(),
-        kernel: read("/proc/sys/kernel/osrelease")?,
+        kernel: requirements::release()?,
         programs: Vec::new(),
         links: Vec::new(),
         foreign: Vec::new(),
         maps: Vec::new(),
+        features: Vec::new(),
         findings: Vec::new(),
     };
+    let failed = |error| inputs::kernel(error, "cannot read the status");
+    let mut links = Vec::new();
     match Datapath::open_read_only(&bpffs) {
         Ok(view) => {
-            status.read(&view).map_err(|error| inputs::kernel(error, "cannot read the status"))?;
+            links = status.read(&view).map_err(failed)?;
         }
         Err(KernelError::NotLoaded { .. }) => {}
-        Err(error) => return Err(inputs::kernel(error, "cannot read the status")),
+        Err(error) => return Err(failed(error)),
     }
+    status.look_at_kernel(&links).map_err(failed)?;
     status.look_at_node()?;
     output::value(global.output, &status, text)
 }
@@ -55,6 +60,8 @@ struct Status {
     /// Programs of others on the same interfaces.
     foreign: Vec<Foreign>,
     maps: Vec<MapLine>,
+    /// What balancer can do without, and whether something else is used.
+    features: Vec<FeatureLine>,
     /// What would keep packets from arriving.
     findings: Vec<Finding>,
 }
@@ -91,6 +98,15 @@ struct MapLine {
     setting: &'static str,
 }
 
+#[derive(Serialize)]
+struct FeatureLine {
+    feature: &'static str,
+    /// This kernel has it.
+    here: bool,
+    /// `yes`, or what is used instead.
+    used: String,
+}
+
 /// Something that a person should look at.
 #[derive(Serialize)]
 struct Finding {
@@ -99,7 +115,7 @@ struct Finding {
 }
 
 impl Status {
-    fn read(&mut self, view: &View) -> Result<(), KernelError> {
+    fn read(&mut self, view: &View) -> Result<Vec<kernel::Link>, KernelError> {
         self.loaded = true;
         self.epoch = Some(view.epoch());
         self.programs = view
@@ -111,7 +127,8 @@ impl Status {
                 tag: format!("{:016x}", row.tag),
             })
             .collect();
-        for link in view.links()? {
+        let links = view.links()?;
+        for link in &links {
             if !link.live {
                 self.finding(
                     format!("{} is not in this network namespace any more", link.interface),
@@ -148,6 +165,13 @@ impl Status {
                 capacity: row.capacity,
                 setting: row.setting,
             });
+        }
+        Ok(links)
+    }
+
+    fn look_at_kernel(&mut self, links: &[kernel::Link]) -> Result<(), KernelError> {
+        for (feature, here, used) in kernel::requirements::fall_backs(links)? {
+            self.features.push(FeatureLine { feature: feature.name(), here, used });
         }
         Ok(())
     }
@@ -189,12 +213,6 @@ impl Status {
         }
         Ok(())
     }
-}
-
-fn read(path: &str) -> Result<String, Failure> {
-    fs::read_to_string(path)
-        .map(|text| text.trim().to_owned())
-        .map_err(|error| Failure::system(error, format!("cannot read {path}")))
 }
 
 /// A number below `/proc/sys/net`; `None` where the kernel has no such key (IPv6 may be off).
@@ -281,6 +299,11 @@ fn text(status: &Status) -> String {
             })
             .collect(),
         &[false, true, false, true],
+    );
+    part(
+        "Kernel",
+        status.features.iter().map(|row| vec![format!("{}: {}", row.feature, row.used)]).collect(),
+        &[],
     );
     part(
         "Look at",

@@ -18,7 +18,7 @@ use super::{
     KernelError, Rejection,
     layout::{MapShape, Pins, SHAPES},
     mapped::{Access, Mapped},
-    read, sys,
+    read, snippet, sys,
 };
 
 /// Programs that the object must hold.
@@ -37,14 +37,39 @@ pub(crate) fn create(pins: &Pins, limits: &Limits, object: &[u8]) -> Result<(), 
     made
 }
 
-fn load_and_pin(pins: &Pins, limits: &Limits, object: &[u8]) -> Result<(), KernelError> {
+/// The smallest maps that hold something.
+const SMALLEST: Limits = Limits {
+    flows: 1,
+    half_open: 1,
+    services: 1,
+    sources: 1,
+    routes: 1,
+    reals: 1,
+    counters: 1,
+    arena_slots: 1,
+};
+
+/// Loads the programs of `object` with the smallest maps and drops them again.
+pub(crate) fn try_load(object: &[u8]) -> Result<(), KernelError> {
+    load(&SMALLEST, object).map(drop)
+}
+
+/// The object in the kernel, not pinned yet.
+struct Loaded {
+    ebpf: Ebpf,
+    hz: u32,
+    /// Elements in one half of `VIPS`, `SOURCES` and `ROUTES`.
+    halves: [u32; 3],
+}
+
+fn load(limits: &Limits, object: &[u8]) -> Result<Loaded, KernelError> {
     let hz = sys::hz().map_err(|e| KernelError::system("asking for the tick", e))?;
     let half = |name| Ok::<_, KernelError>((shape_entries(name, limits)? / 2) as u32);
     let (vips, sources, routes) =
         (half(map_names::VIPS)?, half(map_names::SOURCES)?, half(map_names::ROUTES)?);
-    let knows = sys::knows_ipv6_checksum_flag()
+    let knows = snippet::knows_ipv6_checksum_flag()
         .map_err(|e| KernelError::system("probing the checksum helper", e))?;
-    let ipv6_flag = if knows { sys::IPV6_CHECKSUM_FLAG } else { 0 };
+    let ipv6_flag = if knows { snippet::IPV6_CHECKSUM_FLAG } else { 0 };
     let mut loader = EbpfLoader::new();
     // No type relocations: reading the kernel's BTF would only cost time.
     loader.btf(None);
@@ -67,7 +92,11 @@ fn load_and_pin(pins: &Pins, limits: &Limits, object: &[u8]) -> Result<(), Kerne
         let program: &mut SchedClassifier = program(&mut ebpf, name)?;
         program.load().map_err(|e| program_refused(name, e, object))?;
     }
+    Ok(Loaded { ebpf, hz, halves: [vips, sources, routes] })
+}
 
+fn load_and_pin(pins: &Pins, limits: &Limits, object: &[u8]) -> Result<(), KernelError> {
+    let Loaded { mut ebpf, hz, halves: [vips, sources, routes] } = load(limits, object)?;
     for dir in [pins.maps(), pins.programs(), pins.links(), pins.clsact()] {
         match fs::create_dir(&dir) {
             Err(e) if e.kind() != io::ErrorKind::AlreadyExists => {
@@ -88,7 +117,7 @@ fn load_and_pin(pins: &Pins, limits: &Limits, object: &[u8]) -> Result<(), Kerne
     }
 
     let settings = settings_words(&ebpf)?;
-    let jiffies = sys::jiffies().map_err(|e| KernelError::system("reading jiffies", e))?;
+    let jiffies = snippet::jiffies().map_err(|e| KernelError::system("reading jiffies", e))?;
     settings.write(
         0,
         &Settings {

@@ -243,7 +243,10 @@ fn explain(error: &io::Error) -> String {
         Some(libc::EEXIST) => "it is there already",
         Some(libc::ENOSPC) => "there is no room left in it",
         Some(libc::ENODEV) => "the interface is gone",
-        Some(libc::EINVAL) => "this kernel does not know it; 6.1 or newer is needed",
+        // 524 is the kernel's own ENOTSUPP, of a JIT compiler.
+        Some(libc::EINVAL | libc::EOPNOTSUPP | libc::ENOSYS | 524) => {
+            "this kernel does not know it; `balancer status --requirements` says what it lacks"
+        }
         _ => return error.to_string(),
     };
     format!("{error} ({hint})")

@@ -74,36 +74,33 @@ pub fn lock(bpffs: &Path) -> Result<Lock, KernelError> {
 
 /// Makes `path` if it is missing, and checks that it is on a BPF file system.
 fn make_directory(path: &Path) -> Result<(), KernelError> {
-    let parent = match path.parent() {
-        Some(parent) if !parent.as_os_str().is_empty() => parent,
-        _ => Path::new("."),
-    };
-    let on_bpffs = |at: &Path| match statfs(at) {
-        Ok(fs) => Ok(fs.filesystem_type() == BPF_FS_MAGIC),
-        Err(e) => Err(KernelError::system(format!("statfs of {}", at.display()), e.into())),
-    };
+    check_place(path)?;
     if path.is_dir() {
-        if on_bpffs(path)? {
-            return Ok(());
-        }
-        return Err(KernelError::NoBpffs {
-            path: path.to_owned(),
-            mount_at: mount_point(path, parent),
-        });
-    }
-    if !parent.is_dir() {
-        return Err(KernelError::NoParent { path: path.to_owned(), parent: parent.to_owned() });
-    }
-    if !on_bpffs(parent)? {
-        return Err(KernelError::NoBpffs {
-            path: path.to_owned(),
-            mount_at: mount_point(path, parent),
-        });
+        return Ok(());
     }
     match fs::DirBuilder::new().mode(0o700).create(path) {
         Ok(()) => Ok(()),
         Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(()),
         Err(e) => Err(KernelError::system(format!("making {}", path.display()), e)),
+    }
+}
+
+/// Checks that `path` is on a BPF file system, or can be made on one.
+pub(crate) fn check_place(path: &Path) -> Result<(), KernelError> {
+    let parent = match path.parent() {
+        Some(parent) if !parent.as_os_str().is_empty() => parent,
+        _ => Path::new("."),
+    };
+    let at = if path.is_dir() { path } else { parent };
+    if !at.is_dir() {
+        return Err(KernelError::NoParent { path: path.to_owned(), parent: parent.to_owned() });
+    }
+    match statfs(at) {
+        Ok(fs) if fs.filesystem_type() == BPF_FS_MAGIC => Ok(()),
+        Ok(_) => {
+            Err(KernelError::NoBpffs { path: path.to_owned(), mount_at: mount_point(path, parent) })
+        }
+        Err(e) => Err(KernelError::system(format!("statfs of {}", at.display()), e.into())),
     }
 }
 

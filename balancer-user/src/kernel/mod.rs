@@ -27,6 +27,8 @@ mod netlink;
 pub mod object;
 mod publish;
 mod read;
+pub mod requirements;
+mod snippet;
 mod sys;
 mod unload;
 mod verifier;

@@ -7,7 +7,8 @@ use std::{
 };
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    NetlinkPayload,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -291,16 +292,44 @@ pub(crate) fn has_clsact(interface: u32) -> Result<bool, KernelError> {
     }))
 }
 
-/// Removes the clsact qdisc of an interface.
-pub(crate) fn delete_clsact(interface: u32) -> Result<(), KernelError> {
+/// The clsact qdisc of an interface, as a request names it.
+fn clsact(interface: u32) -> TcMessage {
     let mut request = TcMessage::with_index(interface as i32);
     request.header.parent = TcHandle { major: 0xffff, minor: 0xfff1 };
     request.header.handle = TcHandle { major: 0xffff, minor: 0 };
     request.attributes.push(TcAttribute::Kind("clsact".into()));
-    Connection::open()
-        .and_then(|mut c| c.ask(RouteNetlinkMessage::DelQueueDiscipline(request), NLM_F_ACK))
-        .map(drop)
-        .map_err(|e| {
-            KernelError::system(format!("removing the clsact qdisc of interface {interface}"), e)
-        })
+    request
+}
+
+/// Whether the kernel has the clsact qdisc and the classifier `bpf`. Adds the qdisc to the
+/// interface, which should be one of a namespace made for it. The classifier is asked for a
+/// filter without a program: one that knows `bpf` says `EINVAL` to that, another `ENOENT`.
+pub(crate) fn knows_clsact(interface: u32) -> io::Result<bool> {
+    let mut connection = Connection::open()?;
+    let create = NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL;
+    let qdisc = RouteNetlinkMessage::NewQueueDiscipline(clsact(interface));
+    match connection.ask(qdisc, create) {
+        Ok(_) => {}
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => return Ok(false),
+        Err(e) => return Err(e),
+    }
+    let mut filter = TcMessage::with_index(interface as i32);
+    filter.header.parent = parent(Direction::Ingress);
+    // Priority 1, for packets of every protocol (ETH_P_ALL, in network order).
+    filter.header.info = 1 << 16 | u32::from(3u16.to_be());
+    filter.attributes.push(TcAttribute::Kind("bpf".into()));
+    match connection.ask(RouteNetlinkMessage::NewTrafficFilter(filter), create) {
+        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => Ok(true),
+        Err(e) if e.raw_os_error() == Some(libc::ENOENT) => Ok(false),
+        Err(e) => Err(e),
+        Ok(_) => Err(io::Error::other("a filter without a program was taken")),
+    }
+}
+
+/// Removes the clsact qdisc of an interface.
+pub(crate) fn delete_clsact(interface: u32) -> Result<(), KernelError> {
+    let request = RouteNetlinkMessage::DelQueueDiscipline(clsact(interface));
+    Connection::open().and_then(|mut c| c.ask(request, NLM_F_ACK)).map(drop).map_err(|e| {
+        KernelError::system(format!("removing the clsact qdisc of interface {interface}"), e)
+    })
 }

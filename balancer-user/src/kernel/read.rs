@@ -22,7 +22,7 @@ use crate::resolve::VipKey;
 use super::{
     KernelError,
     layout::shape,
-    sys,
+    snippet, sys,
     view::{View, arena_word},
 };
 
@@ -274,7 +274,7 @@ impl View {
     /// # Errors
     /// See [`View::vips`].
     pub fn flows(&self) -> Result<Vec<FlowRow>, KernelError> {
-        let jiffies = sys::jiffies().map_err(|e| KernelError::system("reading jiffies", e))?;
+        let jiffies = snippet::jiffies().map_err(|e| KernelError::system("reading jiffies", e))?;
         let hz = self.settings.hz.max(1);
         let mut rows = Vec::new();
         self.for_each_flow(|half_open, mut row| {

@@ -1,5 +1,5 @@
 //! System calls that neither aya nor nix offer: batched map calls, `membarrier`, descriptors of
-//! pins, jiffies.
+//! pins, bare maps.
 
 use std::{
     ffi::CString,
@@ -14,26 +14,21 @@ use std::{
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
-const BPF_PROG_LOAD: libc::c_int = 5;
 const BPF_OBJ_GET: libc::c_int = 7;
-const BPF_PROG_TEST_RUN: libc::c_int = 10;
+const BPF_MAP_FREEZE: libc::c_int = 22;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
 const BPF_LINK_DETACH: libc::c_int = 34;
-const BPF_MAP_TYPE_ARRAY: u32 = 2;
-const BPF_F_MMAPABLE: u32 = 1 << 10;
-const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
-const BPF_FUNC_L4_CSUM_REPLACE: i32 = 11;
-const BPF_FUNC_JIFFIES64: i32 = 118;
-/// `BPF_F_IPV6` of `bpf_l4_csum_replace`.
-pub(crate) const IPV6_CHECKSUM_FLAG: u64 = 1 << 7;
+pub(super) const BPF_MAP_TYPE_ARRAY: u32 = 2;
+pub(super) const BPF_F_MMAPABLE: u32 = 1 << 10;
+const MEMBARRIER_CMD_QUERY: libc::c_int = 0;
 const MEMBARRIER_CMD_GLOBAL: libc::c_int = 1;
 
 /// Elements asked for in one call.
 const BATCH: usize = 4096;
 
 /// `bpf(2)` with one of the attribute structs below.
-fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_long> {
+pub(super) fn bpf<A>(command: libc::c_int, attributes: &mut A) -> io::Result<libc::c_long> {
     // SAFETY: `attributes` is a live, exclusively borrowed struct of the size that is passed
     // along; the kernel reads and writes within it, and the pointers in it are kept alive by the
     // callers for the duration of the call.
@@ -105,17 +100,25 @@ pub(crate) fn for_each_element(
     }
 }
 
+/// A map to be made (`BPF_MAP_CREATE`).
 #[repr(C)]
-#[derive(Default)]
-struct MapCreate {
-    map_type: u32,
-    key_size: u32,
-    value_size: u32,
-    max_entries: u32,
-    map_flags: u32,
-    inner_map_fd: u32,
-    numa_node: u32,
-    map_name: [u8; 16],
+#[derive(Clone, Copy, Default)]
+pub(crate) struct MapCreate {
+    pub(crate) map_type: u32,
+    pub(crate) key_size: u32,
+    pub(crate) value_size: u32,
+    pub(crate) max_entries: u32,
+    pub(crate) map_flags: u32,
+    pub(crate) inner_map_fd: u32,
+    pub(crate) numa_node: u32,
+    pub(crate) map_name: [u8; 16],
+}
+
+/// Makes a map.
+pub(crate) fn create_map(mut map: MapCreate) -> io::Result<OwnedFd> {
+    let fd = bpf(BPF_MAP_CREATE, &mut map)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 /// Makes a mmapable array of `words` words, all zero.
@@ -132,9 +135,13 @@ pub(crate) fn create_words(name: &str, words: u32) -> io::Result<OwnedFd> {
     for (to, from) in create.map_name.iter_mut().take(15).zip(name.bytes()) {
         *to = from;
     }
-    let fd = bpf(BPF_MAP_CREATE, &mut create)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    create_map(create)
+}
+
+/// Makes a map read-only for user space.
+pub(crate) fn freeze(map: BorrowedFd<'_>) -> io::Result<()> {
+    let mut fd = map.as_raw_fd() as u32;
+    bpf(BPF_MAP_FREEZE, &mut fd).map(drop)
 }
 
 /// Puts `maps` into an array of maps from `first` on: one RCU wait for all of them, where
@@ -199,6 +206,20 @@ pub(crate) fn membarrier() -> io::Result<()> {
     if returned < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }
 
+/// Whether [`membarrier`] works here: asks, and does not wait.
+pub(crate) fn knows_membarrier() -> io::Result<bool> {
+    // SAFETY: the call takes numbers only.
+    let known = unsafe { libc::syscall(libc::SYS_membarrier, MEMBARRIER_CMD_QUERY, 0, 0) };
+    if known >= 0 {
+        return Ok(known & libc::c_long::from(MEMBARRIER_CMD_GLOBAL) != 0);
+    }
+    match io::Error::last_os_error() {
+        // A kernel without CONFIG_MEMBARRIER.
+        e if e.raw_os_error() == Some(libc::ENOSYS) => Ok(false),
+        e => Err(e),
+    }
+}
+
 /// `CLOCK_MONOTONIC` in nanoseconds, as `bpf_ktime_get_ns` has it.
 pub(crate) fn monotonic_ns() -> io::Result<u64> {
     let now = clock_gettime(ClockId::CLOCK_MONOTONIC)?;
@@ -214,91 +235,4 @@ pub(crate) fn hz() -> io::Result<u32> {
     }
     // Ticks that do not divide a second are reported rounded (3,333,333 ns for 300 Hz).
     Ok((1_000_000_000 + ns / 2).checked_div(ns).unwrap_or(0) as u32)
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct ProgramLoad {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    log_level: u32,
-    log_size: u32,
-    log_buf: u64,
-    kern_version: u32,
-    prog_flags: u32,
-}
-
-#[repr(C)]
-#[derive(Default)]
-struct TestRun {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-}
-
-/// `struct bpf_insn` as a word: operation, destination register and immediate.
-const fn instruction(code: u8, destination: u8, immediate: i32) -> u64 {
-    code as u64 | (destination as u64) << 8 | (immediate as u32 as u64) << 32
-}
-const MOVE: u8 = 0xb7;
-const CALL: u8 = 0x85;
-const EXIT: u64 = instruction(0x95, 0, 0);
-
-/// Loads a classifier of a few instructions, runs it once on a packet of zeros and returns what
-/// it returned.
-fn run_once(program: &[u64]) -> io::Result<u32> {
-    let licence = c"GPL";
-    let mut load = ProgramLoad {
-        prog_type: BPF_PROG_TYPE_SCHED_CLS,
-        insn_cnt: program.len() as u32,
-        insns: program.as_ptr() as u64,
-        license: licence.as_ptr() as u64,
-        ..ProgramLoad::default()
-    };
-    let fd = bpf(BPF_PROG_LOAD, &mut load)?;
-    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
-    let fd = unsafe { OwnedFd::from_raw_fd(fd as i32) };
-    let packet = [0u8; 128];
-    let mut run = TestRun {
-        prog_fd: fd.as_raw_fd() as u32,
-        data_size_in: packet.len() as u32,
-        data_in: packet.as_ptr() as u64,
-        repeat: 1,
-        ..TestRun::default()
-    };
-    bpf(BPF_PROG_TEST_RUN, &mut run)?;
-    Ok(run.retval)
-}
-
-/// The kernel's jiffies, low 32 bits. User space cannot read them, a program of two
-/// instructions can.
-pub(crate) fn jiffies() -> io::Result<u32> {
-    run_once(&[instruction(CALL, 0, BPF_FUNC_JIFFIES64), EXIT])
-}
-
-/// Whether `bpf_l4_csum_replace` knows `BPF_F_IPV6` (kernel commit ead7f9b8de65, 6.16 and
-/// stable trees): an unknown flag gives `EINVAL`.
-pub(crate) fn knows_ipv6_checksum_flag() -> io::Result<bool> {
-    // The size of the field, BPF_F_PSEUDO_HDR and the flag in question.
-    let flags = 4 | 1 << 4 | IPV6_CHECKSUM_FLAG as i32;
-    let returned = run_once(&[
-        instruction(MOVE, 2, 64),
-        instruction(MOVE, 3, 0),
-        instruction(MOVE, 4, 0),
-        instruction(MOVE, 5, flags),
-        instruction(CALL, 0, BPF_FUNC_L4_CSUM_REPLACE),
-        EXIT,
-    ])?;
-    match returned as i32 {
-        0 => Ok(true),
-        r if r == -libc::EINVAL => Ok(false),
-        other => Err(io::Error::from_raw_os_error(-other)),
-    }
 }

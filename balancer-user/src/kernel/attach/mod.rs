@@ -124,6 +124,11 @@ impl Hook {
     }
 }
 
+/// Whether the kernel has tcx.
+pub(crate) fn knows_tcx() -> Result<bool, KernelError> {
+    tcx::known()
+}
+
 const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
 impl Datapath {

@@ -100,6 +100,21 @@ pub(super) fn programs(
     }
 }
 
+/// Whether the kernel has tcx: lists the programs on the loopback, which every network
+/// namespace has.
+pub(super) fn known() -> Result<bool, KernelError> {
+    let interfaces = super::super::netlink::interfaces()?;
+    let loopback = interfaces.iter().find(|i| i.loopback).ok_or_else(|| {
+        let none = io::Error::other("this network namespace has no loopback");
+        KernelError::system("asking for tcx", none)
+    })?;
+    match SchedClassifier::query_tcx(&loopback.name, TcAttachType::Ingress) {
+        Ok(_) => Ok(true),
+        Err(e) if lacks_tcx(&e) => Ok(false),
+        Err(e) => Err(program_failed("asking for tcx".into(), e)),
+    }
+}
+
 /// Whether the kernel does not know tcx. It says EINVAL to the attach type, on every call.
 fn lacks_tcx(error: &ProgramError) -> bool {
     match error {

@@ -142,8 +142,10 @@ impl Datapath {
 pub(crate) fn grace(view: &View) -> Result<(), KernelError> {
     match sys::membarrier() {
         Ok(()) => Ok(()),
-        // Booted with nohz_full.
-        Err(e) if e.raw_os_error() == Some(libc::EINVAL) => view.arena.touch(),
+        // Booted with nohz_full, or built without it.
+        Err(e) if matches!(e.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS)) => {
+            view.arena.touch()
+        }
         Err(e) => Err(KernelError::system("membarrier", e)),
     }
 }
