@@ -11,7 +11,7 @@ use balancer_user::{
     kernel::{self, Datapath, KernelError},
     resolve::Resolved,
 };
-use harness::{root_or_skip, scaled};
+use harness::root_or_skip;
 
 use super::{
     bed::{Bed, plain, small},
@@ -20,6 +20,7 @@ use super::{
 
 /// The pin directory of a child that publishes; unset in every other process.
 const DIR: &str = "BALANCER_TEST_PUBLISH_AT";
+const ROUNDS: u32 = 120;
 
 fn worlds() -> [Resolved; 2] {
     let client = "10.0.0.9".parse().expect("address");
@@ -92,11 +93,9 @@ fn killed_publisher_leaves_the_old_or_the_new_set() {
     let sets = worlds().each_ref().map(expected);
     let mut seen = [0u32; 2];
     let mut cut_short = 0;
-    // Steps of 0.37 ms over 30 ms: a publish takes some 10 ms, most of it the grace period. In a
-    // guest fewer and longer ones, as publishes are longer.
-    let (rounds, step) = scaled((120, 370), (12, 9_000));
-    for round in 0..rounds {
-        let after = Duration::from_micros(round * step % (scaled(1, 4) * 30_000));
+    for round in 0..ROUNDS {
+        // Steps of 0.37 ms over 30 ms: a publish takes some 10 ms, most of it the grace period.
+        let after = Duration::from_micros(u64::from(round) * 370 % 30_000);
         let said = run_and_kill(&bed, after);
         let view = Datapath::open_read_only(bed.dir()).expect("view");
         let now = described(&view).expect("described");
