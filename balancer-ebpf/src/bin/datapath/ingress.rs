@@ -13,7 +13,7 @@ use balancer_ebpf::{
 
 use crate::{
     context::{Refused, Side, Skb, Translate},
-    maps::{self, Entry, Epoch, Maps, RealRef, Stage},
+    maps::{self, Entry, Epoch, Maps, RealRef, RouteHead, Stage},
     parse::Packet,
     record::{self, Candidate, Outcome, record},
     route::{self, Route},
@@ -372,16 +372,12 @@ fn stray<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) 
 #[inline(always)]
 fn hashed_real<F: Maps>(route: &Route, packet: &Packet<F>) -> (u32, u32) {
     let entry = &route.entry;
-    let at = |table: &Table| {
-        route::target(table, route::hashed::<F>(entry, table, &packet.key))
-            .unwrap_or(TargetWord { real: REAL_NONE, backend: 0 })
-    };
-    let current = at(&entry.table);
+    let current = hashed_target::<F>(entry, &entry.table, &packet.key);
     if let Some(previous) = route.epoch.previous(route.id)
         && previous.table.slots != 0
         && !previous_over(previous.until_ns)
     {
-        let before = at(&previous.table);
+        let before = hashed_target::<F>(entry, &previous.table, &packet.key);
         if before.real != current.real
             && before.real > REAL_BLACKHOLE
             && maps::real(before.real).is_some_and(|real| real.flags() == 0)
@@ -390,6 +386,14 @@ fn hashed_real<F: Maps>(route: &Route, packet: &Packet<F>) -> (u32, u32) {
         }
     }
     (current.real, counter(entry.counters, current))
+}
+
+/// What the hash finds in a table. (No closure: LLVM gives the parameter with the captures no
+/// name, and then the kernel refuses the BTF of the object when libbpf loads it as it is.)
+#[inline(never)]
+fn hashed_target<F: Maps>(entry: &RouteHead, table: &Table, key: &F::Key) -> TargetWord {
+    route::target(table, route::hashed::<F>(entry, table, key))
+        .unwrap_or(TargetWord { real: REAL_NONE, backend: 0 })
 }
 
 #[inline(always)]
