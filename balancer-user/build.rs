@@ -32,8 +32,6 @@ type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
 const OBJECT: &str = "BALANCER_EBPF_OBJECT";
 const SKIP: &str = "BALANCER_EBPF_SKIP";
-/// The binary that is the object.
-const BIN: &str = "datapath";
 
 fn main() -> ExitCode {
     match build() {
@@ -82,7 +80,8 @@ fn compile(root: &Path) -> Result<PathBuf> {
     };
     let object = Object {
         root,
-        bin: BIN,
+        bin: object::DATAPATH,
+        logs: false,
         target,
         arch: &env::var("CARGO_CFG_TARGET_ARCH")?,
         // Cargo holds a lock on the outer target directory.

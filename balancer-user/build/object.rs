@@ -1,5 +1,6 @@
-//! Builds one eBPF object. Shared by `build.rs`, which builds the one that balancer carries, and
-//! by `cargo xtask bench packet`, which builds the driver that measures it.
+//! Builds one eBPF object. Shared by `build.rs`, which builds the one that balancer carries, by
+//! `cargo xtask bench packet`, which builds the driver that measures it, and by those who build
+//! the debug object, which logs (`cargo xtask bpf --debug`, the tests in `tests/loaders`).
 
 use std::{
     env,
@@ -11,6 +12,9 @@ use super::toolchain::{Toolchain, find_linker, inner};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 
+/// The binary with the programs that carry out policies.
+pub(crate) const DATAPATH: &str = "datapath";
+
 /// The package whose binaries are objects.
 const PACKAGE: &str = "balancer-ebpf";
 
@@ -20,6 +24,8 @@ pub(crate) struct Object<'a> {
     pub(crate) root: &'a Path,
     /// The binary of [`PACKAGE`].
     pub(crate) bin: &'a str,
+    /// Whether it is to log (aya-log), which makes it larger and closed to libbpf.
+    pub(crate) logs: bool,
     /// The Rust target.
     pub(crate) target: &'a str,
     /// The machine that the object will run on, as Rust names it.
@@ -44,7 +50,8 @@ impl Object<'_> {
 
         let mut cargo = inner(&toolchain.cargo);
         cargo.current_dir(self.root).args(["build", "--release", "--locked"]);
-        cargo.args(["--package", PACKAGE, "--bin", self.bin, "--features", "programs"]);
+        cargo.args(["--package", PACKAGE, "--bin", self.bin]);
+        cargo.args(["--features", if self.logs { "log" } else { "programs" }]);
         cargo.args(["--target", self.target, "--target-dir"]).arg(self.target_dir);
         if toolchain.core_from_source {
             cargo.args(["-Z", "build-std=core"]);

@@ -68,6 +68,7 @@ fn driver() -> Result<PathBuf> {
     let object = Object {
         root: run::root(),
         bin: "driver",
+        logs: false,
         target: setup::TARGET,
         arch: std::env::consts::ARCH,
         target_dir: &run::root().join("target").join("bpf-driver"),

@@ -59,6 +59,9 @@ enum Verb {
         /// Disassemble it too
         #[arg(long)]
         dump: bool,
+        /// Take the debug object, which logs new and refused flows
+        #[arg(long, conflicts_with = "stats")]
+        debug: bool,
         /// Say what verifying, stack and maps of each program cost, and what changed (root)
         #[arg(long, conflicts_with = "dump")]
         stats: bool,
@@ -90,7 +93,7 @@ fn main() -> ExitCode {
         }
         Verb::Bench { bench, output } => bench::run(bench, output),
         Verb::Bpf { stats: true, bless, output, .. } => bpf::stats::run(bless, output),
-        Verb::Bpf { dump, .. } => bpf::run(dump),
+        Verb::Bpf { dump, debug, .. } => bpf::run(dump, debug),
         Verb::Lint => lint::run(),
     };
     match outcome {

@@ -33,6 +33,8 @@ pub(crate) enum Suite {
     Cli,
     /// Maps, pins, publishing, refusals (root)
     Kernel,
+    /// The object in libbpf and bpftool, the debug object's log (root)
+    Loaders,
     /// The suites that depend on the kernel, in virtual machines with Debian's kernels
     Vm,
     /// The script that sets up a machine, in a new Debian (root, network, minutes; only when named)
@@ -45,6 +47,7 @@ impl Suite {
         match self {
             Self::Unit | Self::Conformance => &[Group::Build],
             Self::Datapath | Self::E2e | Self::Cli | Self::Kernel => &[Group::Build, Group::Run],
+            Self::Loaders => &[Group::Build, Group::Run, Group::Loaders],
             Self::Vm => &[Group::Build, Group::Run, Group::Vm],
             Self::Provision => &[Group::Provision],
         }
@@ -165,7 +168,11 @@ pub(crate) fn run(suite: Option<Suite>, choice: &Choice) -> Result<()> {
 fn command(suite: Suite, corpus: &Path) -> std::process::Command {
     let name = suite.to_string();
     let mut command = match suite {
-        Suite::Unit => run::cargo(&["test", "--workspace", "--exclude", "balancer-tests"]),
+        Suite::Unit => {
+            let others = ["--exclude", "balancer-tests", "--exclude", "balancer-loaders"];
+            run::cargo(&[&["test", "--workspace"], &others[..]].concat())
+        }
+        Suite::Loaders => run::cargo(&["test", "--package", "balancer-loaders"]),
         _ => run::cargo(&["test", "--package", "balancer-tests", "--test", &name]),
     };
     if suite == Suite::Conformance {

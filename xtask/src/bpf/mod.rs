@@ -5,16 +5,22 @@ pub(crate) mod stats;
 
 use std::{path::PathBuf, process::Command};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 
-use crate::{run, setup};
+use crate::{
+    run,
+    setup::{
+        self,
+        object::{self, Object},
+    },
+};
 
 /// Bytes of one BPF instruction (a 64-bit immediate takes two).
 const INSTRUCTION_BYTES: u64 = 8;
 
-pub(crate) fn run(dump: bool) -> Result<()> {
+pub(crate) fn run(dump: bool, debug: bool) -> Result<()> {
     setup::run(setup::Talk::Short, &[setup::Group::Build])?;
-    let object = build()?;
+    let object = if debug { build_debug()? } else { build()? };
     let bytes = std::fs::metadata(&object)?.len();
     println!("{} ({bytes} bytes)", object.display());
     for (name, size) in functions(&object)? {
@@ -45,6 +51,19 @@ fn build() -> Result<PathBuf> {
         .filter(|m| m["package_id"].as_str().is_some_and(|id| id.contains("balancer-user")))
         .find_map(|message| Some(PathBuf::from(message["out_dir"].as_str()?).join("datapath.o")))
         .context("cargo did not say where the object is")
+}
+
+/// Builds the debug object, which balancer does not carry.
+fn build_debug() -> Result<PathBuf> {
+    let object = Object {
+        root: run::root(),
+        bin: object::DATAPATH,
+        logs: true,
+        target: setup::TARGET,
+        arch: std::env::consts::ARCH,
+        target_dir: &run::root().join("target").join("bpf-debug"),
+    };
+    Ok(object.build().map_err(|e| anyhow!("{e}"))?.file)
 }
 
 /// Name and size in bytes of each function.

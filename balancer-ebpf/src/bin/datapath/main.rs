@@ -17,6 +17,7 @@ mod atomic;
 mod context;
 mod egress;
 mod ingress;
+mod log;
 mod maps;
 mod parse;
 mod record;
@@ -84,7 +85,7 @@ impl Walk for Ingress {
     const USED: PortUse = PortUse::Vip;
     #[inline(always)]
     fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
-        ingress::ingress::<F, true>(skb, packet)
+        log::told(packet, ingress::ingress::<F, true>(skb, packet))
     }
     #[inline(always)]
     fn end(reason: Reason, verdict: i32) -> i32 {
@@ -103,7 +104,7 @@ impl Walk for Egress {
     const USED: PortUse = PortUse::Real;
     #[inline(always)]
     fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
-        egress::egress(skb, packet)
+        log::told(packet, egress::egress(skb, packet))
     }
     #[inline(always)]
     fn end(reason: Reason, verdict: i32) -> i32 {
