@@ -75,7 +75,7 @@ impl Failure {
         ExitCode::from(self.fault as u8)
     }
 
-    fn text(&self, colours: bool) -> String {
+    pub(super) fn text(&self, colours: bool) -> String {
         let (red, cyan, plain) =
             if colours { ("\x1b[1;31m", "\x1b[1;36m", "\x1b[0m") } else { ("", "", "") };
         let mut lines = Vec::new();

@@ -179,3 +179,29 @@ pub(crate) fn store(error: StoreError) -> Failure {
     let hint = error.hint();
     Failure::system(error, "cannot use the state directory").maybe_hint(hint)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::Rejection;
+
+    #[test]
+    fn refused_program_points_at_the_requirements() {
+        let rejection = Rejection {
+            program: "balancer_in".into(),
+            error: std::io::Error::from_raw_os_error(22),
+            instruction: None,
+            origin: None,
+            telling: vec!["R9 !read_ok".into()],
+            omitted: 0,
+            log_file: Err("a test".into()),
+        };
+        let failure = kernel(Box::new(rejection).into(), "cannot load");
+        let text = failure.text(false);
+        assert!(text.contains("balancer_in") && text.contains("R9 !read_ok"), "{text}");
+        assert!(
+            text.ends_with("hint: balancer status --requirements says what this kernel lacks"),
+            "{text}"
+        );
+    }
+}
