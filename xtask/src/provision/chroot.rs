@@ -28,6 +28,12 @@ const NAME: &str = "balancer-provision-";
 /// Where the project is copied to, inside.
 pub(super) const PROJECT: &str = "/balancer";
 
+/// Enters directory `$0`, and runs `$2` in `$1` inside. The directory becomes a mount point first:
+/// `ip netns` changes how mounts spread from `/`, which must be one.
+const ENTER: &str = r#"set -e; mount --bind "$0" "$0"; cd "$0"
+mount -t proc proc proc; mount -t sysfs sysfs sys; mount -t bpf bpf sys/fs/bpf
+mount -t tmpfs tmpfs run; exec chroot . bash -c "cd $1 && $2""#;
+
 /// The directory; removed with this value.
 pub(super) struct Chroot {
     dir: PathBuf,
@@ -116,8 +122,7 @@ impl Chroot {
 
     fn inside(&self, line: &str) -> Command {
         let mut command = namespaces();
-        command.arg("--root").arg(&self.dir).arg("--wd").arg(PROJECT).arg("--mount-proc");
-        command.args(["bash", "-c", line]).env_clear();
+        command.args(["bash", "-c", ENTER]).arg(&self.dir).args([PROJECT, line]).env_clear();
         let kept = |name: &str| {
             CRATE_SOURCES.iter().any(|prefix| name.starts_with(prefix))
                 || name.to_lowercase().ends_with("_proxy")
