@@ -60,6 +60,18 @@ impl Skb {
         Self(ctx.skb.skb)
     }
 
+    /// For functions that the verifier judges by themselves: the context.
+    #[inline(always)]
+    pub(crate) fn into_raw(self) -> *mut __sk_buff {
+        self.0
+    }
+
+    /// The reverse of [`Self::into_raw`].
+    #[inline(always)]
+    pub(crate) fn from_raw(ctx: *mut __sk_buff) -> Self {
+        Self(ctx)
+    }
+
     /// Length of the packet, Ethernet header included.
     #[inline(always)]
     pub(crate) fn len(self) -> u32 {
@@ -284,6 +296,7 @@ fn done(result: i64) -> Result<(), Refused> {
 
 /// Where a packet's headers lie.
 #[derive(Clone, Copy)]
+#[repr(C)]
 pub(crate) struct Place {
     /// Offset of the IP header.
     pub(crate) ip: u32,

@@ -12,10 +12,11 @@ use balancer_ebpf::{
 };
 
 use crate::{
+    apart::Steps,
     context::{Refused, Side, Skb, Translate},
     maps::{self, Entry, Epoch, Maps, RealRef, RouteHead, Stage},
     parse::Packet,
-    record::{self, Candidate, Outcome, record},
+    record::{self, Candidate, Choice, Outcome},
     route::{self, Route},
 };
 
@@ -28,7 +29,7 @@ const REFRESH_S: u32 = 10;
 
 /// The walk of a packet to a VIP. Without `RECORD` no map changes.
 #[inline(always)]
-pub(crate) fn ingress<F: Maps + Translate, const RECORD: bool>(
+pub(crate) fn ingress<F: Steps<RECORD>, const RECORD: bool>(
     skb: Skb,
     packet: &Packet<F>,
 ) -> Reason {
@@ -40,10 +41,10 @@ pub(crate) fn ingress<F: Maps + Translate, const RECORD: bool>(
         return fragment(packet, Entry::into_raw(entry));
     }
     let mut reason = Reason::Established;
-    match known::<F, RECORD>(skb, packet, Entry::into_raw(entry), &mut reason) {
+    match <F as Steps<RECORD>>::known(skb, packet, Entry::into_raw(entry), &mut reason) {
         Known::Ends => reason,
-        Known::Opens => open::<F, RECORD>(skb, packet),
-        Known::Strays => stray::<F, RECORD>(skb, packet),
+        Known::Opens => <F as Steps<RECORD>>::open(skb, packet),
+        Known::Strays => <F as Steps<RECORD>>::stray(skb, packet),
     }
 }
 
@@ -99,7 +100,7 @@ fn send<F: Maps + Translate, const RECORD: bool>(
 /// What the flow entries say of a packet.
 #[derive(Clone, Copy)]
 #[repr(u32)]
-enum Known {
+pub(crate) enum Known {
     /// All is said and done.
     Ends,
     /// A SYN that no entry speaks for.
@@ -109,8 +110,8 @@ enum Known {
 }
 
 /// Follows the flow entries, if there is one. `open`: the established flow, or null.
-#[inline(never)]
-fn known<F: Maps + Translate, const RECORD: bool>(
+#[inline(always)]
+pub(crate) fn known<F: Steps<RECORD>, const RECORD: bool>(
     skb: Skb,
     packet: &Packet<F>,
     open: *mut F::Flow,
@@ -135,7 +136,7 @@ fn known<F: Maps + Translate, const RECORD: bool>(
     let opens = tcp_state::opens(packet.flags);
     let (stage, entry) = match Entry::from_raw(open) {
         Some(entry) => (Stage::Open, entry),
-        None => match F::find(Stage::HalfOpen, &packet.key) {
+        None => match F::find(Stage::HalfOpen, &F::own_key(packet)) {
             Some(entry) => (Stage::HalfOpen, entry),
             None if opens => return Known::Opens,
             None => return Known::Strays,
@@ -171,7 +172,7 @@ fn known<F: Maps + Translate, const RECORD: bool>(
                 carried = Reason::Established;
             }
             if seen != 0
-                && let Some(moved) = F::find(Stage::Open, &packet.key)
+                && let Some(moved) = F::find(Stage::Open, &F::own_key(packet))
             {
                 moved.mark(seen, state.real, now);
                 record::tell_reply(packet, Stage::Open, real, state.client_port, seen, now);
@@ -198,8 +199,8 @@ fn grace_over(real: RealRef) -> bool {
 }
 
 /// A new connection.
-#[inline(never)]
-fn open<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
+#[inline(always)]
+pub(crate) fn open<F: Steps<RECORD>, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
     let route = match route::find::<F, RECORD>(skb, packet) {
         Ok(route) => route,
         Err(reason) => return reason,
@@ -208,32 +209,29 @@ fn open<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -
     let mut slot = route::slot::<F>(&route, &packet.key, RECORD);
     // Steps that visit all parts of the table.
     let step = table.slots / CANDIDATES + 1;
+    let mut candidate = Candidate::none(F::dst(&packet.key).addr);
     // The first real that is taken: its id and counter.
     let mut first = (REAL_NONE, 0);
     let mut tried = 0;
     while tried < CANDIDATES {
-        let target =
-            route::target(table, slot).unwrap_or(TargetWord { real: REAL_NONE, backend: 0 });
-        if tried == 0 {
-            match target.real {
-                REAL_NONE => return Reason::EmptySlot,
-                REAL_BLACKHOLE => {
-                    count_connection::<RECORD>(counter(route.entry.counters, target));
-                    return Reason::Blackhole;
-                }
-                _ => {}
+        match F::choose(packet, &route.entry, slot, &mut candidate) {
+            Choice::Empty if tried == 0 => return Reason::EmptySlot,
+            Choice::Blackhole if tried == 0 => {
+                count_connection::<RECORD>(candidate.counter);
+                return Reason::Blackhole;
             }
-        }
-        let counter = counter(route.entry.counters, target);
-        if target.real > REAL_BLACKHOLE
-            && let Some(candidate) = Candidate::new(target.real, counter, packet)
-        {
-            match record::<F, RECORD>(packet, &candidate, Stage::HalfOpen) {
-                Outcome::Clash if first.0 == REAL_NONE => first = (target.real, counter),
-                Outcome::Clash => {}
-                outcome => {
-                    let clash = first.0 != REAL_NONE;
-                    return opened::<F, RECORD>(skb, packet, &candidate, outcome, clash);
+            Choice::Empty | Choice::Blackhole | Choice::Unusable => {}
+            Choice::Usable => {
+                match <F as Steps<RECORD>>::record(packet, &candidate, Stage::HalfOpen) {
+                    Outcome::Clash if first.0 == REAL_NONE => {
+                        first = (candidate.id, candidate.counter);
+                    }
+                    Outcome::Clash => {}
+                    Outcome::Beaten => return beaten::<F, RECORD>(skb, packet),
+                    outcome => {
+                        let clash = first.0 != REAL_NONE;
+                        return opened::<F, RECORD>(skb, packet, &candidate, outcome, clash);
+                    }
                 }
             }
         }
@@ -250,12 +248,6 @@ fn open<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -
     }
 }
 
-/// The counter of a table's target; 0: not counted.
-#[inline(always)]
-fn counter(first: u32, target: TargetWord) -> u32 {
-    if first == 0 { 0 } else { first.wrapping_add(target.backend) }
-}
-
 #[inline(always)]
 fn count_connection<const RECORD: bool>(counter: u32) {
     if RECORD && let Some(counter) = maps::counter(counter) {
@@ -266,7 +258,7 @@ fn count_connection<const RECORD: bool>(counter: u32) {
 
 /// No real is free for the client's address and port: another source port.
 #[inline(always)]
-fn translated<F: Maps + Translate, const RECORD: bool>(
+fn translated<F: Steps<RECORD>, const RECORD: bool>(
     skb: Skb,
     packet: &Packet<F>,
     candidate: &mut Candidate<F>,
@@ -278,15 +270,16 @@ fn translated<F: Maps + Translate, const RECORD: bool>(
         let random = unsafe { helpers::bpf_get_prandom_u32() };
         let port = LOWEST + ((u64::from(random) * u64::from(65_536 - LOWEST)) >> 32) as u32;
         candidate.client_port = (port as u16).to_be_bytes();
-        match record::<F, RECORD>(packet, candidate, Stage::HalfOpen) {
+        match <F as Steps<RECORD>>::record(packet, candidate, Stage::HalfOpen) {
             Outcome::Clash => tried += 1,
+            Outcome::Beaten => return beaten::<F, RECORD>(skb, packet),
             outcome => return opened::<F, RECORD>(skb, packet, candidate, outcome, true),
         }
     }
     Reason::TuplesExhausted
 }
 
-/// What follows from the attempt to record.
+/// What follows from an attempt to record in which no other CPU was faster.
 #[inline(never)]
 fn opened<F: Maps + Translate, const RECORD: bool>(
     skb: Skb,
@@ -301,18 +294,21 @@ fn opened<F: Maps + Translate, const RECORD: bool>(
             let reason = if clash { Reason::TupleClash } else { Reason::NewFlow };
             to_candidate::<F, RECORD>(skb, packet, candidate, reason)
         }
-        Outcome::Beaten => {
-            let Some(entry) = F::find(Stage::HalfOpen, &packet.key) else {
-                return Reason::FlowTableFull;
-            };
-            let state = entry.state_copy();
-            match maps::real(state.real) {
-                Some(real) => send::<F, RECORD>(skb, packet, &state, real, Reason::HalfOpen),
-                None => Reason::FlowTableFull,
-            }
-        }
         Outcome::Clash => Reason::TuplesExhausted,
-        Outcome::Full => Reason::FlowTableFull,
+        Outcome::Beaten | Outcome::Full => Reason::FlowTableFull,
+    }
+}
+
+/// Another CPU was faster: its entry counts.
+#[inline(never)]
+fn beaten<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
+    let Some(entry) = F::find(Stage::HalfOpen, &F::own_key(packet)) else {
+        return Reason::FlowTableFull;
+    };
+    let state = entry.state_copy();
+    match maps::real(state.real) {
+        Some(real) => send::<F, RECORD>(skb, packet, &state, real, Reason::HalfOpen),
+        None => Reason::FlowTableFull,
     }
 }
 
@@ -335,8 +331,8 @@ fn to_candidate<F: Maps + Translate, const RECORD: bool>(
 }
 
 /// A packet without SYN and without entry: the hash may still know its real.
-#[inline(never)]
-fn stray<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
+#[inline(always)]
+pub(crate) fn stray<F: Steps<RECORD>, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
     let route = match route::find::<F, RECORD>(skb, packet) {
         Ok(route) => route,
         Err(Reason::Denied) if packet.flags & RST != 0 => return Reason::StrayReset,
@@ -356,7 +352,7 @@ fn stray<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) 
     }
     let Some(mut candidate) = Candidate::new(id, counter, packet) else { return Reason::RealGone };
     candidate.state = tcp_state::adopted(packet.flags);
-    match record::<F, RECORD>(packet, &candidate, Stage::Open) {
+    match <F as Steps<RECORD>>::record(packet, &candidate, Stage::Open) {
         Outcome::Recorded => {
             to_candidate::<F, RECORD>(skb, packet, &candidate, Reason::FlowAdopted)
         }
@@ -382,10 +378,10 @@ fn hashed_real<F: Maps>(route: &Route, packet: &Packet<F>) -> (u32, u32) {
             && before.real > REAL_BLACKHOLE
             && maps::real(before.real).is_some_and(|real| real.flags() == 0)
         {
-            return (before.real, counter(previous.counters, before));
+            return (before.real, route::counter(previous.counters, before));
         }
     }
-    (current.real, counter(entry.counters, current))
+    (current.real, route::counter(entry.counters, current))
 }
 
 /// What the hash finds in a table. (No closure: LLVM gives the parameter with the captures no

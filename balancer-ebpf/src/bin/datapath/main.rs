@@ -13,6 +13,7 @@
 )]
 #![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+mod apart;
 mod atomic;
 mod context;
 mod egress;
@@ -37,8 +38,8 @@ use balancer_ebpf::{
     reason::{Fate, Reason},
 };
 
-use context::{Refused, Side, Skb, Translate};
-use maps::Maps;
+use apart::{Parts, Steps};
+use context::{Refused, Side, Skb};
 use parse::{Packet, Read};
 
 /// From clients: VIP → real.
@@ -68,7 +69,7 @@ trait Walk {
     /// What that port must be used for.
     const USED: PortUse;
     /// Decides on a TCP packet, and translates it if it is to be forwarded.
-    fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason;
+    fn walk<F: Steps<true> + Steps<false>>(skb: Skb, packet: &Packet<F>) -> Reason;
     /// The program's return value.
     fn end(reason: Reason, verdict: i32) -> i32;
     /// Sends an answer back.
@@ -84,7 +85,7 @@ impl Walk for Ingress {
     const SIDE: Side = Side::Destination;
     const USED: PortUse = PortUse::Vip;
     #[inline(always)]
-    fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
+    fn walk<F: Steps<true> + Steps<false>>(skb: Skb, packet: &Packet<F>) -> Reason {
         log::told(packet, ingress::ingress::<F, true>(skb, packet))
     }
     #[inline(always)]
@@ -103,7 +104,7 @@ impl Walk for Egress {
     const SIDE: Side = Side::Source;
     const USED: PortUse = PortUse::Real;
     #[inline(always)]
-    fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
+    fn walk<F: Steps<true> + Steps<false>>(skb: Skb, packet: &Packet<F>) -> Reason {
         log::told(packet, egress::egress(skb, packet))
     }
     #[inline(always)]
@@ -123,7 +124,7 @@ impl Walk for Ask {
     const SIDE: Side = Side::Destination;
     const USED: PortUse = PortUse::Vip;
     #[inline(always)]
-    fn walk<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
+    fn walk<F: Steps<true> + Steps<false>>(skb: Skb, packet: &Packet<F>) -> Reason {
         ingress::ingress::<F, false>(skb, packet)
     }
     #[inline(always)]
@@ -154,7 +155,7 @@ fn run<W: Walk>(skb: Skb) -> i32 {
 
 /// Not inlined: the families' stack frames would add up.
 #[inline(never)]
-fn family<W: Walk, F: Maps + Translate + Read>(skb: Skb, at: u32) -> i32 {
+fn family<W: Walk, F: Steps<true> + Steps<false> + Read>(skb: Skb, at: u32) -> i32 {
     let mut packet = MaybeUninit::uninit();
     let none = parse::tcp::<F>(skb, at, W::DIRECTION, &mut packet);
     if none != Reason::NonVip {
@@ -177,11 +178,9 @@ fn family<W: Walk, F: Maps + Translate + Read>(skb: Skb, at: u32) -> i32 {
 }
 
 /// Answers with a reset; the verdict, `TC_ACT_SHOT` where the kernel refused.
-#[inline(never)]
-fn answer<W: Walk, F: Translate>(skb: Skb, packet: &Packet<F>) -> i32 {
-    let sent =
-        skb.answer_with_reset::<F>(&packet.place, packet.end).and_then(|()| W::send_back(skb));
-    match sent {
+#[inline(always)]
+fn answer<W: Walk, F: Parts>(skb: Skb, packet: &Packet<F>) -> i32 {
+    match F::answer(skb, packet).and_then(|()| W::send_back(skb)) {
         Ok(verdict) => verdict,
         Err(Refused) => TC_ACT_SHOT,
     }

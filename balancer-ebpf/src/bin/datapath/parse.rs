@@ -13,7 +13,9 @@ use balancer_ebpf::{
 
 use crate::context::{Place, Refused, Skb};
 
-/// A TCP packet.
+/// A TCP packet. Without padding: a function that the verifier judges by itself takes it whole,
+/// and no byte of it may be unset then.
+#[repr(C)]
 pub(crate) struct Packet<F: Family> {
     /// Addresses and ports, as a key of the flow maps.
     pub(crate) key: F::Key,
@@ -23,7 +25,16 @@ pub(crate) struct Packet<F: Family> {
     pub(crate) flags: u8,
     /// The first of several fragments.
     pub(crate) fragment: bool,
+    pub(crate) zero: [u8; 2],
 }
+
+const _: () = {
+    // `Maps::own_key` reads the key by words.
+    assert!(align_of::<Packet<V4>>() == 4 && core::mem::offset_of!(Packet<V4>, key) == 0);
+    assert!(align_of::<Packet<V6>>() == 4 && core::mem::offset_of!(Packet<V6>, key) == 0);
+    assert!(size_of::<Packet<V4>>() == size_of::<<V4 as Family>::Key>() + 16);
+    assert!(size_of::<Packet<V6>>() == size_of::<<V6 as Family>::Key>() + 16);
+};
 
 /// Why there is no [`Packet`].
 pub(crate) enum NoPacket {
@@ -126,6 +137,7 @@ fn read<F: Read>(skb: Skb, at: u32, direction: u8) -> Result<Packet<F>, NoPacket
         end: at + if ip.total_len == 0 { available } else { ip.total_len },
         flags: tcp.flags,
         fragment: ip.piece == Piece::First,
+        zero: [0; 2],
     })
 }
 

@@ -1,28 +1,45 @@
 //! Recording a connection: both directions, or neither.
 
 use balancer_ebpf::{
-    abi::{FlowState, Real, direction, flow_state},
+    abi::{FlowState, REAL_BLACKHOLE, REAL_NONE, Real, TargetWord, direction, flow_state},
     flow::{End, Family, Owner, forward_key, owner},
     tcp_state,
 };
 
 use crate::{
-    maps::{self, Entry, Maps, NotInserted, RealRef, Stage},
+    maps::{self, Entry, Maps, NotInserted, RealRef, RouteHead, Stage},
     parse::Packet,
+    route,
 };
 
-/// A real that a new flow could go to.
+/// A real that a new flow could go to. Without padding, as [`Packet`].
+#[repr(C)]
 pub(crate) struct Candidate<F: Family> {
     pub(crate) end: End<F::Addr>,
     /// The source port that the real will see.
     pub(crate) client_port: [u8; 2],
     pub(crate) state: u8,
+    zero: [u8; 3],
     pub(crate) id: u32,
     pub(crate) generation: u32,
     pub(crate) counter: u32,
 }
 
 impl<F: Family> Candidate<F> {
+    /// None yet.
+    #[inline(always)]
+    pub(crate) fn none(none: F::Addr) -> Self {
+        Self {
+            end: End { addr: none, port: [0; 2] },
+            client_port: [0; 2],
+            state: 0,
+            zero: [0; 3],
+            id: REAL_NONE,
+            generation: 0,
+            counter: 0,
+        }
+    }
+
     /// The real, if it takes new flows of this family.
     #[inline(always)]
     pub(crate) fn new(id: u32, counter: u32, packet: &Packet<F>) -> Option<Self> {
@@ -34,10 +51,53 @@ impl<F: Family> Candidate<F> {
             end: real.end::<F>(),
             client_port: F::src(&packet.key).port,
             state: 0,
+            zero: [0; 3],
             id,
             generation: real.generation(),
             counter,
         })
+    }
+}
+
+/// What a slot offers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
+pub(crate) enum Choice {
+    /// A real that takes new flows.
+    Usable,
+    /// A real that does not, or is of the other family.
+    Unusable,
+    /// No real.
+    Empty,
+    /// The share of a backend without usable reals; the candidate has its counter.
+    Blackhole,
+}
+
+/// Finds what `slot` offers.
+#[inline(always)]
+pub(crate) fn choose<F: Family>(
+    packet: &Packet<F>,
+    route: &RouteHead,
+    slot: u32,
+    candidate: &mut Candidate<F>,
+) -> Choice {
+    let target = route::target(&route.table, slot);
+    let target = target.unwrap_or(TargetWord { real: REAL_NONE, backend: 0 });
+    let counter = route::counter(route.counters, target);
+    match target.real {
+        REAL_NONE => return Choice::Empty,
+        REAL_BLACKHOLE => {
+            candidate.counter = counter;
+            return Choice::Blackhole;
+        }
+        _ => {}
+    }
+    match Candidate::new(target.real, counter, packet) {
+        Some(found) => {
+            *candidate = found;
+            Choice::Usable
+        }
+        None => Choice::Unusable,
     }
 }
 
@@ -68,7 +128,7 @@ pub(crate) fn reply_key<F: Family>(
 
 /// Records the connection of `packet` with the candidate; without `RECORD` only says what would
 /// come of it.
-#[inline(never)]
+#[inline(always)]
 pub(crate) fn record<F: Maps, const RECORD: bool>(
     packet: &Packet<F>,
     candidate: &Candidate<F>,
@@ -82,8 +142,8 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
         return Outcome::Clash;
     }
     if !RECORD {
-        return match F::find(Stage::HalfOpen, &reply) {
-            Some(found) if !make_way::<F, RECORD>(packet, &reply, Stage::HalfOpen, found, now) => {
+        return match F::find(stage, &reply) {
+            Some(found) if !make_way::<F, RECORD>(packet, &reply, stage, found, now) => {
                 Outcome::Clash
             }
             _ => Outcome::Recorded,
@@ -117,7 +177,8 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
         Err(NotInserted::Full) => return Outcome::Full,
     }
     F::set_client_port(&mut flow, candidate.client_port);
-    match F::insert(stage, &packet.key, &flow) {
+    let key = F::own_key(packet);
+    match F::insert(stage, &key, &flow) {
         Ok(()) => {
             if candidate.state & flow_state::ESTABLISHED != 0 && !tcp_state::closed(candidate.state)
             {
@@ -127,7 +188,7 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
         }
         Err(NotInserted::Exists) => {
             // The faster CPU may have chosen this real too: then the reply entry is its as well.
-            let same = F::find(stage, &packet.key).is_some_and(|other| {
+            let same = F::find(stage, &key).is_some_and(|other| {
                 let other = F::state(other.view());
                 other.real == candidate.id
                     && u16::from_ne_bytes(other.client_port)
@@ -198,8 +259,9 @@ pub(crate) fn promote<F: Maps>(
     // What is there already is a leftover of this tuple: `record` lets no other connection's be.
     let back = F::insert(Stage::Open, &reply, &flow);
     F::set_client_port(&mut flow, client_port);
+    let key = F::own_key(packet);
     if back == Err(NotInserted::Full)
-        || F::insert(Stage::Open, &packet.key, &flow) == Err(NotInserted::Full)
+        || F::insert(Stage::Open, &key, &flow) == Err(NotInserted::Full)
     {
         if back == Ok(()) {
             F::remove(Stage::Open, &reply);
@@ -207,7 +269,7 @@ pub(crate) fn promote<F: Maps>(
         entry.change(0, flow_state::ESTABLISHED);
         return false;
     }
-    F::remove(Stage::HalfOpen, &packet.key);
+    F::remove(Stage::HalfOpen, &key);
     F::remove(Stage::HalfOpen, &reply);
     maps::active_up(state.real);
     true
@@ -223,8 +285,9 @@ pub(crate) fn forget<F: Maps>(packet: &Packet<F>, entry: Entry<F>, real: *const 
         remove_own::<F>(packet, Stage::Open, &reply, now);
         remove_own::<F>(packet, Stage::HalfOpen, &reply, now);
     }
-    F::remove(Stage::Open, &packet.key);
-    F::remove(Stage::HalfOpen, &packet.key);
+    let key = F::own_key(packet);
+    F::remove(Stage::Open, &key);
+    F::remove(Stage::HalfOpen, &key);
 }
 
 #[inline(always)]

@@ -9,6 +9,7 @@ use balancer_ebpf::{
 };
 
 use crate::{
+    apart,
     context::Skb,
     maps::{self, Epoch, Maps, RouteHead},
     parse::Packet,
@@ -92,6 +93,12 @@ pub(crate) fn target(table: &Table, slot: u32) -> Option<TargetWord> {
     Some(TargetWord::unpack(maps::arena(table.target_word(ordinal))?))
 }
 
+/// The counter of a table's target; 0: not counted.
+#[inline(always)]
+pub(crate) fn counter(first: u32, target: TargetWord) -> u32 {
+    if first == 0 { 0 } else { first.wrapping_add(target.backend) }
+}
+
 /// The slot that a flow's hash falls on.
 #[inline(always)]
 pub(crate) fn hashed<F: Family>(route: &RouteHead, table: &Table, key: &F::Key) -> u32 {
@@ -105,7 +112,7 @@ pub(crate) fn slot<F: Family>(route: &Route, key: &F::Key, advance: bool) -> u32
     match route.entry.pick {
         pick::RANDOM => hash::slot(random(), table.slots),
         pick::ROUND_ROBIN => maps::turn(route.id, advance).checked_rem(table.slots).unwrap_or(0),
-        pick::LEAST_REQUEST => least_busy(&route.entry),
+        pick::LEAST_REQUEST => apart::least_busy(&raw const route.entry),
         _ => hashed::<F>(&route.entry, table, key),
     }
 }
@@ -120,8 +127,8 @@ struct Search {
 
 /// A random slot fixes the backend, so that shares hold; the other samples come from that
 /// backend's run, and of all the real with fewest live connections is taken.
-#[inline(never)]
-fn least_busy(route: &RouteHead) -> u32 {
+#[inline(always)]
+pub(crate) fn least_busy(route: &RouteHead) -> u32 {
     let table = route.table;
     let slot = hash::slot(random(), table.slots);
     let Some(first) = target(&table, slot) else { return slot };

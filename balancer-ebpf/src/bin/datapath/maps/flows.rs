@@ -13,7 +13,7 @@ use super::{
     FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, SOURCE_IDS4, SOURCE_IDS6, VIP_IDS4, VIP_IDS6,
     active_down,
 };
-use crate::atomic;
+use crate::{atomic, parse::Packet};
 
 /// A map insertion that did not happen.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -36,6 +36,7 @@ fn inserted(result: Result<(), i32>) -> Result<(), NotInserted> {
 
 /// Which map of flows.
 #[derive(Clone, Copy, PartialEq, Eq)]
+#[repr(u32)]
 pub(crate) enum Stage {
     /// Handshake complete.
     Open,
@@ -49,6 +50,9 @@ pub(crate) trait Maps: Family {
     fn vip_id(vip: &Self::VipKey) -> Option<u32>;
     /// The id of a source.
     fn source_id(addr: &Self::Addr) -> Option<u32>;
+    /// A packet's key, copied to the stack. On 6.1 no map takes a key from memory that a
+    /// function was given: a function that the verifier judges by itself copies it first.
+    fn own_key(packet: &Packet<Self>) -> Self::Key;
     /// Finds a flow.
     fn find(stage: Stage, key: &Self::Key) -> Option<Entry<Self>>;
     /// Records a flow where there is none.
@@ -69,6 +73,18 @@ macro_rules! maps {
             fn source_id(addr: &Self::Addr) -> Option<u32> {
                 // SAFETY: as above.
                 $sources.get_ptr(addr).map(|id| unsafe { *id })
+            }
+            #[inline(always)]
+            fn own_key(packet: &Packet<Self>) -> Self::Key {
+                let mut words = [0u32; size_of::<<Self as Family>::Key>() / 4];
+                let mut i = 0;
+                while i < words.len() {
+                    // SAFETY: inside the packet's first field, which has the packet's alignment.
+                    // Volatile, lest LLVM hands the original to the map after all.
+                    words[i] = unsafe { (&raw const *packet).cast::<u32>().add(i).read_volatile() };
+                    i += 1;
+                }
+                zerocopy::transmute!(words)
             }
             #[inline(always)]
             fn find(stage: Stage, key: &Self::Key) -> Option<Entry<Self>> {
