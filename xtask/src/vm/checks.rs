@@ -108,7 +108,7 @@ fn hangs(kernel: &Kernel, binaries: &Binaries) -> Result<()> {
         })
     };
     let jobs = vec![job("over its limit", 1)?, job("silent", 1000)?];
-    let luggage = Luggage::pack(binaries, jobs, &[], &[])?;
+    let luggage = Luggage::pack(binaries, jobs, &[])?;
     let limits = Limits { boot: LONG, silence: SHORT, total: 2 * LONG };
     let outcome = super::run_within(kernel, &luggage, limits, |_| {});
     let failure = format!("{:#}", outcome.err().context("the guest passed for a good one")?);

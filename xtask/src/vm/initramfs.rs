@@ -41,16 +41,10 @@ impl Initramfs {
         self.add(path, Entry { mode: FILE, bytes: bytes.into() });
     }
 
-    /// Puts a file or a whole directory of this machine where it lies.
-    pub(super) fn add_path(&mut self, path: &Path) -> Result<()> {
-        let metadata = fs::metadata(path).with_context(|| format!("no {}", path.display()))?;
-        if metadata.is_dir() {
-            for entry in fs::read_dir(path)? {
-                self.add_path(&entry?.path())?;
-            }
-        } else {
-            self.add_bytes(path, fs::read(path)?);
-        }
+    /// Puts a file of this machine where it lies.
+    pub(super) fn add_file(&mut self, path: &Path) -> Result<()> {
+        let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+        self.add_bytes(path, bytes);
         Ok(())
     }
 

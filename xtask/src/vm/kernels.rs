@@ -152,14 +152,15 @@ pub(crate) fn find(series: Series) -> Result<Kernel> {
             eprintln!("kernel {series}: taking {} from the cache: {why:#}", kernel.release);
             Ok(kernel)
         }
-        None => Err(why.context(format!(
-            "no kernel {series}, and none in the cache; what helps: a network and `apt-get \
-             update` as root (again after naming an archive in /etc/apt that has it: {}), or the \
-             package linux-image-{series}.*-cloud-amd64 from elsewhere, unpacked by `dpkg -x \
-             FILE.deb {}`",
+        None => Err(anyhow!(
+            "no kernel {series} to boot: {why:#}\nnone is in the cache either; what helps:\n\
+             - a network, and `apt-get update` as root\n\
+             - an archive that has it, named in /etc/apt: {}\n\
+             - the package linux-image-{series}.*-cloud-amd64 from elsewhere, unpacked by \
+             `dpkg -x FILE.deb {}`",
             series.archives(),
             home.join(format!("{series}-by-hand")).display()
-        ))),
+        )),
     }
 }
 
@@ -186,7 +187,7 @@ fn newest(home: &Path, series: Series) -> Result<Kernel, Lack> {
     });
     let package = package.ok_or_else(|| {
         let metas = series.metas().join(" and ");
-        Lack::Lists(anyhow!("apt knows no {start}* by {metas}; {} has it", series.archives()))
+        Lack::Lists(anyhow!("apt knows no {start}* by {metas}"))
     })?;
     let shown = run::ask(Command::new(&apt).args(["show", "--no-all-versions", &package]))
         .map_err(Lack::Lists)?;

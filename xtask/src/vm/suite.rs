@@ -11,17 +11,34 @@ use crate::{run, test::Tally};
 struct Suite {
     /// As cargo knows it.
     name: &'static str,
-    /// What the test runner is told to leave out: what does not fit into a guest.
-    skip: &'static [&'static str],
-    /// What it is told to run; all of the rest where this is empty.
+    /// How the names of the tests to run begin; all, where this is empty.
     only: &'static [&'static str],
-    /// Files of the repository that it reads.
-    files: &'static [&'static str],
     limit_s: u64,
 }
 
-const SUITES: [Suite; 1] =
-    [Suite { name: "datapath", skip: &[], only: &[], files: &["docs/datapath.md"], limit_s: 600 }];
+const SUITES: [Suite; 3] = [
+    Suite { name: "datapath", only: &[], limit_s: 600 },
+    Suite {
+        name: "kernel",
+        // What differs from kernel to kernel: hooks and the words of the verifier.
+        only: &["attach::", "rejected::"],
+        limit_s: 600,
+    },
+    // A test of the command takes an emulated machine a minute: one for each thing that another
+    // kernel could do otherwise.
+    Suite {
+        name: "e2e",
+        only: &[
+            "changes::publishes_break_and_move_none_of_the_live_connections",
+            "fall_backs::",
+            "paths::clients_see_the_vip_and_reals_see_the_client",
+            "paths::traffic_to_no_vip_passes_untouched",
+            "shares::maglev_connections_meet_the_real_of_their_slot",
+            "unload::",
+        ],
+        limit_s: 600,
+    },
+];
 
 /// Runs the suites in a guest of each of `kernels`, all guests at once. `words` go to each test
 /// runner in place of the names that a suite is limited to. `look` sees each line as the test
@@ -90,12 +107,8 @@ fn pack(binaries: &Binaries, words: &[String]) -> Result<Luggage> {
     let jobs = SUITES
         .iter()
         .map(|suite| {
-            let mut args: Vec<_> =
-                suite.skip.iter().flat_map(|name| ["--skip".into(), (*name).into()]).collect();
-            if words.is_empty() {
-                args.extend(suite.only.iter().map(|name| (*name).to_owned()));
-            }
-            args.extend_from_slice(words);
+            let only = suite.only.iter().map(|name| (*name).to_owned());
+            let args = if words.is_empty() { only.collect() } else { words.to_vec() };
             let binary = |name: &str| {
                 binaries.get(name).cloned().with_context(|| format!("no `{name}` was built"))
             };
@@ -116,9 +129,7 @@ fn pack(binaries: &Binaries, words: &[String]) -> Result<Luggage> {
         })
         .collect::<Result<Vec<_>>>()?;
     let programs = binaries.get("balancer").cloned();
-    let files: Vec<_> =
-        SUITES.iter().flat_map(|suite| suite.files).map(|file| root.join(file)).collect();
-    Luggage::pack(binaries, jobs, programs.as_slice(), &files)
+    Luggage::pack(binaries, jobs, programs.as_slice())
 }
 
 /// A line for each job and each skip; whether all went well.
@@ -129,18 +140,23 @@ fn summary(series: Series, told: &Told, chosen: bool) -> bool {
         let Ended { job, end, seconds, lines } = ended;
         let mut tally = Tally::default();
         lines.iter().for_each(|line| tally.add(line));
-        // A runner that ran nothing at all proves nothing, unless somebody chose tests of another.
-        let ran = tally.passed > 0 || chosen;
-        let good = *end == End::Exit(0) && tally.failed == 0 && ran;
+        // Somebody who chose tests need not have chosen some of each suite.
+        let absent = if chosen { Vec::new() } else { absent(job, lines) };
+        let good = *end == End::Exit(0) && tally.failed == 0 && absent.is_empty();
         fine &= good;
         passed += tally.passed;
         println!(
-            "{} {:<28} {job:<10} {tally} in {seconds:.1} s{}{}",
+            "{} {:<28} {job:<10} {tally} in {seconds:.1} s{}",
             if good { "ok    " } else { "FAILED" },
             told.release,
             if *end == End::Exit(0) { String::new() } else { format!(" ({end})") },
-            if ran { "" } else { " (it ran no test)" },
         );
+        for name in absent {
+            println!("       {:<28} {job:<10} not run: {name}*", told.release);
+        }
+        for name in unfinished(lines) {
+            println!("       {:<28} {job:<10} unfinished: {name}", told.release);
+        }
         for line in lines.iter().filter(|line| line.starts_with("skipped:")) {
             println!("       {:<28} {job:<10} {line}", told.release);
         }
@@ -150,4 +166,53 @@ fn summary(series: Series, told: &Told, chosen: bool) -> bool {
         fine = false;
     }
     fine
+}
+
+/// What of a suite should have run and did not: a test that got another name must not drop out
+/// of the guests unseen.
+fn absent(suite: &str, lines: &[String]) -> Vec<&'static str> {
+    let ran = |name: &str| {
+        let start = format!("test {name}");
+        lines.iter().any(|line| line.starts_with(&start) && line.contains(" ... "))
+    };
+    let only = SUITES.iter().find(|known| known.name == suite).map_or(&[][..], |s| s.only);
+    let names = if only.is_empty() { &[""] } else { only };
+    names.iter().copied().filter(|name| !ran(name)).collect()
+}
+
+/// Tests that the runner said were slow, and of which it said nothing more: one of them is why it
+/// had to be killed.
+fn unfinished(lines: &[String]) -> impl Iterator<Item = &str> {
+    let ended =
+        |name: &str| lines.iter().any(|line| line.starts_with(&format!("test {name} ... ")));
+    lines.iter().filter_map(move |line| {
+        let (name, _) = line.strip_prefix("test ")?.split_once(" has been running for over")?;
+        (!ended(name)).then_some(name)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn tests_that_a_suite_should_run_and_does_not_are_named() {
+        let lines =
+            ["test attach::links ... ok".to_owned(), "test result: ok. 1 passed".to_owned()];
+        assert_eq!(absent("kernel", &lines), ["rejected::"]);
+        assert!(absent("datapath", &lines).is_empty());
+        assert_eq!(absent("datapath", &lines[1..]), [""]);
+    }
+
+    #[test]
+    fn tests_that_were_running_when_a_job_was_killed_are_named() {
+        let lines = [
+            "test a::slow has been running for over 60 seconds",
+            "test a::stuck has been running for over 60 seconds",
+            "test a::slow ... ok",
+            "test a::quick ... ok",
+        ];
+        let lines = lines.map(str::to_owned);
+        assert_eq!(unfinished(&lines).collect::<Vec<_>>(), ["a::stuck"]);
+    }
 }
