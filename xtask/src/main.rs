@@ -65,6 +65,9 @@ enum Verb {
         /// Say what verifying, stack and maps of each program cost, and what changed (root)
         #[arg(long, conflicts_with = "dump")]
         stats: bool,
+        /// A kernel to ask: 6.1, 6.12, or `running` for this machine's own; without it, each
+        #[arg(long = "kernel", value_name = "SERIES", requires = "stats")]
+        kernels: Vec<bpf::stats::Kernel>,
         /// Write the figures to docs/datapath.md
         #[arg(long, requires = "stats")]
         bless: bool,
@@ -92,7 +95,9 @@ fn main() -> ExitCode {
             test::run(suite, &test::Choice { corpus, kernels, words })
         }
         Verb::Bench { bench, output } => bench::run(bench, output),
-        Verb::Bpf { stats: true, bless, output, .. } => bpf::stats::run(bless, output),
+        Verb::Bpf { stats: true, kernels, bless, output, .. } => {
+            bpf::stats::run(&kernels, bless, output)
+        }
         Verb::Bpf { dump, debug, .. } => bpf::run(dump, debug),
         Verb::Lint => lint::run(),
     };

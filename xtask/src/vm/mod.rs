@@ -19,6 +19,7 @@ mod watch;
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
+    thread,
     time::Duration,
 };
 
@@ -27,8 +28,9 @@ use anyhow::{Context, Result, ensure};
 use crate::run;
 use initramfs::Initramfs;
 pub(crate) use kernels::{Kernel, Series};
+pub(crate) use plan::End;
 pub(crate) use plan::Job;
-use plan::{End, Line, PLAN, Plan};
+use plan::{Line, PLAN, Plan};
 use watch::Limits;
 
 /// Programs of this machine that harness and jobs run, and their packages.
@@ -129,6 +131,41 @@ pub(crate) struct Ended {
 /// with its last lines.
 pub(crate) fn run(kernel: &Kernel, luggage: &Luggage, look: impl FnMut(&str)) -> Result<Told> {
     run_within(kernel, luggage, LIMITS, look)
+}
+
+/// The kernels of these series, fetched if need be, after a look whether guests can run here.
+///
+/// # Errors
+/// Another machine than x86_64, no emulator, no kernel: with what to do.
+pub(crate) fn find(kernels: &[Series]) -> Result<Vec<Kernel>> {
+    kernels::check_machine()?;
+    boot::check()?;
+    kernels.iter().map(|series| kernels::find(*series)).collect()
+}
+
+/// A guest of each of `kernels`, all at once; see [`run`]. `say` gets each line with the series
+/// of the guest that it is from.
+pub(crate) fn run_all(
+    kernels: &[Series],
+    found: &[Kernel],
+    luggage: &Luggage,
+    say: impl Fn(&str, &str) + Sync,
+) -> Vec<Result<Told>> {
+    thread::scope(|scope| {
+        let guests: Vec<_> = kernels
+            .iter()
+            .zip(found)
+            .map(|(series, kernel)| {
+                let say = &say;
+                scope.spawn(move || run(kernel, luggage, |line| say(series.name(), line)))
+            })
+            .collect();
+        guests.into_iter().map(joined).collect()
+    })
+}
+
+fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
 }
 
 fn run_within(

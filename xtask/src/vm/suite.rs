@@ -4,8 +4,8 @@ use std::{sync::Mutex, thread, time::Instant};
 
 use anyhow::{Context, Result};
 
-use super::{Binaries, Ended, Job, Luggage, Series, Told, boot, build, checks, kernels, plan::End};
-use crate::{run, test::Tally};
+use super::{Binaries, End, Ended, Job, Luggage, Series, Told, build, checks, joined};
+use crate::{bpf::stats, run, test::Tally};
 
 /// A suite as guests run it.
 struct Suite {
@@ -52,9 +52,7 @@ pub(crate) fn run(
     look: impl FnMut(&str) + Send,
 ) -> Result<bool> {
     let begun = Instant::now();
-    kernels::check_machine()?;
-    boot::check()?;
-    let found = kernels.iter().map(|series| kernels::find(*series)).collect::<Result<Vec<_>>>()?;
+    let found = super::find(kernels)?;
     let binaries = build(&SUITES.map(|suite| suite.name))?;
     let luggage = pack(&binaries, words)?;
 
@@ -71,40 +69,41 @@ pub(crate) fn run(
             let (kernel, binaries, say) = (&found[0], &binaries, &say);
             scope.spawn(move || checks::run(kernel, binaries, |line| say("vm", line)))
         });
-        let guests: Vec<_> = kernels
-            .iter()
-            .zip(&found)
-            .map(|(series, kernel)| {
-                let (luggage, say) = (&luggage, &say);
-                scope.spawn(move || super::run(kernel, luggage, |line| say(series.name(), line)))
-            })
-            .collect();
-        let told: Vec<_> = guests.into_iter().map(joined).collect();
+        let told = super::run_all(kernels, &found, &luggage, say);
         (checks.is_none_or(joined), told)
     });
 
     println!();
     let mut fine = checked;
+    let mut figures = Vec::new();
     for (series, told) in kernels.iter().zip(told) {
         match told {
-            Ok(told) => fine &= summary(*series, &told, !words.is_empty()),
+            Ok(told) => {
+                fine &= summary(*series, &told, !words.is_empty());
+                match stats::told_by(&told) {
+                    Ok(rows) => figures.extend(rows.unwrap_or_default()),
+                    Err(e) => {
+                        fine = false;
+                        println!("FAILED kernel {series}: {e:#}");
+                    }
+                }
+            }
             Err(e) => {
                 fine = false;
                 println!("FAILED kernel {series}: {e:#}");
             }
         }
     }
+    if !figures.is_empty() {
+        stats::compare(&figures)?;
+    }
     println!("vm: {} kernels in {:.0} s", kernels.len(), begun.elapsed().as_secs_f64());
     Ok(fine)
 }
 
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> T {
-    thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
-}
-
 fn pack(binaries: &Binaries, words: &[String]) -> Result<Luggage> {
     let root = run::root();
-    let jobs = SUITES
+    let suites = SUITES
         .iter()
         .map(|suite| {
             let only = suite.only.iter().map(|name| (*name).to_owned());
@@ -128,6 +127,9 @@ fn pack(binaries: &Binaries, words: &[String]) -> Result<Luggage> {
             })
         })
         .collect::<Result<Vec<_>>>()?;
+    // Somebody who looks for one test has no use for figures.
+    let figures = words.is_empty().then(|| stats::job(binaries)).transpose()?;
+    let jobs = suites.into_iter().chain(figures).collect();
     let programs = binaries.get("balancer").cloned();
     Luggage::pack(binaries, jobs, programs.as_slice())
 }
@@ -136,7 +138,7 @@ fn pack(binaries: &Binaries, words: &[String]) -> Result<Luggage> {
 fn summary(series: Series, told: &Told, chosen: bool) -> bool {
     let mut fine = true;
     let mut passed = 0;
-    for ended in &told.ended {
+    for ended in told.ended.iter().filter(|ended| SUITES.iter().any(|s| s.name == ended.job)) {
         let Ended { job, end, seconds, lines } = ended;
         let mut tally = Tally::default();
         lines.iter().for_each(|line| tally.add(line));
