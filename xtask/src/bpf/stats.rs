@@ -65,7 +65,7 @@ pub(crate) fn run(kernels: &[Kernel], bless: bool, output: Output) -> Result<()>
     let mut rows = Vec::new();
     if !guests.is_empty() {
         let found = vm::find(&guests)?;
-        let luggage = Luggage::pack(&binaries, vec![job(&binaries)?], &[], &[])?;
+        let luggage = Luggage::pack(&binaries, vec![job(&binaries)?], &[])?;
         let say = |series: &str, line: &str| eprintln!("{series:<4} | {line}");
         for (series, told) in guests.iter().zip(vm::run_all(&guests, &found, &luggage, say)) {
             let told = told.with_context(|| format!("kernel {series}"))?;
