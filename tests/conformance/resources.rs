@@ -57,6 +57,7 @@ pub(crate) fn dataplane(stated: &Value, address: Ipv4Addr) -> Result<Dataplane, 
             span: Span::default(),
             address: None,
             port: port(&inbound["port"], 8080 + index as u16)?,
+            name: text(&inbound["name"]),
             service_address: None,
             service_port: None,
             tags: tags(&inbound["tags"])?,
@@ -90,7 +91,8 @@ pub(crate) fn dataplane(stated: &Value, address: Ipv4Addr) -> Result<Dataplane, 
         span: Span::default(),
     };
     let address = Host::Ip(IpAddr::V4(address));
-    Ok(Dataplane { meta, address, advertised: None, inbounds, gateway, outbounds })
+    let (advertised, referring) = (None, Vec::new());
+    Ok(Dataplane { meta, address, advertised, inbounds, gateway, outbounds, referring })
 }
 
 pub(crate) fn dialled(outbound: &Outbound) -> SocketAddr {

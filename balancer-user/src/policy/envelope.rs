@@ -369,7 +369,8 @@ fn mesh(
     (None, at)
 }
 
-fn labels(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Tags {
+/// Reads a map of labels. An absent one is empty.
+pub(super) fn labels(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Tags {
     let Some(field) = field else { return Tags::new() };
     let entries = field.entries(cx).unwrap_or_default();
     entries

@@ -74,6 +74,15 @@ impl<'n> Field<'n> {
         cx.report(finding);
     }
 
+    /// Whether it has a value that is not empty: Kuma takes an empty one for an absent one.
+    pub(super) fn is_set(&self) -> bool {
+        match &self.node.value {
+            Value::Scalar(scalar) => !scalar.text.is_empty(),
+            Value::Mapping(entries) => !entries.is_empty(),
+            Value::Sequence(items) => !items.is_empty(),
+        }
+    }
+
     /// Its fields.
     pub(super) fn fields(&self, cx: &mut Context<'_>) -> Option<Fields<'n>> {
         match &self.node.value {

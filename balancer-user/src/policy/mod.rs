@@ -20,7 +20,10 @@ pub mod http;
 pub mod input;
 mod kinds;
 mod mesh;
+mod mesh_route;
+mod mesh_service;
 mod read;
+mod reference;
 pub mod render;
 pub mod report;
 mod scalar;
@@ -36,7 +39,15 @@ pub mod yaml;
 pub use diagnostic::{Diagnostic, Severity};
 pub use http::{HttpMatch, HttpModify};
 pub use input::{InputError, gather};
+pub use mesh_route::{
+    BackendRef, BackendTarget, MeshTcpRoute, MeshTcpRule, MeshTcpTo, Proxies, RouteTarget, ToTarget,
+};
+pub use mesh_service::{
+    DataplaneSelector, ExternalEndpoint, ExternalService, MeshExternalService,
+    MeshMultiZoneService, MeshService,
+};
 pub use read::read;
+pub use reference::{ReferredBy, ServiceKind, ServicePort, ServiceRef, ServiceStatus, TargetPort};
 pub use report::{Api, Note, ReadOptions, Reading, Report, ResourceReport};
 
 /// Tag or label map. Sorted, so that output and hashes do not depend on the input's order.
@@ -127,8 +138,10 @@ pub struct Dataplane {
     pub inbounds: Vec<Inbound>,
     /// Tags of `networking.gateway`.
     pub gateway: Option<Tags>,
-    /// Outbounds in written order.
+    /// Outbounds by tags, in written order.
     pub outbounds: Vec<Outbound>,
+    /// Outbounds by `backendRef`, in written order.
+    pub referring: Vec<ReferringOutbound>,
 }
 
 /// One inbound of a Dataplane.
@@ -140,6 +153,8 @@ pub struct Inbound {
     pub address: Option<IpAddr>,
     /// Port that others dial.
     pub port: NonZeroU16,
+    /// `name`, which a MeshService's `targetPort` may give.
+    pub name: Option<String>,
     /// `serviceAddress`.
     pub service_address: Option<IpAddr>,
     /// `servicePort`, else `port`.
@@ -150,8 +165,7 @@ pub struct Inbound {
     pub ready: bool,
 }
 
-/// One outbound of a Dataplane that names a service by tags. Outbounds with a `backendRef`
-/// are reported when read and do not get this far.
+/// One outbound of a Dataplane that names a service by tags.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Outbound {
     /// Where it stands.
@@ -164,6 +178,21 @@ pub struct Outbound {
     pub port: NonZeroU16,
     /// Tags, `kuma.io/service` among them.
     pub tags: Tags,
+}
+
+/// One outbound of a Dataplane that names an object.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ReferringOutbound {
+    /// Where it stands.
+    pub span: Span,
+    /// Its place in the written list, those by tags counted.
+    pub index: u32,
+    /// Address to intercept; 127.0.0.1 where absent.
+    pub address: IpAddr,
+    /// Port.
+    pub port: NonZeroU16,
+    /// `backendRef`; its `port` is given, except for a MeshExternalService.
+    pub to: ServiceRef,
 }
 
 /// `TrafficRoute`, K0.5 form already turned into the K1 form (semantics 3, decision D5).
@@ -279,6 +308,18 @@ pub struct PolicySet {
     pub traffic_routes: Vec<TrafficRoute>,
     /// TrafficRoutes labelled `kuma.io/effect: shadow`: kept for display, never applied.
     pub shadowed: Vec<TrafficRoute>,
+    /// Sorted by (mesh, name).
+    pub mesh_tcp_routes: Vec<MeshTcpRoute>,
+    /// MeshTCPRoutes labelled `kuma.io/effect: shadow`.
+    pub shadowed_mesh_tcp_routes: Vec<MeshTcpRoute>,
+    /// Sorted by (mesh, name).
+    pub mesh_services: Vec<MeshService>,
+    /// Sorted by (mesh, name).
+    pub mesh_external_services: Vec<MeshExternalService>,
+    /// Sorted by (mesh, name).
+    pub mesh_multi_zone_services: Vec<MeshMultiZoneService>,
+    /// Sorted by (mesh, name).
+    pub external_services: Vec<ExternalService>,
 }
 
 #[cfg(test)]

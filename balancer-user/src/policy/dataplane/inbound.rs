@@ -67,8 +67,11 @@ pub(super) fn inbound(
     if let Some(probe) = fields.take(cx, "serviceProbe") {
         super::aside::service_probe(cx, &probe);
     }
-    // Names of ports matter to MeshServices only.
-    fields.without_effect(&["name"]);
+    let name = fields
+        .take(cx, "name")
+        .and_then(|field| field.string(cx))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned);
     if only(cx.options, &[Api::Kuma3]) {
         fields.without_effect(&["protocol"]);
     }
@@ -80,6 +83,7 @@ pub(super) fn inbound(
         span: field.node.span,
         address,
         port: port?,
+        name,
         service_address,
         service_port,
         tags: tags?,

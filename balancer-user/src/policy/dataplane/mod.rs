@@ -150,6 +150,7 @@ pub(super) fn dataplane(
             Some(gateway) => Some(gateway.tags?),
             None => None,
         },
+        referring: outbounds.iter().filter_map(|read| read.by_reference.clone()).collect(),
         outbounds: outbounds.into_iter().filter_map(|outbound| outbound.by_tags).collect(),
     })
 }

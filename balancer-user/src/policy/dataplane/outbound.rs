@@ -6,8 +6,9 @@ use std::{
 };
 
 use super::super::{
-    Api, Diagnostic, Outbound, SERVICE_TAG, Tags,
-    envelope::only,
+    Api, Diagnostic, Outbound, ReferredBy, ReferringOutbound, SERVICE_TAG, ServiceKind, ServiceRef,
+    Tags,
+    envelope::{self, only},
     fields::{Context, Field, Fields, PORT_RANGE},
     tags::{self, TagRules},
 };
@@ -18,12 +19,14 @@ pub(super) struct Read {
     pub(super) port: Option<NonZeroU16>,
     /// It names a service by tags, and is valid.
     pub(super) by_tags: Option<Outbound>,
+    /// It names an object, and is valid.
+    pub(super) by_reference: Option<ReferringOutbound>,
 }
 
 /// Reads the outbound at `index` of the list.
 pub(super) fn outbound(cx: &mut Context<'_>, field: &Field<'_>, index: u32) -> Read {
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
-    let mut read = Read { address: loopback, port: None, by_tags: None };
+    let mut read = Read { address: loopback, port: None, by_tags: None, by_reference: None };
     let Some(mut fields) = field.fields(cx) else { return read };
     read.port = match fields.take(cx, "port") {
         Some(port) => port.port(cx),
@@ -44,8 +47,9 @@ pub(super) fn outbound(cx: &mut Context<'_>, field: &Field<'_>, index: u32) -> R
     let some_tags = tags_field
         .as_ref()
         .is_some_and(|field| field.entries(cx).is_some_and(|entries| !entries.is_empty()));
+    let mut to = None;
     if let Some(reference) = &reference {
-        backend_ref(cx, reference);
+        to = backend_ref(cx, reference);
         if some_tags || service.is_some() {
             cx.report(
                 Diagnostic::error(
@@ -62,8 +66,10 @@ pub(super) fn outbound(cx: &mut Context<'_>, field: &Field<'_>, index: u32) -> R
         outbound_tags(cx, &fields, tags_field.filter(|_| some_tags).as_ref(), service.as_ref())
     };
     fields.finish(cx);
-    if let (Some(address), Some(port), Some(tags)) = (address, read.port, tags) {
-        read.by_tags = Some(Outbound { span: field.node.span, index, address, port, tags });
+    let span = field.node.span;
+    if let (Some(address), Some(port)) = (address, read.port) {
+        read.by_tags = tags.map(|tags| Outbound { span, index, address, port, tags });
+        read.by_reference = to.map(|to| ReferringOutbound { span, index, address, port, to });
     }
     read
 }
@@ -100,53 +106,74 @@ fn outbound_tags(
 }
 
 /// Kinds that a reference may name.
-const REFERRED: &[&str] = &["MeshExternalService", "MeshMultiZoneService", "MeshService"];
+const REFERRED: &[(&str, ServiceKind)] = &[
+    ("MeshExternalService", ServiceKind::MeshExternalService),
+    ("MeshMultiZoneService", ServiceKind::MeshMultiZoneService),
+    ("MeshService", ServiceKind::MeshService),
+];
 
-fn backend_ref(cx: &mut Context<'_>, field: &Field<'_>) {
+fn backend_ref(cx: &mut Context<'_>, field: &Field<'_>) -> Option<ServiceRef> {
     let errors_before = cx.errors();
-    let Some(mut fields) = field.fields(cx) else { return };
+    let mut fields = field.fields(cx)?;
     let kind_field = fields.take(cx, "kind");
-    let kind = kind_field.as_ref().and_then(|kind| kind.string(cx)).unwrap_or_default();
+    let written = kind_field.as_ref().and_then(|kind| kind.string(cx)).unwrap_or_default();
     // Kuma 2.7 knows one kind, by name.
     let old = only(cx.options, &[Api::Kuma27]);
     let kinds = if old { &REFERRED[2..] } else { REFERRED };
-    if !kinds.contains(&kind) {
-        let message = format!("invalid value. Available values are: {}", kinds.join(","));
+    let kind = kinds.iter().find(|(name, _)| *name == written).map(|(_, kind)| *kind);
+    if kind.is_none() {
+        let names: Vec<&str> = kinds.iter().map(|(name, _)| *name).collect();
+        let message = format!("invalid value. Available values are: {}", names.join(","));
         let at = kind_field.as_ref().map_or(fields.span, |kind| kind.node.span);
         cx.report(Diagnostic::error(format!("{}.kind", fields.path), message).at(at));
     }
-    let name = fields.take(cx, "name");
-    let has_name =
-        name.as_ref().and_then(|name| name.string(cx)).is_some_and(|name| !name.is_empty());
-    let labels = fields.take(cx, "labels");
-    let has_labels = labels
-        .as_ref()
-        .and_then(|labels| labels.entries(cx))
-        .is_some_and(|entries| !entries.is_empty());
-    if old && !has_name {
+    let name = fields
+        .take(cx, "name")
+        .and_then(|name| name.string(cx))
+        .filter(|name| !name.is_empty())
+        .map(str::to_owned);
+    let namespace =
+        fields.take(cx, "namespace").and_then(|namespace| namespace.string(cx)).map(str::to_owned);
+    let labels_field = fields.take(cx, "labels");
+    let has_labels = labels_field.as_ref().is_some_and(Field::is_set);
+    let labels = envelope::labels(cx, labels_field.as_ref());
+    if old && name.is_none() {
         cx.report(fields.missing("name", "cannot be empty"));
-    } else if !has_name && !has_labels {
+    } else if name.is_none() && !has_labels {
         cx.report(field.error("either 'name' or 'labels' should be specified"));
     }
-    // The port of a MeshExternalService is that of its endpoints.
-    let port = fields.take(cx, "port");
-    match port {
-        Some(port) if kind != "MeshExternalService" => {
-            port.port(cx);
-        }
-        None if kind != "MeshExternalService" => cx.report(fields.missing("port", PORT_RANGE)),
-        Some(_) | None => {}
-    }
-    fields.without_effect(&["namespace"]);
-    fields.finish(cx);
-    if cx.errors() == errors_before {
+    if let Some(labels_field) = labels_field.filter(|_| name.is_some() && has_labels) {
         cx.report(
-            Diagnostic::warning(
-                field.path.clone(),
-                "`backendRef` is not carried out yet: this outbound has no effect",
-            )
-            .at(field.key_span)
-            .hint(format!("name a service with `tags: {{{SERVICE_TAG}: NAME}}`")),
+            Diagnostic::warning(labels_field.path, "has no effect next to `name`")
+                .at(labels_field.key_span),
         );
     }
+    // The port of a MeshExternalService is that of its endpoints.
+    let external = kind == Some(ServiceKind::MeshExternalService);
+    let port = match fields.take(cx, "port") {
+        Some(port) if !external => port.port(cx),
+        None if !external => {
+            cx.report(fields.missing("port", PORT_RANGE));
+            None
+        }
+        Some(_) | None => None,
+    };
+    fields.finish(cx);
+    if cx.errors() > errors_before {
+        return None;
+    }
+    cx.report(
+        Diagnostic::warning(
+            field.path.clone(),
+            "`backendRef` is not carried out yet: this outbound has no effect",
+        )
+        .at(field.key_span)
+        .hint(format!("name a service with `tags: {{{SERVICE_TAG}: NAME}}`")),
+    );
+    let by = match name {
+        Some(name) => ReferredBy::Name { name, namespace },
+        None => ReferredBy::Labels(labels),
+    };
+    let (span, field) = (field.node.span, field.path.clone());
+    Some(ServiceRef { span, field, kind: kind?, by, section: None, port })
 }

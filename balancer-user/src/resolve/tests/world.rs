@@ -79,6 +79,7 @@ pub(crate) fn dataplane(name: &str, address: &str) -> Dataplane {
         inbounds: Vec::new(),
         gateway: None,
         outbounds: Vec::new(),
+        referring: Vec::new(),
     }
 }
 
@@ -89,6 +90,7 @@ impl Dataplane {
             span: line(10 + self.inbounds.len() as u32),
             address: None,
             port: port.try_into().unwrap(),
+            name: None,
             service_address: None,
             service_port: None,
             tags: tags(of),
