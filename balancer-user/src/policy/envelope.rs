@@ -5,7 +5,7 @@ use super::{
     Diagnostic, Meta, ReadOptions, Span, Tags,
     fields::{Context, Field, Fields},
     kinds::{self, Kind, Lookup},
-    tags, time,
+    object, tags, time,
     yaml::{Node, Value},
 };
 
@@ -37,7 +37,7 @@ pub(super) struct Resource<'n> {
     pub(super) namespace: Option<String>,
     /// The name as written.
     pub(super) name: Option<String>,
-    /// Its fields stand under `spec`.
+    /// Its fields stand under `spec`, and their paths leave that out.
     pub(super) kubernetes: bool,
     /// What a kind's reader needs; `None` if there is an error that leaves nothing to read, or
     /// if the kind is not carried out.
@@ -52,7 +52,8 @@ pub(super) struct Body<'n> {
     pub(super) name_span: Span,
     /// Where the mesh stands.
     pub(super) mesh_span: Span,
-    /// The specification.
+    /// The specification; for kinds of Kubernetes and the Gateway API all of the document that
+    /// the envelope has not taken.
     pub(super) spec: Fields<'n>,
 }
 
@@ -153,8 +154,16 @@ fn kubernetes<'n>(
         return Envelope::Foreign { api_version: version, kind: written, span };
     }
 
+    let object = match lookup {
+        Lookup::Known(Kind::Object(object)) => Some(object),
+        _ => None,
+    };
+    if let Some(object) = object {
+        cx.form = object.form();
+        fields.form = cx.form;
+    }
     let metadata_field = fields.take(cx, "metadata");
-    let mesh_field = fields.take(cx, "mesh");
+    let mesh_field = if object.is_none() { fields.take(cx, "mesh") } else { None };
     let mut metadata = metadata_field
         .as_ref()
         .and_then(|field| field.fields(cx))
@@ -182,14 +191,14 @@ fn kubernetes<'n>(
         mesh: peek(mesh_field.as_ref()),
         namespace: peek(namespace_field.as_ref()),
         name: peek(name_field.as_ref()),
-        kubernetes: true,
+        kubernetes: object.is_none(),
         body: None,
     };
-    if lookup == Lookup::UnknownVersion {
+    if let Lookup::UnknownVersion { known } = lookup {
         cx.report(
             api_version
-                .error(format!("the API version `{version}` is not known"))
-                .hint("write `apiVersion: kuma.io/v1alpha1`"),
+                .error(format!("the API version `{version}` of {written} is not known"))
+                .hint(format!("write `apiVersion: {}`", known.join("` or `apiVersion: "))),
         );
         return Envelope::Resource(Box::new(resource));
     }
@@ -197,6 +206,16 @@ fn kubernetes<'n>(
         return Envelope::Resource(Box::new(resource));
     };
     metadata.finish(cx);
+    if let Kind::Object(object) = kind {
+        let metadata = object::Metadata {
+            name: name_field,
+            namespace: namespace_field,
+            labels: labels_field,
+            created: created_field,
+        };
+        resource.body = object::body(cx, object, fields, &metadata, document);
+        return Envelope::Resource(Box::new(resource));
+    }
     // Findings about metadata are named as in the Universal form (semantics, appendix A).
     let labels_field = labels_field.map(|field| Field { path: "labels".to_owned(), ..field });
     let name_field = name_field.map(|field| Field { path: "name".to_owned(), ..field });
@@ -246,11 +265,13 @@ fn carried_out(
 ) -> Option<Kind> {
     match lookup {
         Lookup::Known(Kind::Other(name)) => {
-            cx.report(
-                field
-                    .warning(format!("{name} is not carried out yet: this document has no effect")),
-            );
+            cx.report(without_effect(field, name));
             None
+        }
+        // Read, so that what is wrong in it is said now; nothing is resolved from it.
+        Lookup::Known(Kind::Object(object)) => {
+            cx.report(without_effect(field, object.name()));
+            Some(Kind::Object(object))
         }
         Lookup::Known(Kind::TrafficRoute) if cx.options.api == Some(super::Api::Kuma3) => {
             cx.report(
@@ -269,8 +290,12 @@ fn carried_out(
             });
             None
         }
-        Lookup::Foreign | Lookup::UnknownVersion => None,
+        Lookup::Foreign | Lookup::UnknownVersion { .. } => None,
     }
+}
+
+fn without_effect(kind: &Field<'_>, name: &str) -> Diagnostic {
+    kind.warning(format!("{name} is not carried out yet: this document has no effect"))
 }
 
 fn is_mesh(kind: Kind) -> bool {
@@ -286,7 +311,7 @@ fn peek(field: Option<&Field<'_>>) -> Option<String> {
 }
 
 /// Longest name (semantics 1).
-const NAME_CHARACTERS_MAX: usize = 253;
+pub(super) const NAME_CHARACTERS_MAX: usize = 253;
 
 fn name(
     cx: &mut Context<'_>,
@@ -382,7 +407,7 @@ pub(super) fn labels(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Tags {
         .collect()
 }
 
-fn created(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Option<f64> {
+pub(super) fn created(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Option<f64> {
     let field = field?;
     let text = field.string(cx)?;
     let seconds = time::seconds(text);
@@ -412,6 +437,7 @@ impl Who {
             Kind::Mesh => "Mesh",
             Kind::Dataplane => "Dataplane",
             Kind::TrafficRoute => "TrafficRoute",
+            Kind::Object(object) => object.name(),
             Kind::Other(name) => name,
         };
         // Dataplanes are namespaced; TrafficRoute and Mesh are cluster-scoped, and a namespace

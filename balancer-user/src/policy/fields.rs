@@ -9,16 +9,31 @@ use super::{
     yaml::{Entry, Node, Scalar, Value, key_path},
 };
 
+/// How a kind spells its fields, and what a field is that it does not have (decision D20).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Form {
+    /// Kuma's old kinds: `snake_case` is accepted too, unknown fields are warnings.
+    #[default]
+    Proto,
+    /// Kinds that have a schema: unknown fields are errors.
+    Schema,
+    /// Kinds of Kubernetes itself, whose fields depend on the cluster's release: unknown fields
+    /// are warnings.
+    Core,
+}
+
 /// What reading one resource needs everywhere: the options, and a place for findings.
 pub(super) struct Context<'o> {
     pub(super) options: &'o ReadOptions,
+    /// Set once the kind is known; mappings that are opened afterwards follow it.
+    pub(super) form: Form,
     findings: Vec<Diagnostic>,
     errors: usize,
 }
 
 impl<'o> Context<'o> {
     pub(super) fn new(options: &'o ReadOptions) -> Self {
-        Self { options, findings: Vec::new(), errors: 0 }
+        Self { options, form: Form::default(), findings: Vec::new(), errors: 0 }
     }
 
     pub(super) fn report(&mut self, finding: Diagnostic) {
@@ -87,7 +102,8 @@ impl<'n> Field<'n> {
     pub(super) fn fields(&self, cx: &mut Context<'_>) -> Option<Fields<'n>> {
         match &self.node.value {
             Value::Mapping(entries) => {
-                Some(Fields::new(self.node.span, entries, self.path.clone()))
+                let fields = Fields::new(self.node.span, entries, self.path.clone());
+                Some(Fields { form: cx.form, ..fields })
             }
             Value::Sequence(_) | Value::Scalar(_) => {
                 self.wrong_type(cx, "a mapping");
@@ -237,6 +253,8 @@ pub(super) struct Fields<'n> {
     pub(super) span: Span,
     /// Its path.
     pub(super) path: String,
+    /// How its fields are spelled.
+    pub(super) form: Form,
     entries: &'n [Entry],
     used: Vec<bool>,
     known: Vec<&'static str>,
@@ -244,7 +262,8 @@ pub(super) struct Fields<'n> {
 
 impl<'n> Fields<'n> {
     pub(super) fn new(span: Span, entries: &'n [Entry], path: String) -> Self {
-        Self { span, path, entries, used: vec![false; entries.len()], known: Vec::new() }
+        let (form, used, known) = (Form::default(), vec![false; entries.len()], Vec::new());
+        Self { span, path, form, entries, used, known }
     }
 
     /// A finding about a field that is not there: it stands where the mapping stands.
@@ -257,8 +276,8 @@ impl<'n> Fields<'n> {
         Diagnostic::warning(key_path(&self.path, name), message).at(self.span)
     }
 
-    /// Takes a field by its lowerCamelCase name; the snake_case spelling is the same field.
-    /// Null is absent.
+    /// Takes a field by its lowerCamelCase name; in [`Form::Proto`] the `snake_case` spelling is
+    /// the same field. Null is absent.
     pub(super) fn take(&mut self, cx: &mut Context<'_>, name: &'static str) -> Option<Field<'n>> {
         self.take_written(cx, name).filter(|field| !field.node.is_null())
     }
@@ -270,7 +289,7 @@ impl<'n> Fields<'n> {
         name: &'static str,
     ) -> Option<Field<'n>> {
         self.known.push(name);
-        let snake = snake_case(name);
+        let snake = self.other_spelling(name);
         let path = key_path(&self.path, name);
         let mut found: Option<Field<'n>> = None;
         for (entry, used) in self.entries.iter().zip(&mut self.used) {
@@ -303,10 +322,18 @@ impl<'n> Fields<'n> {
     pub(super) fn without_effect(&mut self, names: &[&'static str]) {
         for name in names {
             self.known.push(name);
-            let snake = snake_case(name);
+            let snake = self.other_spelling(name);
             for (entry, used) in self.entries.iter().zip(&mut self.used) {
                 *used |= entry.key == *name || entry.key == snake;
             }
+        }
+    }
+
+    /// What else `name` may be called here.
+    fn other_spelling(&self, name: &str) -> String {
+        match self.form {
+            Form::Proto => snake_case(name),
+            Form::Schema | Form::Core => name.to_owned(),
         }
     }
 
@@ -328,15 +355,17 @@ impl<'n> Fields<'n> {
         }
     }
 
-    /// Reports what nobody asked for: a warning in kinds without a schema (decision D20).
+    /// Reports what nobody asked for: an error in kinds with a schema, a warning in others
+    /// (decision D20).
     pub(super) fn finish(self, cx: &mut Context<'_>) {
+        let refused = cx.options.deny_unknown || self.form == Form::Schema;
         for (entry, used) in self.entries.iter().zip(&self.used) {
             if *used {
                 continue;
             }
             let path = key_path(&self.path, &entry.key);
             let message = format!("unknown field `{}`", shortened(&entry.key));
-            let mut finding = if cx.options.deny_unknown {
+            let mut finding = if refused {
                 Diagnostic::error(path, message)
             } else {
                 Diagnostic::warning(path, format!("{message}, it has no effect"))

@@ -1,5 +1,7 @@
 //! The kinds of resource that exist, and what becomes of each (decision D20).
 
+use super::object::ObjectKind;
+
 /// What is done with a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -9,6 +11,8 @@ pub(super) enum Kind {
     Dataplane,
     /// Read.
     TrafficRoute,
+    /// Read: a kind of Kubernetes or the Gateway API.
+    Object(ObjectKind),
     /// Known, and not carried out.
     Other(&'static str),
 }
@@ -78,19 +82,9 @@ const KUMA: &[&str] = &[
     "ZoneInsight",
 ];
 
-/// Kinds of the group `gateway.networking.k8s.io`.
-const GATEWAY: &[&str] = &[
-    "BackendTLSPolicy",
-    "GRPCRoute",
-    "Gateway",
-    "GatewayClass",
-    "HTTPRoute",
-    "ListenerSet",
-    "ReferenceGrant",
-    "TCPRoute",
-    "TLSRoute",
-    "UDPRoute",
-];
+/// Kinds of the group `gateway.networking.k8s.io` that are not read.
+const GATEWAY: &[&str] =
+    &["BackendTLSPolicy", "GRPCRoute", "HTTPRoute", "ListenerSet", "TLSRoute", "UDPRoute"];
 
 /// A kind, as its document names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,8 +98,11 @@ pub(super) enum Lookup {
     },
     /// Of an API group that is none of ours.
     Foreign,
-    /// Of our group, in a version that does not exist.
-    UnknownVersion,
+    /// Of our group, in a version that does not exist or is not read.
+    UnknownVersion {
+        /// The `apiVersion`s to write.
+        known: &'static [&'static str],
+    },
 }
 
 /// Looks up a `type` of the Universal form.
@@ -116,12 +113,28 @@ pub(super) fn universal(kind: &str) -> Lookup {
 /// Looks up an `apiVersion` and `kind`.
 pub(super) fn kubernetes(api_version: &str, kind: &str) -> Lookup {
     let (group, version) = api_version.rsplit_once('/').unwrap_or(("", api_version));
-    match (group, kind) {
-        ("kuma.io", _) if version != "v1alpha1" => Lookup::UnknownVersion,
-        ("kuma.io", _) => kuma(kind),
-        ("gateway.networking.k8s.io", _) => among(GATEWAY, kind),
-        ("", "Service") => Lookup::Known(Kind::Other("Service")),
-        ("discovery.k8s.io", "EndpointSlice") => Lookup::Known(Kind::Other("EndpointSlice")),
+    if let Some(object) = ObjectKind::ALL.into_iter().find(|object| object.is(group, kind)) {
+        let known = object.api_versions();
+        return if known.contains(&api_version) {
+            Lookup::Known(Kind::Object(object))
+        } else {
+            Lookup::UnknownVersion { known }
+        };
+    }
+    match group {
+        "kuma.io" if version != "v1alpha1" => {
+            Lookup::UnknownVersion { known: &["kuma.io/v1alpha1"] }
+        }
+        "kuma.io" => kuma(kind),
+        super::gateway::GROUP => match among(GATEWAY, kind) {
+            Lookup::Unknown { .. } => {
+                let read = ObjectKind::ALL.iter().filter(|object| object.is(group, object.name()));
+                let names: Vec<&'static str> =
+                    read.map(|object| object.name()).chain(GATEWAY.iter().copied()).collect();
+                Lookup::Unknown { meant: super::fields::nearest(kind, &names) }
+            }
+            found => found,
+        },
         _ => Lookup::Foreign,
     }
 }

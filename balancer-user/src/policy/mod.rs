@@ -16,12 +16,16 @@ mod dataplane;
 pub mod diagnostic;
 mod envelope;
 mod fields;
+pub mod gateway;
 pub mod http;
 pub mod input;
 mod kinds;
+pub mod kubernetes;
 mod mesh;
 mod mesh_route;
 mod mesh_service;
+mod names;
+mod object;
 mod read;
 mod reference;
 pub mod render;
@@ -89,11 +93,13 @@ pub struct Span {
 pub struct Meta {
     /// `TrafficRoute`, `Dataplane`, …
     pub kind: &'static str,
-    /// The mesh; for a `Mesh` its own name.
+    /// The mesh; for a `Mesh` its own name. Empty for kinds of Kubernetes and the Gateway API,
+    /// which are in no mesh.
     pub mesh: String,
-    /// Kubernetes namespace.
+    /// Kubernetes namespace; of namespaced kinds of Kubernetes and the Gateway API always there.
     pub namespace: Option<String>,
-    /// The internal name: `<name>.<namespace>` for namespaced Kubernetes objects.
+    /// The internal name: `<name>.<namespace>` for namespaced Kuma objects on Kubernetes, the
+    /// plain name for kinds of Kubernetes and the Gateway API.
     pub name: String,
     /// What ordering goes by: label `kuma.io/display-name`, else the internal name.
     pub display_name: String,
@@ -105,6 +111,14 @@ pub struct Meta {
     pub document: u32,
     /// Where the document begins.
     pub span: Span,
+}
+
+impl Meta {
+    /// Namespace and name: the identity of kinds of Kubernetes and the Gateway API. Kinds that
+    /// are in no namespace have an empty one.
+    pub fn object(&self) -> (&str, &str) {
+        (self.namespace.as_deref().unwrap_or_default(), &self.name)
+    }
 }
 
 /// `Mesh` (semantics 2.2).
@@ -320,6 +334,20 @@ pub struct PolicySet {
     pub mesh_multi_zone_services: Vec<MeshMultiZoneService>,
     /// Sorted by (mesh, name).
     pub external_services: Vec<ExternalService>,
+    /// Services of Kubernetes. Sorted by (namespace, name), as all that follow.
+    pub services: Vec<kubernetes::Service>,
+    /// Where their endpoints are.
+    pub endpoint_slices: Vec<kubernetes::EndpointSlice>,
+    /// Namespaces.
+    pub namespaces: Vec<kubernetes::Namespace>,
+    /// Classes of Gateways.
+    pub gateway_classes: Vec<gateway::GatewayClass>,
+    /// Gateways.
+    pub gateways: Vec<gateway::Gateway>,
+    /// TCPRoutes.
+    pub tcp_routes: Vec<gateway::TcpRoute>,
+    /// Permissions to name objects of another namespace.
+    pub reference_grants: Vec<gateway::ReferenceGrant>,
 }
 
 #[cfg(test)]

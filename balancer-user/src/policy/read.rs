@@ -8,7 +8,7 @@ use super::{
     envelope::{self, Body, Envelope, Resource},
     fields::{Context, nearest},
     kinds::Kind,
-    mesh, traffic_route,
+    mesh, object, traffic_route,
     yaml::{self, Document, Node},
 };
 
@@ -24,8 +24,8 @@ pub fn read(texts: Vec<SourceText>, options: &ReadOptions) -> Reading {
     reader.finish(texts)
 }
 
-/// What a resource is known by. Kubernetes names are unique within their namespace, and the
-/// internal name carries it.
+/// What a resource is known by: its kind, its mesh and its name. The internal name of Kuma's
+/// namespaced kinds carries the namespace; kinds that are in no mesh have it in the mesh's place.
 type Identity = (&'static str, String, String);
 
 struct Reader<'o> {
@@ -153,12 +153,16 @@ impl<'o> Reader<'o> {
 
     fn body(&mut self, index: usize, body: Body<'_>, cx: &mut Context<'_>) {
         let Body { kind, meta, name_span, mesh_span, spec } = body;
-        let identity = (meta.kind, meta.mesh.clone(), meta.name.clone());
+        let scope = match kind {
+            Kind::Object(_) => meta.namespace.clone().unwrap_or_default(),
+            _ => meta.mesh.clone(),
+        };
+        let identity = (meta.kind, scope, meta.name.clone());
         if let Some((_, first)) = self.named.get(&identity) {
             cx.report(
                 Diagnostic::error(
-                    "name",
-                    format!("there are two of {} {}", meta.kind, shown(&identity)),
+                    if matches!(kind, Kind::Object(_)) { "metadata.name" } else { "name" },
+                    format!("there are two of {} {}", meta.kind, shown(kind, &identity)),
                 )
                 .at(name_span)
                 .related(*first, "the other is here")
@@ -167,7 +171,7 @@ impl<'o> Reader<'o> {
         } else {
             self.named.insert(identity, (index, name_span));
         }
-        if kind != Kind::Mesh {
+        if !matches!(kind, Kind::Mesh | Kind::Object(_)) {
             self.in_mesh.push((index, meta.mesh.clone(), mesh_span));
         }
         let shadow = kind == Kind::TrafficRoute && envelope::is_shadow(&meta.labels);
@@ -197,6 +201,7 @@ impl<'o> Reader<'o> {
                     if shadow { &mut self.set.shadowed } else { &mut self.set.traffic_routes };
                 routes.extend(route.filter(|_| cx.errors() == 0));
             }
+            Kind::Object(object) => object::read(cx, object, meta, spec, &mut self.set),
             // Envelopes of other kinds have no body.
             Kind::Other(_) => {}
         }
@@ -210,6 +215,7 @@ impl<'o> Reader<'o> {
         set.dataplanes.sort_by(|a, b| by_name(&a.meta).cmp(&by_name(&b.meta)));
         set.traffic_routes.sort_by(|a, b| by_name(&a.meta).cmp(&by_name(&b.meta)));
         set.shadowed.sort_by(|a, b| by_name(&a.meta).cmp(&by_name(&b.meta)));
+        object::sort(&mut set);
         Reading { set, report: self.report }
     }
 
@@ -264,8 +270,12 @@ fn by_name(meta: &super::Meta) -> (&str, &str) {
     (&meta.mesh, &meta.name)
 }
 
-fn shown((kind, mesh, name): &Identity) -> String {
-    if *kind == "Mesh" { format!("`{name}`") } else { format!("`{name}` in the mesh `{mesh}`") }
+fn shown(kind: Kind, (_, scope, name): &Identity) -> String {
+    match kind {
+        Kind::Object(_) if !scope.is_empty() => format!("`{name}` in the namespace `{scope}`"),
+        Kind::Mesh | Kind::Object(_) => format!("`{name}`"),
+        _ => format!("`{name}` in the mesh `{scope}`"),
+    }
 }
 
 fn without_prefix(mut problems: Vec<Diagnostic>, prefix: &str) -> Vec<Diagnostic> {

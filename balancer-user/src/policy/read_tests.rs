@@ -149,8 +149,7 @@ fn known_kinds_that_are_not_carried_out_are_warnings_at_their_place() {
         "type: ExternalService\nname: a\nmesh: default\n",
         "apiVersion: kuma.io/v1alpha1\nkind: MeshHTTPRoute\nmetadata: {name: a}\n",
         "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n",
-        "apiVersion: v1\nkind: Service\nmetadata: {name: a}\n",
-        "apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\nmetadata: {name: a}\n",
+        "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: UDPRoute\nmetadata: {name: a}\n",
     ] {
         let reading = reading(body, &LENIENT);
         assert!(reading.report.valid(), "{body}");

@@ -58,3 +58,13 @@ pub(super) fn route(conf: &str) -> String {
 pub(super) fn dataplane(networking: &str) -> String {
     format!("type: Dataplane\nname: d\nmesh: default\nnetworking: {networking}\n")
 }
+
+/// A document of Kubernetes or the Gateway API whose `spec` is this flow mapping.
+pub(super) fn object(api_version: &str, kind: &str, metadata: &str, spec: &str) -> String {
+    format!("apiVersion: {api_version}\nkind: {kind}\n{metadata}\nspec: {spec}\n")
+}
+
+/// A port number.
+pub(super) fn port(number: u16) -> std::num::NonZeroU16 {
+    std::num::NonZeroU16::new(number).expect("a port of a test is not 0")
+}
