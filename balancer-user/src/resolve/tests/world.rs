@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     policy::{
-        Dataplane, Host, HttpEntry, HttpMatch, HttpModify, Inbound, LoadBalancer, Mesh, Meta,
-        Outbound, PolicySet, SourceText, Span, SplitEntry, Tags, TrafficRoute, TrafficRouteConf,
+        self, Dataplane, Host, HttpEntry, HttpMatch, HttpModify, Inbound, LoadBalancer, Mesh, Meta,
+        Outbound, PolicySet, ReadOptions, SourceText, Span, SplitEntry, Tags, TrafficRoute,
+        TrafficRouteConf,
     },
     resolve::{NoRoute, ResolveSettings, Resolved, Route, Vip, VipAssignments},
 };
@@ -35,6 +36,14 @@ pub(crate) fn tags(text: &str) -> Tags {
             (key, value.to_owned())
         })
         .collect()
+}
+
+/// What documents say, which must be valid.
+pub(crate) fn documents(body: &str) -> PolicySet {
+    let text = SourceText { name: "world.yaml".to_owned(), text: body.into() };
+    let reading = policy::read(vec![text], &ReadOptions::default());
+    assert!(reading.report.valid(), "{:#?}", reading.report);
+    reading.set
 }
 
 fn meta(kind: &'static str, name: &str) -> Meta {
