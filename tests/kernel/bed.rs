@@ -1,9 +1,7 @@
 //! A pin directory that is removed with everything in it, also when a test fails.
 
 use std::{
-    fs,
     path::{Path, PathBuf},
-    sync::atomic::{AtomicU32, Ordering},
     time::Duration,
 };
 
@@ -11,7 +9,7 @@ use balancer_user::{
     compile::Limits,
     kernel::{self, Datapath, KernelError, Lock, PublishOptions},
 };
-use nix::mount::{MntFlags, MsFlags, mount, umount2};
+use harness::{Bpffs, Root};
 
 /// Small enough that many tests can run at a time.
 pub(crate) fn small() -> Limits {
@@ -27,22 +25,18 @@ pub(crate) fn small() -> Limits {
     }
 }
 
-/// A BPF file system of its own, and a pin directory to be in it. The name has the form that the
-/// harness sweeps when a process could not clean up.
+/// A pin directory in a BPF file system of its own.
 pub(crate) struct Bed {
-    home: PathBuf,
     dir: PathBuf,
+    // Unmounted after `drop` has unloaded what is pinned there.
+    _bpffs: Bpffs,
 }
 
 impl Bed {
     pub(crate) fn new() -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        let home = PathBuf::from(format!("/run/balancer-{}-{n}-bed", std::process::id()));
-        let bpffs = home.join("bpffs");
-        fs::create_dir_all(&bpffs).expect("directory to mount on");
-        mount(Some("bed"), &bpffs, Some("bpf"), MsFlags::empty(), None::<&str>).expect("bpffs");
-        Self { dir: bpffs.join("balancer"), home }
+        let root = Root::check().expect("whoever makes a bed has asked");
+        let bpffs = Bpffs::mount(root, "bed").expect("bpffs");
+        Self { dir: bpffs.pins(), _bpffs: bpffs }
     }
 
     pub(crate) fn dir(&self) -> &Path {
@@ -60,18 +54,6 @@ impl Bed {
 
 impl Drop for Bed {
     fn drop(&mut self) {
-        self.unload();
-        if let Err(e) = umount2(&self.home.join("bpffs"), MntFlags::MNT_DETACH) {
-            return eprintln!("{} stays mounted: {e}", self.home.display());
-        }
-        if let Err(e) = fs::remove_dir_all(&self.home) {
-            eprintln!("{} stays: {e}", self.home.display());
-        }
-    }
-}
-
-impl Bed {
-    fn unload(&self) {
         match kernel::unload(&self.dir) {
             Ok(_) | Err(KernelError::NotLoaded { .. }) => {}
             Err(e) if std::thread::panicking() => eprintln!("cleaning up: {e}"),

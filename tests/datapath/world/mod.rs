@@ -1,7 +1,6 @@
 //! The programs as loaded by the kernel's verifier, and maps filled by hand: what a packet
 //! meets is what the test wrote, not what user space would compile.
 
-mod bpffs;
 mod flows;
 mod pool;
 mod reset;

@@ -19,9 +19,9 @@ use balancer_ebpf::abi::{
     program_names,
 };
 use balancer_user::kernel::object;
-use harness::maps;
+use harness::{Bpffs, Root, maps};
 
-use super::{HALF, HZ, bpffs::Bpffs};
+use super::{HALF, HZ};
 
 /// Where the worlds of all tests come from.
 static POOL: Pool = Pool(Mutex::new(Vec::new()));
@@ -96,9 +96,12 @@ impl Loaded {
         {
             loader.map_max_entries(name, parameters.flows);
         }
-        let bpffs = parameters.one_half_open.then(Bpffs::mount);
+        let bpffs = parameters.one_half_open.then(|| {
+            let root = Root::check().expect("whoever makes worlds has asked");
+            Bpffs::mount(root, "world").expect("a bpffs")
+        });
         // The loader takes a map that is pinned where it would pin its own.
-        let pin = bpffs.as_ref().map(|bpffs| bpffs.path().join("map"));
+        let pin = bpffs.as_ref().map(|bpffs| bpffs.pins());
         if let Some(pin) = &pin {
             let map = HashMap::<MapData, [u8; 16], [u8; 32]>::create(1, 0).expect("a map");
             map.pin(pin).expect("a bpffs");

@@ -312,7 +312,8 @@ fn beaten<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>)
     }
 }
 
-#[inline(always)]
+/// Not inlined: its frame would stand below that of `record`, which comes before it.
+#[inline(never)]
 fn to_candidate<F: Maps + Translate, const RECORD: bool>(
     skb: Skb,
     packet: &Packet<F>,
@@ -353,10 +354,9 @@ pub(crate) fn stray<F: Steps<RECORD>, const RECORD: bool>(skb: Skb, packet: &Pac
     let Some(mut candidate) = Candidate::new(id, counter, packet) else { return Reason::RealGone };
     candidate.state = tcp_state::adopted(packet.flags);
     match <F as Steps<RECORD>>::record(packet, &candidate, Stage::Open) {
-        Outcome::Recorded => {
+        Outcome::Recorded | Outcome::Beaten => {
             to_candidate::<F, RECORD>(skb, packet, &candidate, Reason::FlowAdopted)
         }
-        Outcome::Beaten => to_candidate::<F, RECORD>(skb, packet, &candidate, Reason::FlowAdopted),
         // That client address and port are another connection's at this real.
         Outcome::Clash => Reason::FlowLost,
         Outcome::Full => Reason::FlowTableFull,

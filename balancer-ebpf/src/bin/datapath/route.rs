@@ -1,5 +1,7 @@
 //! From a new connection to the table that decides it, and into that table.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated as helpers;
 use balancer_ebpf::{
     abi::{RunWord, Table, TargetWord, VipEntry, pick, route_flags, route_kind, vip_flags},
@@ -31,27 +33,47 @@ pub(crate) fn find<F: Maps, const RECORD: bool>(
     skb: Skb,
     packet: &Packet<F>,
 ) -> Result<Route, Reason> {
+    let mut route = MaybeUninit::uninit();
+    match look_up::<F, RECORD>(skb, packet, &mut route) {
+        // SAFETY: `look_up` has written the route when it says so.
+        FOUND => Ok(unsafe { route.assume_init() }),
+        reason => Err(reason),
+    }
+}
+
+/// What [`look_up`] says when nothing speaks against the packet.
+const FOUND: Reason = Reason::NewFlow;
+
+/// [`find`], out of line: the keys that it asks with are off the stack when what follows runs.
+#[inline(never)]
+fn look_up<F: Maps, const RECORD: bool>(
+    skb: Skb,
+    packet: &Packet<F>,
+    found: &mut MaybeUninit<Route>,
+) -> Reason {
     let epoch = Epoch::read();
-    let vip_id = F::vip_id(&F::vip_key(F::dst(&packet.key))).ok_or(Reason::UnknownDestination)?;
-    let vip = epoch.vip(vip_id).filter(|vip| vip.route != 0).ok_or(Reason::UnknownDestination)?;
+    let Some((vip_id, vip)) = vip(epoch, packet) else { return Reason::UnknownDestination };
     let mut class = 0;
     if let Some(id) = F::source_id(&F::src(&packet.key).addr)
         && let Some(source) = epoch.source(id)
     {
         // Who asks without recording names the source; the interface says nothing about it.
         if RECORD && source.ifindex != 0 && source.ifindex != skb.ifindex() {
-            return Err(Reason::SpoofedSource);
+            return Reason::SpoofedSource;
         }
         class = source.class;
     }
     let route = of_class(epoch, class, vip_id, vip)
-        .or_else(|| epoch.route(vip.route).map(|entry| Route { entry, id: vip.route, epoch }))
-        .ok_or(Reason::UnknownDestination)?;
+        .or_else(|| epoch.route(vip.route).map(|entry| Route { entry, id: vip.route, epoch }));
+    let Some(route) = route else { return Reason::UnknownDestination };
     match route.entry.kind {
-        route_kind::TABLE => Ok(route),
-        route_kind::DENY => Err(Reason::Denied),
+        route_kind::TABLE => {
+            found.write(route);
+            FOUND
+        }
+        route_kind::DENY => Reason::Denied,
         // A default route that inherits, or is not in the epoch that names it, is none.
-        _ => Err(Reason::UnknownDestination),
+        _ => Reason::UnknownDestination,
     }
 }
 
