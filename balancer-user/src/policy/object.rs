@@ -3,7 +3,7 @@
 //! (`metadata.name`, `spec.ports[0].port`), and `status` is the cluster's.
 
 use super::{
-    Diagnostic, Meta, PolicySet, Tags,
+    Diagnostic, Meta, PolicySet, Span, Tags,
     envelope::{self, Body},
     fields::{Context, Field, Fields, Form},
     gateway,
@@ -206,6 +206,13 @@ pub(super) fn required<'n>(
         cx.report(fields.missing(name, "must be given"));
     }
     field
+}
+
+/// A finding about a field that makes two items of a list the same.
+pub(super) fn twice(field: String, what: &str, (at, first): (Span, Span)) -> Diagnostic {
+    Diagnostic::error(field, format!("there are two {what}"))
+        .at(at)
+        .related(first, "the other is here")
 }
 
 /// The items of a list that has a bound. `None`: it is none.

@@ -40,9 +40,9 @@ pub enum Point<'s> {
     },
 }
 
-/// Reason of a condition, as the Gateway API spells it.
+/// ConditionReason of a condition, as the Gateway API spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Reason {
+pub enum ConditionReason {
     /// Attached to at least one listener or port.
     Accepted,
     /// No listener or port is meant by the reference.
@@ -63,7 +63,7 @@ pub enum Reason {
     UnsupportedProtocol,
 }
 
-impl fmt::Display for Reason {
+impl fmt::Display for ConditionReason {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         // The variants are the API's words.
         fmt::Debug::fmt(self, formatter)
@@ -76,13 +76,13 @@ pub struct Condition {
     /// `True`, else `False`.
     pub holds: bool,
     /// Why.
-    pub reason: Reason,
+    pub reason: ConditionReason,
     /// Why, for people.
     pub message: String,
 }
 
 /// What became of one `backendRef`.
-pub type Backend<'s> = Result<(&'s Service, &'s ServicePort), (Reason, String)>;
+pub type Backend<'s> = Result<(&'s Service, &'s ServicePort), (ConditionReason, String)>;
 
 /// What became of a route at one of its parents.
 #[derive(Clone, Debug)]
@@ -182,14 +182,14 @@ impl<'s> World<'s> {
             (GROUP, "Gateway") => self.listeners(route, parent),
             ("", "Service") => self.service_ports(route, parent),
             (group, kind) => Err((
-                Reason::UnsupportedValue,
+                ConditionReason::UnsupportedValue,
                 format!("a TCPRoute does not attach to a {kind} of the group '{group}'"),
             )),
         };
         let (points, accepted) = match found {
             Ok(points) => {
                 let message = format!("attached to {}", counted(points.len(), "place"));
-                (points, Condition { holds: true, reason: Reason::Accepted, message })
+                (points, Condition { holds: true, reason: ConditionReason::Accepted, message })
             }
             Err((reason, message)) => (Vec::new(), Condition { holds: false, reason, message }),
         };
@@ -205,11 +205,11 @@ impl<'s> World<'s> {
         &self,
         route: &TcpRoute,
         parent: &'s ParentRef,
-    ) -> Result<Vec<Point<'s>>, (Reason, String)> {
+    ) -> Result<Vec<Point<'s>>, (ConditionReason, String)> {
         let (namespace, name) = (parent.namespace.as_str(), parent.name.as_str());
         let Some(gateway) = self.gateways.get(&(namespace, name)) else {
             let message = format!("there is no Gateway {namespace}/{name}");
-            return Err((Reason::NoMatchingParent, message));
+            return Err((ConditionReason::NoMatchingParent, message));
         };
         let meant: Vec<&'s Listener> = gateway
             .listeners
@@ -219,7 +219,7 @@ impl<'s> World<'s> {
             .collect();
         if meant.is_empty() {
             let message = format!("no listener of {namespace}/{name} has {}", wanted(parent));
-            return Err((Reason::NoMatchingParent, message));
+            return Err((ConditionReason::NoMatchingParent, message));
         }
         let mut refusals = Vec::new();
         let mut points = Vec::new();
@@ -233,7 +233,7 @@ impl<'s> World<'s> {
             }
         }
         if points.is_empty() {
-            return Err((Reason::NotAllowedByListeners, refusals.join("; ")));
+            return Err((ConditionReason::NotAllowedByListeners, refusals.join("; ")));
         }
         points.sort_unstable();
         Ok(points)
@@ -266,9 +266,9 @@ impl<'s> World<'s> {
         &self,
         route: &'s TcpRoute,
         parent: &'s ParentRef,
-    ) -> Result<Vec<Point<'s>>, (Reason, String)> {
+    ) -> Result<Vec<Point<'s>>, (ConditionReason, String)> {
         let (namespace, name) = (parent.namespace.as_str(), parent.name.as_str());
-        let no_parent = |message| Err((Reason::NoMatchingParent, message));
+        let no_parent = |message| Err((ConditionReason::NoMatchingParent, message));
         let Some(service) = self.services.get(&(namespace, name)) else {
             return no_parent(format!("there is no Service {namespace}/{name}"));
         };
@@ -294,7 +294,7 @@ impl<'s> World<'s> {
         let BackendRef { group, kind, namespace, name, port, .. } = backend;
         if !group.is_empty() || kind != "Service" {
             let message = format!("connections do not go to a {kind} of the group '{group}'");
-            return Err((Reason::InvalidKind, message));
+            return Err((ConditionReason::InvalidKind, message));
         }
         // Before it is looked up: whether it is there is not for everybody to know.
         let from = route.meta.object().0;
@@ -303,7 +303,7 @@ impl<'s> World<'s> {
             && !self.grants.iter().any(|one| grants(one, from, backend))
         {
             return Err((
-                Reason::RefNotPermitted,
+                ConditionReason::RefNotPermitted,
                 format!(
                     "no ReferenceGrant of `{namespace}` allows TCPRoutes of `{from}` to name the Service {name}"
                 ),
@@ -311,11 +311,11 @@ impl<'s> World<'s> {
         }
         let Some(service) = self.services.get(&(namespace.as_str(), name.as_str())) else {
             let message = format!("there is no Service {namespace}/{name}");
-            return Err((Reason::BackendNotFound, message));
+            return Err((ConditionReason::BackendNotFound, message));
         };
         if let ServiceKind::ExternalName(host) = &service.kind {
             let message = format!("{namespace}/{name} is only another name for {host}");
-            return Err((Reason::InvalidKind, message));
+            return Err((ConditionReason::InvalidKind, message));
         }
         let number = port.map_or_else(|| "-".to_owned(), |port| port.to_string());
         if let Some(found) = port.and_then(|port| tcp_port(service, port)) {
@@ -323,9 +323,9 @@ impl<'s> World<'s> {
         }
         if service.ports.iter().any(|other| Some(other.port) == *port) {
             let message = format!("port {number} of {namespace}/{name} is no TCP port");
-            return Err((Reason::UnsupportedProtocol, message));
+            return Err((ConditionReason::UnsupportedProtocol, message));
         }
-        Err((Reason::BackendNotFound, format!("{namespace}/{name} has no port {number}")))
+        Err((ConditionReason::BackendNotFound, format!("{namespace}/{name} has no port {number}")))
     }
 }
 
@@ -353,7 +353,7 @@ fn resolved(backends: &[Backend<'_>]) -> Condition {
         }
         None => Condition {
             holds: true,
-            reason: Reason::ResolvedRefs,
+            reason: ConditionReason::ResolvedRefs,
             message: format!("{} found", counted(backends.len(), "backend")),
         },
     }

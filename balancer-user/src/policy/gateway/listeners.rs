@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{AllowedNamespaces, GROUP, Gateway, Listener, ListenerProtocol, selector};
 use crate::policy::{
-    Diagnostic, Host, Meta, Span,
+    Host, Meta, Span,
     fields::{Context, Field, Fields},
     names, object,
 };
@@ -104,28 +104,17 @@ fn listeners(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Vec<Listener>> {
     for (item, listener) in items.iter().zip(&read) {
         let Some(listener) = listener else { continue };
         if let Some(first) = names_seen.insert(&listener.name, listener.span) {
-            cx.report(
-                Diagnostic::error(
-                    format!("{}.name", item.path),
-                    format!("there are two listeners named `{}`", listener.name),
-                )
-                .at(listener.span)
-                .related(first, "the other is here"),
-            );
+            let (field, what) =
+                (format!("{}.name", item.path), format!("listeners named `{}`", listener.name));
+            cx.report(object::twice(field, &what, (listener.span, first)));
         }
-        let what = (listener.port, &listener.protocol, &listener.hostname);
-        if let Some(first) = ports_seen.insert(what, listener.span) {
+        let together = (listener.port, &listener.protocol, &listener.hostname);
+        if let Some(first) = ports_seen.insert(together, listener.span) {
+            let what =
+                format!("listeners with port {}, one protocol and one hostname", listener.port);
             cx.report(
-                Diagnostic::error(
-                    item.path.clone(),
-                    format!(
-                        "there are two listeners with port {}, one protocol and one hostname",
-                        listener.port
-                    ),
-                )
-                .at(listener.span)
-                .related(first, "the other is here")
-                .hint("change the port or the hostname, or remove one of them"),
+                object::twice(item.path.clone(), &what, (listener.span, first))
+                    .hint("change the port or the hostname, or remove one of them"),
             );
         }
     }

@@ -63,7 +63,11 @@ fn rule(cx: &mut Context<'_>, item: &Field<'_>, namespace: &str) -> Option<Vec<B
             cx.report(field.error("must have at least one reference"));
         }
         let read: Vec<_> = items.iter().map(|item| backend(cx, item, namespace)).collect();
-        read.into_iter().collect()
+        let read: Vec<BackendRef> = read.into_iter().collect::<Option<_>>()?;
+        if !read.is_empty() && read.iter().all(|backend| backend.weight == 0) {
+            cx.report(field.warning("every weight is 0: all connections are refused"));
+        }
+        Some(read)
     });
     fields.finish(cx);
     backends

@@ -148,8 +148,11 @@ fn references_to_one_parent_must_differ() {
 }
 
 #[test]
-fn a_route_that_names_no_parent_says_so() {
+fn a_route_that_leads_from_or_to_nowhere_says_so() {
     let body = route("{rules: [{backendRefs: [{name: a, port: 1}]}]}");
     assert!(read(&body).parents.is_empty());
+    let nothing = to("[{name: a, port: 1, weight: 0}, {name: b, port: 1, weight: 0}]");
+    assert_eq!(read(&nothing).backends.len(), 2);
+    assert_eq!(warnings(&nothing, &LENIENT), ["kind", "spec.rules[0].backendRefs"]);
     assert_eq!(warnings(&body, &LENIENT), ["kind", "spec.parentRefs"]);
 }

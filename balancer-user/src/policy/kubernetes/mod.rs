@@ -168,3 +168,17 @@ fn transport(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Option<Transpor
         _ => Transport::Tcp,
     })
 }
+
+/// An address in the only form that it has on the wire: one of IPv4 in the clothes of IPv6 would
+/// count as the other family.
+fn address(cx: &mut Context<'_>, field: &Field<'_>, what: &str) -> Option<std::net::IpAddr> {
+    let address = field.ip(cx, what)?;
+    let plain = address.to_canonical();
+    if plain != address {
+        cx.report(
+            field.error(format!("{address} is an IPv4 address")).hint(format!("write {plain}")),
+        );
+        return None;
+    }
+    Some(address)
+}

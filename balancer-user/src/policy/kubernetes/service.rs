@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, net::IpAddr};
 
-use super::{Service, ServiceKind, ServicePort, TargetPort, Transport, transport};
+use super::{Service, ServiceKind, ServicePort, TargetPort, Transport, address, transport};
 use crate::policy::{
     Diagnostic, Meta,
     fields::{Context, Field, Fields},
@@ -167,7 +167,7 @@ fn addresses<'n>(cx: &mut Context<'_>, spec: &mut Fields<'n>) -> Option<Addresse
     }
     let mut cluster_ips: Vec<IpAddr> = Vec::new();
     for (_, at) in &words {
-        let Some(address) = at.ip(cx, "a cluster address") else { continue };
+        let Some(address) = address(cx, at, "a cluster address") else { continue };
         if address.is_unspecified() || address.is_loopback() || address.is_multicast() {
             cx.report(at.error(format!("{address} cannot be the address of a Service")));
         } else if cluster_ips.iter().any(|other| other.is_ipv4() == address.is_ipv4()) {
@@ -213,24 +213,12 @@ fn ports(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Vec<ServicePort>> {
         if !port.name.is_empty()
             && let Some(first) = names_seen.insert(port.name.clone(), port.span)
         {
-            cx.report(
-                Diagnostic::error(
-                    format!("{}.name", item.path),
-                    format!("there are two ports named `{}`", port.name),
-                )
-                .at(port.span)
-                .related(first, "the other is here"),
-            );
+            let what = format!("ports named `{}`", port.name);
+            cx.report(object::twice(format!("{}.name", item.path), &what, (port.span, first)));
         }
         if let Some(first) = numbers_seen.insert((port.port, port.protocol), port.span) {
-            cx.report(
-                Diagnostic::error(
-                    format!("{}.port", item.path),
-                    format!("there are two ports {} of one protocol", port.port),
-                )
-                .at(port.span)
-                .related(first, "the other is here"),
-            );
+            let what = format!("ports {} of one protocol", port.port);
+            cx.report(object::twice(format!("{}.port", item.path), &what, (port.span, first)));
         }
         ports.push(port);
     }

@@ -91,6 +91,7 @@ fn addresses_that_contradict_each_other_are_refused_at_their_place() {
         ("clusterIPs: [10.0.0.1, 'fd00::1', 10.0.0.2]", "spec.clusterIPs"),
         ("clusterIP: 10.0.0.300", "spec.clusterIP"),
         ("clusterIP: none", "spec.clusterIP"),
+        ("clusterIP: '::ffff:10.0.0.1'", "spec.clusterIP"),
         ("clusterIP: 127.0.0.1", "spec.clusterIP"),
         ("clusterIP: 0.0.0.0", "spec.clusterIP"),
         ("clusterIP: [a]", "spec.clusterIP"),

@@ -78,14 +78,8 @@ fn ports(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Vec<SlicePort>> {
     for item in &items {
         let Some(port) = port(cx, item) else { continue };
         if let Some(first) = seen.insert(port.name.clone(), port.span) {
-            cx.report(
-                Diagnostic::error(
-                    format!("{}.name", item.path),
-                    format!("there are two ports named `{}`", port.name),
-                )
-                .at(port.span)
-                .related(first, "the other is here"),
-            );
+            let what = format!("ports named `{}`", port.name);
+            cx.report(object::twice(format!("{}.name", item.path), &what, (port.span, first)));
         }
         ports.push(port);
     }
@@ -177,7 +171,7 @@ fn address(cx: &mut Context<'_>, item: &Field<'_>, address_type: AddressType) ->
     if address_type == AddressType::Fqdn {
         return names::hostname(cx, item).map(Host::Name);
     }
-    let address = item.ip(cx, "address")?;
+    let address = super::address(cx, item, "address")?;
     let wanted = if address_type == AddressType::Ipv4 { "IPv4" } else { "IPv6" };
     if address.is_ipv4() != (address_type == AddressType::Ipv4) {
         cx.report(

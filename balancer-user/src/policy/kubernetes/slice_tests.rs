@@ -77,6 +77,7 @@ fn addresses_that_are_no_endpoints_are_refused_at_their_place() {
         ("IPv6", "'::1'"),
         ("IPv6", "'fe80::1'"),
         ("IPv6", "'ff02::1'"),
+        ("IPv6", "'::ffff:10.0.0.1'"),
         ("FQDN", "a_b"),
         ("IPv4", "[]"),
     ] {

@@ -201,7 +201,7 @@ fn the_condition_has_the_first_reason_and_every_message() {
     let set = documents(&format!("{WORLD}{body}"));
     let attached = attach(&set);
     let resolved = &attached.routes[0].parents[0].resolved;
-    assert_eq!(resolved.reason, Reason::BackendNotFound);
+    assert_eq!(resolved.reason, ConditionReason::BackendNotFound);
     assert_eq!(
         resolved.message,
         "there is no Service shop/a; connections do not go to a Pool of the group ''"
