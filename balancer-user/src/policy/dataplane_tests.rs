@@ -1,5 +1,5 @@
 use crate::policy::{
-    Api, Dataplane, Host, SERVICE_TAG,
+    Api, Dataplane, Host, ReferredBy, SERVICE_TAG, ServiceKind,
     testing::{LENIENT, STRICT, dataplane, errors, exactly, finding, reading, warnings},
 };
 
@@ -249,6 +249,23 @@ fn the_whole_of_a_dataplane_is_read() {
         .map(|o| (o.index, o.address.to_string(), o.tags[SERVICE_TAG].as_str()))
         .collect();
     assert_eq!(outbounds, [(0, "127.0.0.1".to_owned(), "c"), (2, "::1".to_owned(), "d")]);
+    let [referring] = dataplane.referring.as_slice() else { panic!("{:?}", dataplane.referring) };
+    assert_eq!((referring.index, referring.port.get()), (1, 2));
+    assert_eq!(referring.to.kind, ServiceKind::MeshService);
+    assert_eq!(referring.to.field, "networking.outbound[1].backendRef");
+    assert_eq!(referring.to.port.map(|port| port.get()), Some(1));
+    let by = ReferredBy::Name { name: "x".to_owned(), namespace: None };
+    assert_eq!(referring.to.by, by);
+}
+
+#[test]
+fn names_of_inbounds_are_kept_for_the_ports_of_mesh_services() {
+    let dataplane = read(
+        "{address: 10.0.0.1, inbound: [{port: 80, name: web, tags: {kuma.io/service: a}},
+           {port: 81, name: '', tags: {kuma.io/service: a}}]}",
+    );
+    let names: Vec<_> = dataplane.inbounds.iter().map(|inbound| inbound.name.as_deref()).collect();
+    assert_eq!(names, [Some("web"), None]);
 }
 
 #[test]
@@ -272,6 +289,11 @@ fn a_dns_name_is_valid_and_reported_as_not_resolved() {
 fn outbounds_with_a_reference_are_reported_as_not_carried_out() {
     let body = outbound("port: 1, backendRef: {kind: MeshService, labels: {a: b}, port: 1}");
     assert_eq!(warnings(&body, &LENIENT), ["networking.outbound[0].backendRef"]);
+    let both = body.replace("labels:", "name: a, labels:");
+    assert_eq!(
+        warnings(&both, &LENIENT),
+        ["networking.outbound[0].backendRef", "networking.outbound[0].backendRef.labels"]
+    );
 }
 
 #[test]

@@ -2,8 +2,8 @@
 //! time of creation, in the Universal and the Kubernetes form.
 
 use super::{
-    Diagnostic, Meta, ReadOptions, Span, Tags,
-    fields::{Context, Field, Fields},
+    Api, Diagnostic, Meta, ReadOptions, Span, Tags,
+    fields::{Context, Field, Fields, Form},
     kinds::{self, Kind, Lookup},
     object, tags, time,
     yaml::{Node, Value},
@@ -52,8 +52,8 @@ pub(super) struct Body<'n> {
     pub(super) name_span: Span,
     /// Where the mesh stands.
     pub(super) mesh_span: Span,
-    /// The specification; for kinds of Kubernetes and the Gateway API all of the document that
-    /// the envelope has not taken.
+    /// The specification; for kinds with a schema, of Kubernetes and the Gateway API all of the
+    /// document that the envelope has not taken.
     pub(super) spec: Fields<'n>,
 }
 
@@ -106,6 +106,10 @@ fn universal<'n>(
     else {
         return resource;
     };
+    if kind.has_schema() {
+        cx.form = Form::Schema;
+        fields.form = cx.form;
+    }
     let labels = labels(cx, labels_field.as_ref());
     let (name, name_span) = name(cx, &fields, name_field.as_ref());
     let (mesh, mesh_span) = mesh(cx, kind, &fields, mesh_field.as_ref(), &labels, false);
@@ -226,6 +230,17 @@ fn kubernetes<'n>(
     let created = created(cx, created_field.as_ref());
     resource.mesh.clone_from(&mesh);
 
+    if kind.has_schema() {
+        cx.form = Form::Schema;
+        fields.form = cx.form;
+        resource.kubernetes = false;
+        if let (Some(name), Some(mesh)) = (name, mesh) {
+            let who = Who { kind, mesh, namespace, name, labels, created };
+            let meta = who.meta(document, fields.span);
+            resource.body = Some(Body { kind, meta, name_span, mesh_span, spec: fields });
+        }
+        return Envelope::Resource(Box::new(resource));
+    }
     let spec = fields.take(cx, "spec").map(|field| Field { path: String::new(), ..field });
     fields.without_effect(&["status"]);
     let at = fields.span;
@@ -268,25 +283,28 @@ fn carried_out(
             cx.report(without_effect(field, name));
             None
         }
-        // Read, so that what is wrong in it is said now; nothing is resolved from it.
-        Lookup::Known(Kind::Object(object)) => {
-            cx.report(without_effect(field, object.name()));
-            Some(Kind::Object(object))
+        Lookup::Known(kind) => {
+            if let Some(instead) =
+                kind.instead_in_kuma_3().filter(|_| only(cx.options, &[Api::Kuma3]))
+            {
+                cx.report(
+                    field.error(format!("{written} does not exist in Kuma 3")).hint(format!(
+                        "check it with --api kuma-2.9 or older, or write a {instead}"
+                    )),
+                );
+                return None;
+            }
+            // Read, so that what is wrong in it is said now; nothing is resolved from it.
+            if matches!(kind, Kind::Object(_) | Kind::Kuma(_)) {
+                cx.report(without_effect(field, written));
+            }
+            Some(kind)
         }
-        Lookup::Known(Kind::TrafficRoute) if cx.options.api == Some(super::Api::Kuma3) => {
-            cx.report(
-                field
-                    .error("TrafficRoute does not exist in Kuma 3")
-                    .hint("check it with --api kuma-2.9 or older, or write a MeshTCPRoute"),
-            );
-            None
-        }
-        Lookup::Known(kind) => Some(kind),
         Lookup::Unknown { meant } => {
             let finding = field.error(format!("there is no kind `{written}`"));
             cx.report(match meant {
                 Some(meant) => finding.hint(format!("did you mean `{meant}`?")),
-                None => finding.hint("read are Mesh, Dataplane and TrafficRoute"),
+                None => finding.hint("e.g. Mesh, Dataplane, TrafficRoute or MeshTCPRoute"),
             });
             None
         }
@@ -368,9 +386,18 @@ fn mesh(
         }
         return (None, fields.span);
     }
+    let labelled = kubernetes && kind.has_schema();
+    if let Some(field) = field.filter(|_| labelled) {
+        let hint = "write it as the label `kuma.io/mesh`; without it, it is `default`";
+        cx.report(Diagnostic::error("mesh", "unknown field `mesh`").at(field.key_span).hint(hint));
+        return (None, fields.span);
+    }
     let Some(field) = field else {
         if let Some(label) = labels.get("kuma.io/mesh").filter(|_| kubernetes) {
             return (Some(label.clone()), fields.span);
+        }
+        if labelled {
+            return (Some("default".to_owned()), fields.span);
         }
         cx.report(
             Diagnostic::error("mesh", "cannot be empty")
@@ -433,23 +460,17 @@ struct Who {
 
 impl Who {
     fn meta(self, document: u32, span: Span) -> Meta {
-        let kind = match self.kind {
-            Kind::Mesh => "Mesh",
-            Kind::Dataplane => "Dataplane",
-            Kind::TrafficRoute => "TrafficRoute",
-            Kind::Object(object) => object.name(),
-            Kind::Other(name) => name,
-        };
-        // Dataplanes are namespaced; TrafficRoute and Mesh are cluster-scoped, and a namespace
-        // that K0.5 examples give them never mattered.
+        // Other old kinds than Dataplane are cluster-scoped, and a namespace that K0.5 examples
+        // give them never mattered.
+        let namespaced = self.kind == Kind::Dataplane || self.kind.has_schema();
         let name = match &self.namespace {
-            Some(namespace) if self.kind == Kind::Dataplane => format!("{}.{namespace}", self.name),
+            Some(namespace) if namespaced => format!("{}.{namespace}", self.name),
             _ => self.name,
         };
         let display_name =
             self.labels.get("kuma.io/display-name").cloned().unwrap_or_else(|| name.clone());
         Meta {
-            kind,
+            kind: self.kind.name(),
             mesh: if is_mesh(self.kind) { name.clone() } else { self.mesh },
             namespace: self.namespace,
             name,
@@ -468,6 +489,6 @@ pub(super) fn is_shadow(labels: &Tags) -> bool {
 }
 
 /// Whether exactly one version's rules are asked for, and it is one of these.
-pub(super) fn only(options: &ReadOptions, apis: &[super::Api]) -> bool {
+pub(super) fn only(options: &ReadOptions, apis: &[Api]) -> bool {
     options.api.is_some_and(|api| apis.contains(&api))
 }

@@ -1,6 +1,6 @@
 //! The kinds of resource that exist, and what becomes of each (decision D20).
 
-use super::object::ObjectKind;
+use super::{fields::Form, mesh_kinds::MeshKind, object::ObjectKind};
 
 /// What is done with a kind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -11,6 +11,8 @@ pub(super) enum Kind {
     Dataplane,
     /// Read.
     TrafficRoute,
+    /// Read: another kind of Kuma's.
+    Kuma(MeshKind),
     /// Read: a kind of Kubernetes or the Gateway API.
     Object(ObjectKind),
     /// Known, and not carried out.
@@ -18,10 +20,41 @@ pub(super) enum Kind {
 }
 
 /// Kinds of the group `kuma.io` that are read.
-const READ: [(&str, Kind); 3] =
-    [("Mesh", Kind::Mesh), ("Dataplane", Kind::Dataplane), ("TrafficRoute", Kind::TrafficRoute)];
+fn read() -> impl Iterator<Item = Kind> {
+    [Kind::Mesh, Kind::Dataplane, Kind::TrafficRoute]
+        .into_iter()
+        .chain(MeshKind::ALL.into_iter().map(Kind::Kuma))
+}
 
-/// Kinds of the group `kuma.io` of any version that are not.
+impl Kind {
+    /// `type:`, `kind:`.
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            Self::Mesh => "Mesh",
+            Self::Dataplane => "Dataplane",
+            Self::TrafficRoute => "TrafficRoute",
+            Self::Kuma(kind) => kind.name(),
+            Self::Object(object) => object.name(),
+            Self::Other(name) => name,
+        }
+    }
+
+    /// Whether all its fields stand under `spec`, in both envelopes, and paths say so.
+    pub(super) fn has_schema(self) -> bool {
+        matches!(self, Self::Kuma(kind) if kind.form() == Form::Schema)
+    }
+
+    /// What Kuma 3 has instead, if it has not this kind.
+    pub(super) fn instead_in_kuma_3(self) -> Option<&'static str> {
+        match self {
+            Self::TrafficRoute => Some("MeshTCPRoute"),
+            Self::Kuma(kind) => kind.instead_in_kuma_3(),
+            Self::Mesh | Self::Dataplane | Self::Object(_) | Self::Other(_) => None,
+        }
+    }
+}
+
+/// Kinds of the group `kuma.io` of any version that are not read.
 const KUMA: &[&str] = &[
     "AccessRole",
     "AccessRoleBinding",
@@ -29,14 +62,12 @@ const KUMA: &[&str] = &[
     "Config",
     "ContainerPatch",
     "DataplaneInsight",
-    "ExternalService",
     "FaultInjection",
     "GlobalSecret",
     "HealthCheck",
     "HostnameGenerator",
     "MeshAccessLog",
     "MeshCircuitBreaker",
-    "MeshExternalService",
     "MeshFaultInjection",
     "MeshGateway",
     "MeshGatewayConfig",
@@ -49,15 +80,12 @@ const KUMA: &[&str] = &[
     "MeshInsight",
     "MeshLoadBalancingStrategy",
     "MeshMetric",
-    "MeshMultiZoneService",
     "MeshOPA",
     "MeshOpenTelemetryBackend",
     "MeshPassthrough",
     "MeshProxyPatch",
     "MeshRateLimit",
     "MeshRetry",
-    "MeshService",
-    "MeshTCPRoute",
     "MeshTLS",
     "MeshTimeout",
     "MeshTrace",
@@ -140,13 +168,13 @@ pub(super) fn kubernetes(api_version: &str, kind: &str) -> Lookup {
 }
 
 fn kuma(kind: &str) -> Lookup {
-    if let Some((_, found)) = READ.iter().find(|(name, _)| *name == kind) {
-        return Lookup::Known(*found);
+    if let Some(found) = read().find(|found| found.name() == kind) {
+        return Lookup::Known(found);
     }
     match among(KUMA, kind) {
         Lookup::Unknown { .. } => {
             let names: Vec<&'static str> =
-                READ.iter().map(|(name, _)| *name).chain(KUMA.iter().copied()).collect();
+                read().map(Kind::name).chain(KUMA.iter().copied()).collect();
             Lookup::Unknown { meant: super::fields::nearest(kind, &names) }
         }
         found => found,

@@ -8,7 +8,9 @@ use super::{
     envelope::{self, Body, Envelope, Resource},
     fields::{Context, nearest},
     kinds::Kind,
-    mesh, object, traffic_route,
+    mesh,
+    mesh_kinds::{self, MeshKind},
+    object, traffic_route,
     yaml::{self, Document, Node},
 };
 
@@ -174,7 +176,8 @@ impl<'o> Reader<'o> {
         if !matches!(kind, Kind::Mesh | Kind::Object(_)) {
             self.in_mesh.push((index, meta.mesh.clone(), mesh_span));
         }
-        let shadow = kind == Kind::TrafficRoute && envelope::is_shadow(&meta.labels);
+        let shadow = matches!(kind, Kind::TrafficRoute | Kind::Kuma(MeshKind::MeshTcpRoute))
+            && envelope::is_shadow(&meta.labels);
         if shadow {
             cx.report(
                 Diagnostic::warning(
@@ -201,6 +204,7 @@ impl<'o> Reader<'o> {
                     if shadow { &mut self.set.shadowed } else { &mut self.set.traffic_routes };
                 routes.extend(route.filter(|_| cx.errors() == 0));
             }
+            Kind::Kuma(kind) => mesh_kinds::read(cx, kind, meta, name_span, spec, &mut self.set),
             Kind::Object(object) => object::read(cx, object, meta, spec, &mut self.set),
             // Envelopes of other kinds have no body.
             Kind::Other(_) => {}
@@ -208,20 +212,19 @@ impl<'o> Reader<'o> {
     }
 
     fn finish(mut self, texts: Vec<SourceText>) -> Reading {
-        self.check_meshes();
+        let unknown = self.check_meshes();
         let mut set = self.set;
+        mesh_kinds::settle(&mut set, &unknown);
         set.texts = texts;
         set.meshes.sort_by(|a, b| a.meta.name.cmp(&b.meta.name));
-        set.dataplanes.sort_by(|a, b| by_name(&a.meta).cmp(&by_name(&b.meta)));
-        set.traffic_routes.sort_by(|a, b| by_name(&a.meta).cmp(&by_name(&b.meta)));
-        set.shadowed.sort_by(|a, b| by_name(&a.meta).cmp(&by_name(&b.meta)));
         object::sort(&mut set);
         Reading { set, report: self.report }
     }
 
     /// A resource that names an unknown mesh is refused. Where no Mesh is among the inputs at
-    /// all, every mesh exists with its defaults: a policy can be checked on its own.
-    fn check_meshes(&mut self) {
+    /// all, every mesh exists with its defaults: a policy can be checked on its own. Gives the
+    /// meshes that are unknown.
+    fn check_meshes(&mut self) -> BTreeSet<String> {
         let meshes: BTreeSet<&str> = self
             .named
             .keys()
@@ -240,7 +243,7 @@ impl<'o> Reader<'o> {
                     });
                 }
             }
-            return;
+            return BTreeSet::new();
         }
         let known: Vec<&str> = meshes.iter().copied().collect();
         let mut unknown = BTreeSet::new();
@@ -260,14 +263,8 @@ impl<'o> Reader<'o> {
             violations.push(finding);
             violations.sort_by_key(|finding| finding.span);
         }
-        self.set.dataplanes.retain(|dataplane| !unknown.contains(&dataplane.meta.mesh));
-        self.set.traffic_routes.retain(|route| !unknown.contains(&route.meta.mesh));
-        self.set.shadowed.retain(|route| !unknown.contains(&route.meta.mesh));
+        unknown
     }
-}
-
-fn by_name(meta: &super::Meta) -> (&str, &str) {
-    (&meta.mesh, &meta.name)
 }
 
 fn shown(kind: Kind, (_, scope, name): &Identity) -> String {

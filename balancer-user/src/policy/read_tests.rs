@@ -3,7 +3,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::policy::{
     Severity,
-    testing::{LENIENT, STRICT, errors, finding, reading, route, text, warnings},
+    testing::{LENIENT, errors, finding, holds, nearly, reading, route, text, warnings},
 };
 
 const MESH: &str = "type: Mesh\nname: default\n---\n";
@@ -145,8 +145,8 @@ fn unknown_kinds_of_our_groups_are_errors_with_a_suggestion() {
 #[test]
 fn known_kinds_that_are_not_carried_out_are_warnings_at_their_place() {
     for body in [
-        "type: MeshTCPRoute\nname: a\nmesh: default\nspec: {}\n",
-        "type: ExternalService\nname: a\nmesh: default\n",
+        "type: MeshTimeout\nname: a\nmesh: default\nspec: {}\n",
+        "type: MeshService\nname: a\nmesh: default\nspec: {}\n",
         "apiVersion: kuma.io/v1alpha1\nkind: MeshHTTPRoute\nmetadata: {name: a}\n",
         "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n",
         "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: UDPRoute\nmetadata: {name: a}\n",
@@ -388,8 +388,7 @@ fn many_findings_take_no_more_than_their_number() {
     assert_eq!(errors(&body, &LENIENT).len(), 40_000);
 }
 
-/// Texts that are nearly policies: pieces of YAML in random order, and a policy with parts cut
-/// out, doubled or replaced.
+/// Texts that are nearly policies: pieces of YAML in random order, and mutilated policies.
 fn nearly_a_policy() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "type: TrafficRoute\n",
@@ -435,7 +434,7 @@ fn nearly_a_policy() -> impl Strategy<Value = String> {
         "  loadBalancer: {ringHash: {}}\n",
     ]);
     let mixed = prop::collection::vec(pieces, 0..40).prop_map(|pieces| pieces.concat());
-    let policies = prop::sample::select(vec![
+    let cut = nearly(vec![
         route(
             "\n  loadBalancer: {leastRequest: {choiceCount: 3}}\n  http:\n  - match: {method: GET, headers: {x: {exact: a}}}\n    modify: {host: {value: h}}\n    destination: {kuma.io/service: a}\n  split:\n  - {weight: 1, destination: {kuma.io/service: a, v: '1'}}",
         ),
@@ -443,37 +442,7 @@ fn nearly_a_policy() -> impl Strategy<Value = String> {
             "\n  address: 10.0.0.1\n  admin: {port: 1}\n  inbound:\n  - {port: 80, health: {}, tags: {kuma.io/service: a}}\n  outbound:\n  - {port: 1, backendRef: {kind: MeshService, name: a}}\n  gateway: {type: BUILTIN}",
         ),
     ]);
-    let cut = (policies, any::<prop::sample::Index>(), any::<prop::sample::Index>(), ".{0,6}")
-        .prop_map(|(policy, from, to, instead)| {
-            let characters: Vec<char> = policy.chars().collect();
-            let (a, b) = (from.index(characters.len()), to.index(characters.len()));
-            let (a, b) = (a.min(b), a.max(b).min(a.min(b) + 40));
-            let head = characters[..a].iter().collect::<String>();
-            let tail = characters[b..].iter().collect::<String>();
-            format!("{head}{instead}{tail}")
-        });
     prop_oneof![mixed, cut]
-}
-
-/// Reading and rendering come to an end, and every place is inside its text.
-fn holds(body: &str) -> Result<(), TestCaseError> {
-    for options in [LENIENT, STRICT] {
-        let reading = reading(body, &options);
-        let lines = crate::policy::text::lines(body).count();
-        for finding in reading.report.violations() {
-            let spans =
-                finding.span.into_iter().chain(finding.related.iter().map(|(span, _)| *span));
-            for span in spans {
-                prop_assert!(span.line >= 1 && span.column >= 1 && span.len >= 1);
-                prop_assert!(span.line as usize <= lines + 1, "{span:?} of {lines}");
-            }
-            prop_assert!(!finding.message.ends_with('.'), "{}", finding.message);
-        }
-        let shown = crate::policy::render::report(&reading.set.texts, &reading.report, false);
-        prop_assert!(shown.is_empty() || shown.ends_with('\n'));
-        prop_assert!(reading.report.valid() || !shown.is_empty());
-    }
-    Ok(())
 }
 
 proptest! {

@@ -195,7 +195,7 @@ fn host(cx: &mut Context<'_>, field: &Field<'_>, unresolved: &str) -> Option<Hos
 
 /// Whether it can be a DNS name: labels of letters, digits, `-` and `_` (service names carry
 /// underscores), at most 63 long and 255 together (RFC 1035, 2.3.4).
-fn is_dns_name(text: &str) -> bool {
+pub(super) fn is_dns_name(text: &str) -> bool {
     let name = text.strip_suffix('.').unwrap_or(text);
     name.len() <= 255
         && name.split('.').all(|label| {

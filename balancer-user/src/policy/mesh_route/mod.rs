@@ -1,6 +1,14 @@
 //! `MeshTCPRoute` (semantics 4).
 
-use super::{Meta, ReferredBy, ServiceRef, Span, Tags};
+mod backend;
+mod target;
+
+use super::{
+    Api, Diagnostic, Meta, ReferredBy, ServiceRef, Span, Tags,
+    envelope::only,
+    fields::{Context, Field, Fields},
+    reference::Written,
+};
 
 /// `MeshTCPRoute`.
 #[derive(Clone, Debug, PartialEq)]
@@ -126,3 +134,142 @@ pub enum BackendTarget {
         tags: Tags,
     },
 }
+
+/// Reads a MeshTCPRoute. `None`: it has an error.
+pub(super) fn mesh_tcp_route(
+    cx: &mut Context<'_>,
+    meta: Meta,
+    mut spec: Fields<'_>,
+) -> Option<MeshTcpRoute> {
+    let target_field = spec.take(cx, "targetRef");
+    let to_field = spec.take(cx, "to");
+    let top = match &target_field {
+        Some(field) => target::target(cx, &meta, field),
+        None => {
+            // Optional since 2.9.
+            if only(cx.options, &[Api::Kuma27]) {
+                cx.report(
+                    Diagnostic::error(format!("{}.targetRef.kind", spec.path), "must be set")
+                        .at(spec.span)
+                        .hint("add `targetRef: {kind: Mesh}`"),
+                );
+            }
+            let target = RouteTarget::Mesh { proxies: Proxies::default() };
+            target::Top { gateway: false, target: Some(target) }
+        }
+    };
+    let items = match &to_field {
+        Some(field) => field.items(cx),
+        None => Some(Vec::new()),
+    };
+    if items.as_ref().is_some_and(Vec::is_empty) {
+        let message = "has no element: this policy has no effect";
+        cx.report(match &to_field {
+            Some(field) => field.warning(message),
+            None => spec.missing_warning("to", message),
+        });
+    }
+    let to: Vec<Option<MeshTcpTo>> =
+        items.unwrap_or_default().iter().map(|item| to_item(cx, item, top.gateway)).collect();
+    spec.finish(cx);
+    Some(MeshTcpRoute { meta, target: top.target?, to: to.into_iter().collect::<Option<_>>()? })
+}
+
+fn to_item(cx: &mut Context<'_>, item: &Field<'_>, gateway: bool) -> Option<MeshTcpTo> {
+    let mut fields = item.fields(cx)?;
+    let target = match fields.take(cx, "targetRef") {
+        Some(field) => to_target(cx, &field, gateway),
+        None => {
+            cx.report(
+                Diagnostic::error(format!("{}.targetRef.kind", fields.path), "must be set")
+                    .at(fields.span)
+                    .hint("add `targetRef: {kind: MeshService, name: NAME}`"),
+            );
+            None
+        }
+    };
+    let rule = match fields.take(cx, "rules") {
+        Some(field) => rules(cx, &field),
+        None => Some(None),
+    };
+    fields.finish(cx);
+    let (span, field) = (item.node.span, item.path.clone());
+    Some(MeshTcpTo { span, field, target: target?, rule: rule? })
+}
+
+fn to_target(cx: &mut Context<'_>, field: &Field<'_>, gateway: bool) -> Option<ToTarget> {
+    const SERVICES: &[&str] = &["MeshService", "MeshExternalService", "MeshMultiZoneService"];
+    let written = Written::new(cx, field)?;
+    let kinds = match cx.options.api {
+        _ if gateway => &["Mesh"],
+        Some(Api::Kuma27) => &SERVICES[..1],
+        Some(Api::Kuma29 | Api::Kuma3) | None => SERVICES,
+    };
+    let kind = written.kind(cx, kinds)?;
+    let errors_before = cx.errors();
+    let target = if kind == "Mesh" {
+        written.allow(cx, kind, &["proxyTypes"]);
+        Some(ToTarget::Mesh)
+    } else {
+        written.service(cx, kind, None).map(ToTarget::Service)
+    };
+    written.fields.finish(cx);
+    target.filter(|_| cx.errors() == errors_before)
+}
+
+/// `rules`, of which there is at most one (semantics 4.3).
+fn rules(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Option<MeshTcpRule>> {
+    let items = field.items(cx)?;
+    if let [_, second, ..] = items.as_slice() {
+        cx.report(
+            field
+                .error(format!("must have at most one element, has {}", items.len()))
+                .related(second.node.span, "the second is here")
+                .hint("put all `backendRefs` into one rule"),
+        );
+    }
+    let mut read: Vec<Option<MeshTcpRule>> = items.iter().map(|item| rule(cx, item)).collect();
+    match read.len() {
+        0 => Some(None),
+        1 => read.remove(0).map(Some),
+        _ => None,
+    }
+}
+
+fn rule(cx: &mut Context<'_>, item: &Field<'_>) -> Option<MeshTcpRule> {
+    let mut fields = item.fields(cx)?;
+    let default = fields.take(cx, "default");
+    fields.finish(cx);
+    let path = format!("{}.default.backendRefs", item.path);
+    let backends_field = match &default {
+        Some(field) => {
+            let mut fields = field.fields(cx)?;
+            let backends = fields.take(cx, "backendRefs");
+            fields.finish(cx);
+            backends
+        }
+        None => None,
+    };
+    let backends = match &backends_field {
+        Some(field) => backend::backends(cx, field)?,
+        None => Vec::new(),
+    };
+    if backends.is_empty() {
+        let at = backends_field
+            .as_ref()
+            .or(default.as_ref())
+            .map_or(item.node.span, |field| field.key_span);
+        cx.report(if backend::must_be_given(cx) {
+            Diagnostic::error(path, "must be defined").at(at)
+        } else {
+            Diagnostic::warning(path, "names no backend: connections are refused")
+                .at(at)
+                .hint("leave out the whole rule to send them to the service itself")
+        });
+    }
+    Some(MeshTcpRule { span: item.node.span, field: item.path.clone(), backends })
+}
+
+#[cfg(test)]
+#[path = "../mesh_route_tests.rs"]
+mod tests;
