@@ -16,6 +16,7 @@
 use std::process::ExitCode;
 
 mod cases;
+mod gateway;
 mod hashing;
 mod resources;
 mod routing;
@@ -33,6 +34,7 @@ struct Suite {
 
 /// A file of the corpus that is not named here counts as "of kinds not built".
 const SUITES: &[Suite] = &[
+    Suite { file: "gatewayapi.jsonl", judge: gateway::judge },
     Suite { file: "hashing.jsonl", judge: hashing::judge },
     Suite { file: "routing.jsonl", judge: routing::judge },
     Suite { file: "validation.jsonl", judge: validation::judge },
