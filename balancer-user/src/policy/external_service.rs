@@ -9,8 +9,6 @@ use super::{
     tags::{self, TagRules},
 };
 
-const PROTOCOLS: [&str; 5] = ["grpc", "http", "http2", "kafka", "tcp"];
-
 /// Reads an ExternalService. `None`: it has an error.
 pub(super) fn external_service(
     cx: &mut Context<'_>,
@@ -51,9 +49,9 @@ fn check_tags(cx: &mut Context<'_>, field: &Field<'_>, tags: &Tags, host: Option
         }
     };
     if let Some(protocol) = tags.get(PROTOCOL_TAG)
-        && !PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol))
+        && !tags::is_protocol(protocol)
     {
-        let known = PROTOCOLS.join(", ");
+        let known = tags::PROTOCOLS.join(", ");
         refuse(
             PROTOCOL_TAG,
             format!(

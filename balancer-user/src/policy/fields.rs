@@ -318,6 +318,17 @@ impl<'n> Fields<'n> {
         found
     }
 
+    /// Takes `port`, which has to be there.
+    pub(super) fn take_port(&mut self, cx: &mut Context<'_>) -> Option<NonZeroU16> {
+        match self.take(cx, "port") {
+            Some(field) => field.port(cx),
+            None => {
+                cx.report(self.missing("port", PORT_RANGE));
+                None
+            }
+        }
+    }
+
     /// Fields that are known and have no effect on routing: accepted as they are.
     pub(super) fn without_effect(&mut self, names: &[&'static str]) {
         for name in names {

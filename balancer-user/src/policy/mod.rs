@@ -26,6 +26,7 @@ mod mesh;
 mod mesh_kinds;
 mod mesh_route;
 mod mesh_service;
+mod metadata;
 mod names;
 mod object;
 mod read;

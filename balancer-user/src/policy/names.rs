@@ -2,8 +2,8 @@
 
 use super::{
     Tags,
-    envelope::{NAME_CHARACTERS_MAX, is_subdomain},
     fields::{Context, Field},
+    metadata::{NAME_CHARACTERS_MAX, is_subdomain},
     tags,
 };
 

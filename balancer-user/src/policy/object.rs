@@ -4,11 +4,11 @@
 
 use super::{
     Diagnostic, Meta, PolicySet, Span, Tags,
-    envelope::{self, Body},
+    envelope::Body,
     fields::{Context, Field, Fields, Form},
     gateway,
     kinds::Kind,
-    kubernetes, names,
+    kubernetes, metadata, names,
 };
 
 /// A kind that is read.
@@ -123,7 +123,7 @@ pub(super) fn body<'n>(
         None => kind.namespaced().then(|| "default".to_owned()),
     };
     let labels = metadata.labels.as_ref().map_or_else(Tags::new, |field| names::labels(cx, field));
-    let created = envelope::created(cx, metadata.created.as_ref());
+    let created = metadata::created(cx, metadata.created.as_ref());
     fields.without_effect(&["status"]);
     let name = name?;
     let meta = Meta {

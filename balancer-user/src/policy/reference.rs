@@ -5,8 +5,9 @@ use std::{net::IpAddr, num::NonZeroU16};
 
 use super::{
     Api, Diagnostic, Span, Tags,
-    envelope::{self, only},
+    envelope::only,
     fields::{Context, Field, Fields, nearest},
+    metadata,
     scalar::{Meaning, meaning},
     yaml::{Scalar, Value},
 };
@@ -227,7 +228,7 @@ impl<'n> Written<'n> {
     /// By name or by labels, one of them and not both. `None`: neither, or an error.
     pub(super) fn given_by(&self, cx: &mut Context<'_>, kind: &str) -> Option<ReferredBy> {
         let errors_before = cx.errors();
-        let labels = envelope::labels(cx, self.part("labels"));
+        let labels = metadata::labels(cx, self.part("labels"));
         let by_name = self.set("name").or_else(|| self.set("namespace"));
         if let (Some(labels), Some(by_name)) = (self.set("labels"), by_name) {
             if !only(cx.options, &[Api::Kuma3]) {

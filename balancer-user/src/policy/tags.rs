@@ -7,6 +7,14 @@ use super::{
     yaml::{Scalar, Value},
 };
 
+/// Protocols that Kuma knows up to 2.14, in any case of letters (semantics 2.1).
+pub(super) const PROTOCOLS: &[&str] = &["grpc", "http", "http2", "kafka", "tcp"];
+
+/// Whether it is one of them.
+pub(super) fn is_protocol(text: &str) -> bool {
+    PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(text))
+}
+
 /// What is asked of a tag map.
 #[derive(Clone, Copy, Default)]
 pub(super) struct TagRules {

@@ -9,8 +9,9 @@ use std::{
 use super::{
     super::{
         Api, Diagnostic, Inbound,
-        envelope::{SUBDOMAIN_RULE, is_subdomain, only},
+        envelope::only,
         fields::{Context, Field, Fields, PORT_RANGE},
+        metadata::{SUBDOMAIN_RULE, is_subdomain},
         yaml::{Scalar, Value},
     },
     outbound,

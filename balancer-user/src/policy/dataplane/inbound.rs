@@ -5,12 +5,9 @@ use std::net::IpAddr;
 use super::super::{
     Api, Diagnostic, Inbound, PROTOCOL_TAG, SERVICE_TAG, Tags,
     envelope::only,
-    fields::{Context, Field, Fields, PORT_RANGE},
+    fields::{Context, Field, Fields},
     tags::{self, TagRules},
 };
-
-/// Protocols of Kuma (semantics 2.1).
-const PROTOCOLS: [&str; 5] = ["grpc", "http", "http2", "kafka", "tcp"];
 
 /// Reads one inbound of a Dataplane whose own address is `own`.
 pub(super) fn inbound(
@@ -20,13 +17,7 @@ pub(super) fn inbound(
 ) -> Option<Inbound> {
     let mut fields = field.fields(cx)?;
     let errors_before = cx.errors();
-    let port = match fields.take(cx, "port") {
-        Some(port) => port.port(cx),
-        None => {
-            cx.report(fields.missing("port", PORT_RANGE));
-            None
-        }
-    };
+    let port = fields.take_port(cx);
     let address = fields
         .take(cx, "address")
         .and_then(|field| field.ip(cx, "address"))
@@ -107,14 +98,14 @@ fn inbound_tags(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<Tags> {
     if let Some(tags) = &tags
         && let Some(protocol) = tags.get(PROTOCOL_TAG)
         && let Some(entry) = protocol_entry
-        && !PROTOCOLS.iter().any(|known| known.eq_ignore_ascii_case(protocol))
+        && !tags::is_protocol(protocol)
     {
         cx.report(
             Diagnostic::error(
                 format!("{path}[{:?}]", entry.key),
                 format!(
                     "tag \"{PROTOCOL_TAG}\" has an invalid value \"{protocol}\". Allowed values: {}",
-                    PROTOCOLS.join(", ")
+                    tags::PROTOCOLS.join(", ")
                 ),
             )
             .at(entry.value.span),

@@ -8,8 +8,9 @@ use std::{
 use super::super::{
     Api, Diagnostic, Outbound, ReferredBy, ReferringOutbound, SERVICE_TAG, ServiceKind, ServiceRef,
     Tags,
-    envelope::{self, only},
+    envelope::only,
     fields::{Context, Field, Fields, PORT_RANGE},
+    metadata,
     tags::{self, TagRules},
 };
 
@@ -28,13 +29,7 @@ pub(super) fn outbound(cx: &mut Context<'_>, field: &Field<'_>, index: u32) -> R
     let loopback = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let mut read = Read { address: loopback, port: None, by_tags: None, by_reference: None };
     let Some(mut fields) = field.fields(cx) else { return read };
-    read.port = match fields.take(cx, "port") {
-        Some(port) => port.port(cx),
-        None => {
-            cx.report(fields.missing("port", PORT_RANGE));
-            None
-        }
-    };
+    read.port = fields.take_port(cx);
     let address = match fields.take(cx, "address") {
         Some(field) => field.ip(cx, "address").map(|address| address.to_canonical()),
         None => Some(loopback),
@@ -136,7 +131,7 @@ fn backend_ref(cx: &mut Context<'_>, field: &Field<'_>) -> Option<ServiceRef> {
         fields.take(cx, "namespace").and_then(|namespace| namespace.string(cx)).map(str::to_owned);
     let labels_field = fields.take(cx, "labels");
     let has_labels = labels_field.as_ref().is_some_and(Field::is_set);
-    let labels = envelope::labels(cx, labels_field.as_ref());
+    let labels = metadata::labels(cx, labels_field.as_ref());
     if old && name.is_none() {
         cx.report(fields.missing("name", "cannot be empty"));
     } else if name.is_none() && !has_labels {

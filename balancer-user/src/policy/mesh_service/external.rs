@@ -66,13 +66,7 @@ fn matched(cx: &mut Context<'_>, field: &Field<'_>) -> Option<(std::num::NonZero
     if let Some(kind) = fields.take(cx, "type") {
         kind.one_of(cx, &["HostnameGenerator"]);
     }
-    let port = match fields.take(cx, "port") {
-        Some(field) => field.port(cx),
-        None => {
-            cx.report(fields.missing("port", PORT_RANGE));
-            None
-        }
-    };
+    let port = fields.take_port(cx);
     let protocol = match fields.take(cx, "protocol") {
         Some(field) => field.one_of(cx, &["tcp", "grpc", "http", "http2"]),
         None => Some("tcp"),
@@ -118,13 +112,7 @@ fn endpoints(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Vec<ExternalEndp
                     None
                 }
             };
-            let port = match fields.take(cx, "port") {
-                Some(field) => field.port(cx),
-                None => {
-                    cx.report(fields.missing("port", PORT_RANGE));
-                    None
-                }
-            };
+            let port = fields.take_port(cx);
             let priority = match fields.take(cx, "priority") {
                 Some(field) => {
                     let priority = field.u32(cx)?;

@@ -9,8 +9,9 @@ use std::num::NonZeroU16;
 
 use super::{
     Api, Diagnostic, Host, Meta, ServicePort, ServiceStatus, Span, Tags,
-    envelope::{self, only},
+    envelope::only,
     fields::{Context, Field, Fields},
+    metadata,
     tags::{self, TagRules},
 };
 
@@ -163,7 +164,7 @@ fn selector(cx: &mut Context<'_>, field: &Field<'_>) -> Option<DataplaneSelector
         let mut fields = field.fields(cx)?;
         let matched = fields.take(cx, "matchLabels");
         fields.finish(cx);
-        Some(envelope::labels(cx, matched.as_ref()))
+        Some(metadata::labels(cx, matched.as_ref()))
     });
     let tags = tags_field.as_ref().and_then(|field| {
         tags::tags(cx, &field.path, Some(field), field.node.span, TagRules::default())

@@ -2,8 +2,9 @@
 
 use super::{
     super::{
-        Diagnostic, Meta, Span, Tags, envelope,
+        Diagnostic, Meta, Span, Tags,
         fields::{Context, Field, Fields},
+        metadata,
     },
     MeshMultiZoneService, label_name, ports,
 };
@@ -57,7 +58,7 @@ fn match_labels(cx: &mut Context<'_>, spec: &mut Fields<'_>) -> Option<Tags> {
     match labels.filter(Field::is_set) {
         Some(field) => {
             let errors_before = cx.errors();
-            let labels = envelope::labels(cx, Some(&field));
+            let labels = metadata::labels(cx, Some(&field));
             (cx.errors() == errors_before).then_some(labels)
         }
         None => {

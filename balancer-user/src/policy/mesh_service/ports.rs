@@ -5,13 +5,13 @@ use std::{collections::BTreeMap, net::IpAddr};
 use super::super::{
     Api, Diagnostic, ServicePort, ServiceStatus, Span, TargetPort,
     envelope::only,
-    fields::{Context, Field, PORT_RANGE},
+    fields::{Context, Field},
     scalar::{Meaning, meaning},
+    tags::PROTOCOLS,
     yaml::{Scalar, Value},
 };
 
-/// Protocols of Kuma up to 2.14, and of Kuma 3.
-const PROTOCOLS: &[&str] = &["grpc", "http", "http2", "kafka", "tcp"];
+/// Protocols of Kuma 3: without kafka.
 const PROTOCOLS_OF_KUMA_3: &[&str] = &["grpc", "http", "http2", "tcp"];
 
 /// Whose ports they are.
@@ -51,13 +51,7 @@ pub(super) fn ports(
 fn port(cx: &mut Context<'_>, item: &Field<'_>, owner: Owner) -> Option<ServicePort> {
     let mut fields = item.fields(cx)?;
     let errors_before = cx.errors();
-    let port = match fields.take(cx, "port") {
-        Some(field) => field.port(cx),
-        None => {
-            cx.report(fields.missing("port", PORT_RANGE));
-            None
-        }
-    };
+    let port = fields.take_port(cx);
     let name = fields.take(cx, "name").and_then(|field| {
         let name = field.string(cx)?;
         if name.is_empty() && owner == Owner::MeshMultiZoneService {
