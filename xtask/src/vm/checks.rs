@@ -83,7 +83,7 @@ fn has(failure: &str, words: &[&str]) -> Result<()> {
 fn panics(kernel: &Kernel, _: &Binaries) -> Result<()> {
     let limits = Limits { boot: LONG, silence: LONG, total: LONG };
     let failure = verdict(kernel, "true", "", limits)?;
-    has(&failure, &["its kernel panicked", "console:\n", "Attempted to kill init!"])
+    has(&failure, &["its kernel panicked: ", "Attempted to kill init!", "console:\n"])
 }
 
 fn says_nothing(kernel: &Kernel, _: &Binaries) -> Result<()> {

@@ -162,8 +162,12 @@ impl<'a> State<'a> {
 
     fn take(&mut self, stream: Stream, line: String) {
         self.last = Instant::now();
-        if stream == Stream::Console && line.contains("Kernel panic") && self.why.is_none() {
-            self.why = Some("its kernel panicked".into());
+        if stream == Stream::Console
+            && let Some((_, why)) = line.split_once("Kernel panic - ")
+            && self.why.is_none()
+        {
+            // The trace that follows may be longer than what is kept.
+            self.why = Some(format!("its kernel panicked: {why}"));
             self.ending = Some(self.last + FAREWELL);
         }
         if stream == Stream::Results && line == self.end {
@@ -303,10 +307,11 @@ mod tests {
 
     #[test]
     fn panic_is_found_on_the_console_and_the_rest_of_it_is_read() {
-        let script = "echo one; echo 'Kernel panic - not syncing' >&2; sleep 0.2; echo trace >&2";
+        let script = "echo one; echo '[ 5.7] Kernel panic - not syncing: why' >&2; sleep 0.2; \
+                      for n in $(seq 100); do echo trace $n >&2; done";
         let words = guest(script, LIMITS).0.unwrap_err();
-        assert!(words.starts_with("its kernel panicked"), "{words}");
-        assert!(words.contains("trace"), "{words}");
+        assert!(words.starts_with("its kernel panicked: not syncing: why\n"), "{words}");
+        assert!(words.contains("trace 100"), "{words}");
     }
 
     #[test]
