@@ -7,7 +7,7 @@ use crate::run::balancer;
 const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cli/help.txt");
 
 /// Every command, in the order of `balancer --help`.
-const COMMANDS: &[&[&str]] = &[
+pub(crate) const COMMANDS: &[&[&str]] = &[
     &[],
     &["load"],
     &["unload"],
@@ -23,8 +23,13 @@ const COMMANDS: &[&[&str]] = &[
     &["show", "flows"],
     &["show", "counters"],
     &["show", "reasons"],
+    &["maps"],
+    &["maps", "list"],
+    &["maps", "dump"],
+    &["maps", "lookup"],
     &["status"],
     &["completions"],
+    &["man"],
 ];
 
 #[test]
@@ -55,7 +60,7 @@ fn help_of_every_command_is_the_committed_one() {
 /// Every command that the snapshot should have: a new one must not be forgotten.
 #[test]
 fn help_lists_no_command_that_the_snapshot_lacks() {
-    for (command, prefix) in [(&[][..], 1), (&["show"][..], 2)] {
+    for (command, prefix) in [(&[][..], 1), (&["show"][..], 2), (&["maps"][..], 2)] {
         let args: Vec<&str> = command.iter().copied().chain(["--help"]).collect();
         let ended = balancer(&args).exits(0);
         let (_, list) = ended.stdout.split_once("Commands:\n").expect("a list of commands");
@@ -77,7 +82,7 @@ fn help_lists_no_command_that_the_snapshot_lacks() {
 
 #[test]
 fn every_help_names_its_exit_codes_and_an_example() {
-    for command in ["load", "unload", "check", "explain", "show", "status"] {
+    for command in ["load", "unload", "check", "explain", "show", "maps", "status"] {
         balancer(&[command, "--help"]).exits(0).prints(&["Examples:", "Exit codes:", "--bpffs"]);
     }
 }

@@ -6,6 +6,8 @@
 mod bad_input;
 mod help;
 mod live;
+mod man;
+mod maps;
 mod refused;
 mod requirements;
 mod run;

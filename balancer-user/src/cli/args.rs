@@ -4,13 +4,17 @@ use std::path::{Path, PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use super::values::{Attach, Tuple, parse_attach, parse_header, parse_tuple};
+use super::{
+    man::{MAN_ABOUT, MAN_AFTER, Man},
+    maps::words::{MAPS_ABOUT, MAPS_AFTER, Maps},
+    values::{Attach, Tuple, parse_attach, parse_header, parse_tuple},
+};
 use crate::{
     policy::Api,
     settings::{DEFAULT_BPFFS, DEFAULT_STATE, Settings},
 };
 
-const EXIT_CODES: &str = "\
+pub(super) const EXIT_CODES: &str = "\
 Exit codes:
   0  done
   1  the policies are at fault: invalid, contradictory, or more than the limits hold
@@ -135,6 +139,9 @@ pub(crate) enum Command {
     /// Print what is live, with names instead of ids
     #[command(long_about = SHOW_ABOUT, after_long_help = format!("{SHOW_AFTER}{EXIT_CODES}"))]
     Show(Show),
+    /// Print the pinned maps as they are: ids, both halves, empty elements
+    #[command(long_about = MAPS_ABOUT, after_long_help = format!("{MAPS_AFTER}{EXIT_CODES}"))]
+    Maps(Maps),
     /// Say what is loaded and attached, how full it is, and what stands in its way
     #[command(long_about = STATUS_ABOUT, after_long_help = format!("{STATUS_AFTER}{EXIT_CODES}"))]
     Status(Status),
@@ -144,6 +151,9 @@ pub(crate) enum Command {
         /// The shell
         shell: clap_complete::Shell,
     },
+    /// Print a manual page
+    #[command(long_about = MAN_ABOUT, after_long_help = MAN_AFTER)]
+    Man(Man),
 }
 
 const LOAD_ABOUT: &str = "\

@@ -7,7 +7,8 @@ use super::output;
 /// Whose fault it is; the number is the exit code.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Fault {
-    /// The policies are invalid, contradictory, or more than the limits hold.
+    /// The policies are invalid, contradictory, or more than the limits hold; or there is no such
+    /// element (`maps lookup`).
     Policies = 1,
     /// The command line or the configuration file.
     Usage = 2,
@@ -32,6 +33,11 @@ impl Failure {
     /// The policies are at fault.
     pub(crate) fn policies(error: impl Into<anyhow::Error>) -> Self {
         Self { fault: Fault::Policies, error: Some(error.into()), hints: Vec::new() }
+    }
+
+    /// What was asked for is not there; the exit code is 1, as grep's.
+    pub(crate) fn absent(message: impl fmt::Display + fmt::Debug + Send + Sync + 'static) -> Self {
+        Self { fault: Fault::Policies, error: Some(anyhow::Error::msg(message)), hints: Vec::new() }
     }
 
     /// The command line is at fault.

@@ -2,7 +2,7 @@
 //!
 //! Belongs here: what `--help` says, what a person or a script reads, which exit code follows
 //! from what. Decisions are made elsewhere: this room reads arguments, asks the other rooms in
-//! their order and prints what they answer. `unload`, `show` and `status` need no policies,
+//! their order and prints what they answer. `unload`, `show`, `maps` and `status` need no policies,
 //! `check` and `explain -f` need no kernel.
 #![forbid(unsafe_code)]
 
@@ -22,6 +22,8 @@ mod failure;
 mod inputs;
 mod live;
 mod load;
+mod man;
+mod maps;
 mod output;
 mod requirements;
 mod show;
@@ -48,9 +50,11 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Check(args) => check::run(args, global),
         Command::Explain(args) => explain::run(args, global),
         Command::Show(args) => show::run(args, global),
+        Command::Maps(args) => maps::run(args, global),
         Command::Status(args) if args.requirements => requirements::run(global),
         Command::Status(_) => status::run(global),
         Command::Completions { shell } => completions(*shell),
+        Command::Man(args) => man::run(args),
     }
 }
 

@@ -26,6 +26,7 @@ mod mapped;
 mod netlink;
 pub mod object;
 mod publish;
+mod raw;
 mod read;
 pub mod requirements;
 mod snippet;
@@ -41,6 +42,8 @@ pub use error::KernelError;
 pub use health::{MapFill, ProgramRow};
 pub use lock::{Lock, lock};
 pub use publish::{BeforeFlip, PublishOptions, Published, Written};
+pub use raw::{Element, MapRow};
+pub(crate) use read::real_address;
 pub use read::{
     ClassRouteRow, CounterRow, FlowRow, RealRow, RouteRow, SourceRow, TableContent, VipRow,
 };

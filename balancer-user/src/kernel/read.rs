@@ -476,7 +476,10 @@ pub(crate) fn each_raw(
 }
 
 /// The map as a per-CPU array, through a descriptor of its own.
-fn per_cpu<V: aya::Pod>(name: &str, map: &MapData) -> Result<PerCpuArray<MapData, V>, KernelError> {
+pub(crate) fn per_cpu<V: aya::Pod>(
+    name: &str,
+    map: &MapData,
+) -> Result<PerCpuArray<MapData, V>, KernelError> {
     PerCpuArray::try_from(Map::PerCpuArray(duplicate(name, map)?))
         .map_err(|e| super::map_failed(name, e))
 }

@@ -1,0 +1,153 @@
+//! Keys of elements, as `dump` prints and `lookup` takes them.
+
+use std::{
+    fmt,
+    net::{IpAddr, SocketAddr},
+};
+
+use balancer_ebpf::abi::{direction, map_names};
+
+/// A key of any map.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Key {
+    /// Of an array.
+    Index(u32),
+    /// Of `VIP_IDS4` and `VIP_IDS6`; the protocol is TCP.
+    Vip(SocketAddr),
+    /// Of `SOURCE_IDS4` and `SOURCE_IDS6`.
+    Source(IpAddr),
+    /// Of `CLASS_ROUTES`.
+    ClassVip(u32, u32),
+    /// Of the flow maps: direction, source and destination as seen on the wire; the protocol is
+    /// TCP.
+    Flow(u8, SocketAddr, SocketAddr),
+}
+
+impl Key {
+    /// Reads a key of the map `name`.
+    ///
+    /// # Errors
+    /// Another form than that map's; the text says which it takes.
+    pub(super) fn parse(name: &str, text: &str) -> Result<Self, String> {
+        let v4 = name.ends_with('4');
+        let family = |is_v4: bool| is_v4 == v4;
+        let (key, form) = match name {
+            map_names::VIP_IDS4 | map_names::VIP_IDS6 => (
+                endpoint(text).filter(|vip| family(vip.is_ipv4())).map(Self::Vip),
+                if v4 {
+                    "ADDRESS:PORT, such as 240.0.0.3:6379"
+                } else {
+                    "ADDRESS:PORT, such as [fd62::3]:6379"
+                },
+            ),
+            map_names::SOURCE_IDS4 | map_names::SOURCE_IDS6 => (
+                text.parse()
+                    .ok()
+                    .filter(|source: &IpAddr| family(source.is_ipv4()))
+                    .map(Self::Source),
+                if v4 {
+                    "an IPv4 address, such as 10.0.0.11"
+                } else {
+                    "an IPv6 address, such as fd00::11"
+                },
+            ),
+            map_names::CLASS_ROUTES => (class_vip(text), "CLASS/VIP, both ids, such as 1/3"),
+            map_names::FLOWS4 | map_names::HALF_OPEN4 => (
+                flow(text).filter(|key| matches!(key, Self::Flow(_, src, _) if src.is_ipv4())),
+                "forward|reply SOURCE:PORT DESTINATION:PORT, such as \
+                 `forward 10.0.0.11:40000 240.0.0.3:6379`",
+            ),
+            map_names::FLOWS6 | map_names::HALF_OPEN6 => (
+                flow(text).filter(|key| matches!(key, Self::Flow(_, src, _) if src.is_ipv6())),
+                "forward|reply SOURCE:PORT DESTINATION:PORT, such as \
+                 `forward [fd00::11]:40000 [fd62::3]:6379`",
+            ),
+            _ => (text.parse().ok().map(Self::Index), "a number: the index of the element"),
+        };
+        key.ok_or_else(|| format!("`{text}` is no key of {name}; it takes {form}"))
+    }
+}
+
+fn endpoint(text: &str) -> Option<SocketAddr> {
+    text.parse().ok()
+}
+
+fn class_vip(text: &str) -> Option<Key> {
+    let (class, vip) = text.split_once('/')?;
+    Some(Key::ClassVip(class.parse().ok()?, vip.parse().ok()?))
+}
+
+fn flow(text: &str) -> Option<Key> {
+    let [way, src, dst] = text.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+    let way = match way {
+        "forward" => direction::FORWARD,
+        "reply" => direction::REPLY,
+        _ => return None,
+    };
+    let (src, dst) = (endpoint(src)?, endpoint(dst)?);
+    (src.is_ipv4() == dst.is_ipv4()).then_some(Key::Flow(way, src, dst))
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Index(index) => write!(f, "{index}"),
+            Self::Vip(vip) => write!(f, "{vip}"),
+            Self::Source(source) => write!(f, "{source}"),
+            Self::ClassVip(class, vip) => write!(f, "{class}/{vip}"),
+            Self::Flow(way, src, dst) => {
+                let way = if *way == direction::FORWARD { "forward" } else { "reply" };
+                write!(f, "{way} {src} {dst}")
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::kernel::View;
+
+    #[test]
+    fn key_is_read_as_it_is_printed() {
+        for (name, key) in [
+            ("VIP_IDS4", "240.0.0.3:6379"),
+            ("VIP_IDS6", "[fd62::3]:6379"),
+            ("SOURCE_IDS4", "10.0.0.11"),
+            ("SOURCE_IDS6", "fd00::11"),
+            ("CLASS_ROUTES", "1/3"),
+            ("FLOWS4", "forward 10.0.0.11:40000 240.0.0.3:6379"),
+            ("HALF_OPEN6", "reply [fd00::21]:6379 [fd00::11]:40000"),
+            ("ROUTES", "17"),
+        ] {
+            assert_eq!(Key::parse(name, key).map(|key| key.to_string()).as_deref(), Ok(key));
+        }
+    }
+
+    #[test]
+    fn key_of_another_form_names_the_one_that_the_map_takes() {
+        for (name, key, form) in [
+            ("VIP_IDS4", "[fd62::3]:6379", "240.0.0.3:6379"),
+            ("VIP_IDS4", "240.0.0.3", "ADDRESS:PORT"),
+            ("SOURCE_IDS6", "10.0.0.11", "IPv6"),
+            ("CLASS_ROUTES", "1", "CLASS/VIP"),
+            ("FLOWS4", "10.0.0.11:40000 240.0.0.3:6379", "forward|reply"),
+            ("FLOWS6", "forward 10.0.0.11:40000 240.0.0.3:6379", "[fd00::11]:40000"),
+            ("FLOWS4", "forward 10.0.0.11:40000 [fd62::3]:6379", "forward|reply"),
+            ("ROUTES", "-1", "a number"),
+        ] {
+            let error = Key::parse(name, key).expect_err(key);
+            assert!(error.contains(form) && error.contains(name), "{error}");
+        }
+    }
+
+    #[test]
+    fn every_map_takes_some_key() {
+        let keys = ["0", "1.2.3.4", "fd00::1", "1.2.3.4:5", "[fd00::1]:5", "1/2"];
+        let flows = ["forward 1.2.3.4:5 1.2.3.4:6", "reply [fd00::1]:5 [fd00::1]:6"];
+        for name in View::map_names() {
+            let taken = keys.iter().chain(&flows).filter(|key| Key::parse(name, key).is_ok());
+            assert_eq!(taken.count(), 1, "{name}");
+        }
+    }
+}
