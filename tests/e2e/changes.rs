@@ -49,7 +49,7 @@ fn publishes_break_and_move_none_of_the_live_connections() {
                     let name = connection.talk("still there").expect("no connection breaks");
                     assert_eq!(name, connection.greeting.name, "no connection moves");
                     // An emulated machine has no CPU to spare for more.
-                    thread::sleep(harness::scaled(Duration::ZERO, Duration::from_millis(2)));
+                    thread::sleep(scaled(Duration::ZERO, Duration::from_millis(2)));
                 }
                 rounds += 1;
             }
