@@ -17,7 +17,7 @@ use balancer_user::{
         LoadBalancer, PROTOCOL_TAG, PolicySet, SERVICE_TAG, SplitEntry, Tags, TrafficRouteConf,
     },
     resolve::{
-        Backend, Decision, NoRoute, ResolveSettings, Route, VipAssignments,
+        Backend, Decision, GATEWAY_CONTROLLER, NoRoute, ResolveSettings, Route, VipAssignments,
         effective::{EffectiveOutbound, effective_route},
         inventory::{Endpoint, Inventory, Protocol},
         resolve,
@@ -389,6 +389,7 @@ fn settings() -> ResolveSettings {
         vips6: ("fd62:616c::".parse().unwrap_or(std::net::Ipv6Addr::UNSPECIFIED), 64),
         zone: None,
         no_route: NoRoute::Deny,
+        gateway_controller: GATEWAY_CONTROLLER.to_owned(),
         assigned: VipAssignments::new(),
     }
 }

@@ -10,7 +10,7 @@ use balancer_ebpf::{
 use balancer_user::{
     compile::{self, Assignment, Limits},
     policy::{self, ReadOptions},
-    resolve::{self, NoRoute, ResolveSettings, VipAssignments, VipKey},
+    resolve::{self, GATEWAY_CONTROLLER, NoRoute, ResolveSettings, VipAssignments, VipKey},
 };
 
 use crate::bed::name_of;
@@ -31,6 +31,7 @@ impl ExpectedTable {
             vips6: ("fd62:616c::".parse().expect("an address"), 64),
             zone: None,
             no_route: NoRoute::Direct,
+            gateway_controller: GATEWAY_CONTROLLER.to_owned(),
             assigned: VipAssignments::new(),
         };
         let resolved = resolve::resolve(&reading.set, &settings);

@@ -28,8 +28,16 @@ use crate::{
 };
 
 /// Keys, and keys of groups, that `load` carries out; the others are the agent's.
-const USED: [&str; 7] =
-    ["vips", "zone", "no_route", "drain.on_gone", "drain.previous_for", "bpffs", "state"];
+const USED: [&str; 8] = [
+    "vips",
+    "zone",
+    "no_route",
+    "gateway_controller",
+    "drain.on_gone",
+    "drain.previous_for",
+    "bpffs",
+    "state",
+];
 
 /// How long a gone real keeps its connections with `on_gone: reset`: a file rewritten in two
 /// steps breaks nothing (decision D15).

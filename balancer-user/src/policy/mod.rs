@@ -53,6 +53,7 @@ pub use mesh_service::{
     DataplaneSelector, ExternalEndpoint, ExternalService, MeshExternalService,
     MeshMultiZoneService, MeshService,
 };
+pub use names::is_domain_prefixed;
 pub use read::read;
 pub use reference::{ReferredBy, ServiceKind, ServicePort, ServiceRef, ServiceStatus, TargetPort};
 pub use report::{Api, Note, ReadOptions, Reading, Report, ResourceReport};

@@ -100,7 +100,7 @@ pub(super) fn domain_prefixed(cx: &mut Context<'_>, field: &Field<'_>) -> Option
 }
 
 /// Whether it is `<domain>/<path>`.
-pub(super) fn is_domain_prefixed(text: &str) -> bool {
+pub fn is_domain_prefixed(text: &str) -> bool {
     let path = |byte: u8| byte.is_ascii_alphanumeric() || b"/-._~%!$&'()*+,;=:".contains(&byte);
     text.len() <= NAME_CHARACTERS_MAX
         && text.split_once('/').is_some_and(|(domain, rest)| {

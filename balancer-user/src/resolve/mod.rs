@@ -66,9 +66,14 @@ pub struct ResolveSettings {
     pub zone: Option<String>,
     /// What a destination gets that no TrafficRoute of its mesh matches (decision D6).
     pub no_route: NoRoute,
+    /// The `controllerName` of the GatewayClasses whose Gateways this node carries out.
+    pub gateway_controller: String,
     /// Existing VIP assignments (decision D2): kept as they are.
     pub assigned: VipAssignments,
 }
+
+/// The controller name where the configuration names none.
+pub const GATEWAY_CONTROLLER: &str = "balancer.local/node-agent";
 
 /// `no_route` of the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]

@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     compile::Limits,
-    resolve::{NoRoute, ResolveSettings, VipAssignments},
+    resolve::{GATEWAY_CONTROLLER, NoRoute, ResolveSettings, VipAssignments},
 };
 
 mod read;
@@ -40,6 +40,8 @@ pub struct Settings {
     pub zone: Option<String>,
     /// `no_route`: what a destination gets that no policy matches (decision D6).
     pub no_route: NoRoute,
+    /// `gateway_controller`: the `controllerName` of the GatewayClasses that are ours.
+    pub gateway_controller: String,
     /// `drain`: what becomes of established connections (decision D15).
     pub drain: Drain,
     /// `l7_fallback`: what HTTP routes do while no proxy listens.
@@ -156,6 +158,7 @@ impl Default for Settings {
             vips6: (Ipv6Addr::new(0xfd62, 0x616c, 0, 0, 0, 0, 0, 0), 64),
             zone: None,
             no_route: NoRoute::default(),
+            gateway_controller: GATEWAY_CONTROLLER.to_owned(),
             drain: Drain::default(),
             l7_fallback: L7Fallback::default(),
             limits: None,
@@ -176,6 +179,7 @@ impl Settings {
             vips6: self.vips6,
             zone: self.zone.clone(),
             no_route: self.no_route,
+            gateway_controller: self.gateway_controller.clone(),
             assigned,
         }
     }

@@ -18,6 +18,7 @@ const KEYS: &[&str] = &[
     "vips",
     "zone",
     "no_route",
+    "gateway_controller",
     "drain",
     "l7_fallback",
     "limits",
@@ -102,6 +103,9 @@ impl Reader {
                     &mut settings.no_route,
                     &[("direct", NoRoute::Direct), ("deny", NoRoute::Deny)],
                 ),
+                "gateway_controller" => {
+                    self.text(value, key, &mut settings.gateway_controller, values::controller)
+                }
                 "drain" => self.drain(value, &mut settings.drain),
                 "l7_fallback" => self.word(
                     value,
@@ -356,6 +360,7 @@ forwarding: stack
 vips: {ipv4: 241.0.0.0/8, ipv6: 'fd00:1::/64'}
 zone: east
 no_route: deny
+gateway_controller: example.com/node
 drain: {deadline: 10m, on_gone: keep, previous_for: 5s}
 l7_fallback: reset
 limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304}
@@ -378,6 +383,7 @@ state: /tmp/x
         assert_eq!(settings.vips6, ("fd00:1::".parse().unwrap(), 64));
         assert_eq!(settings.zone.as_deref(), Some("east"));
         assert_eq!(settings.no_route, NoRoute::Deny);
+        assert_eq!(settings.gateway_controller, "example.com/node");
         assert_eq!(
             settings.drain,
             Drain {
@@ -436,6 +442,7 @@ state: /tmp/x
         refused("limits: [1]\n", "1:9", "limits", "a list where keys belong");
         refused("policies: /etc\n", "1:11", "policies", "where a list belongs");
         refused("no_route: drop\n", "1:11", "no_route", "none of direct, deny");
+        refused("gateway_controller: node\n", "1:21", "gateway_controller", "a domain, `/`");
         refused("vips: {ipv4: 240.0.0.1/8}\n", "1:14", "vips.ipv4", "`240.0.0.0/8`");
         refused("drain: {previous_for: none}\n", "1:23", "drain.previous_for", "no duration");
         refused("drain: {deadline: 5}\n", "1:19", "drain.deadline", "`5s`");

@@ -6,6 +6,8 @@ use std::{
     time::Duration,
 };
 
+use crate::policy::is_domain_prefixed;
+
 const UNITS: [(&str, u64); 5] =
     [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
 
@@ -77,6 +79,14 @@ fn range(text: &str, example: &str) -> Result<(IpAddr, u8), String> {
         (Ok(address), Ok(prefix)) => Ok((address, prefix)),
         _ => Err(no_range()),
     }
+}
+
+/// `example.com/node`, as a GatewayClass names its controller.
+pub(super) fn controller(text: &str) -> Result<String, String> {
+    if is_domain_prefixed(text) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is no controller name; one is a domain, `/` and a path"))
 }
 
 /// An absolute path: the agent and a person's shell stand in different directories.

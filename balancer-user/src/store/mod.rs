@@ -33,7 +33,7 @@ pub use error::StoreError;
 
 use crate::{
     policy::SourceText,
-    resolve::{AssignedVip, NoRoute, ResolveSettings, VipAssignments},
+    resolve::{AssignedVip, GATEWAY_CONTROLLER, NoRoute, ResolveSettings, VipAssignments},
 };
 
 /// Version of the files' form. A file of another version is refused, never guessed at.
@@ -151,6 +151,7 @@ impl Store {
                 vips6: settings.vips6,
                 zone: settings.zone.clone(),
                 no_route: settings.no_route,
+                gateway_controller: settings.gateway_controller.clone(),
                 assigned: assignment_rows(&settings.assigned),
                 texts,
             },
@@ -176,6 +177,7 @@ impl Store {
                 vips6: file.vips6,
                 zone: file.zone,
                 no_route: file.no_route,
+                gateway_controller: file.gateway_controller,
                 assigned: file
                     .assigned
                     .into_iter()
@@ -341,8 +343,15 @@ struct LiveFile {
     vips6: (Ipv6Addr, u8),
     zone: Option<String>,
     no_route: NoRoute,
+    #[serde(default = "gateway_controller")]
+    gateway_controller: String,
     assigned: Vec<AssignmentRow>,
     texts: Vec<TextRow>,
+}
+
+/// What records of before this key was there were resolved with.
+fn gateway_controller() -> String {
+    GATEWAY_CONTROLLER.to_owned()
 }
 
 #[derive(Serialize, Deserialize)]

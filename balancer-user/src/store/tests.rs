@@ -18,6 +18,7 @@ fn live(texts: &[(&str, &str)]) -> Live {
             vips6: ("fd62:616c::".parse().unwrap(), 64),
             zone: Some("east".to_owned()),
             no_route: NoRoute::Deny,
+            gateway_controller: "example.com/node".to_owned(),
             assigned: assignments(),
         },
         texts: texts

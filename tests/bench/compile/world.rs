@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr};
 use anyhow::ensure;
 use balancer_user::{
     policy::{self, PolicySet, ReadOptions, SourceText},
-    resolve::{NoRoute, ResolveSettings},
+    resolve::{GATEWAY_CONTROLLER, NoRoute, ResolveSettings},
 };
 
 /// `services` services of `reals` reals each: a Dataplane for each real, and no TrafficRoute.
@@ -40,6 +40,7 @@ pub(crate) fn settings() -> ResolveSettings {
         vips6: (std::net::Ipv6Addr::new(0xfd62, 0x616c, 0, 0, 0, 0, 0, 0), 64),
         zone: None,
         no_route: NoRoute::Direct,
+        gateway_controller: GATEWAY_CONTROLLER.to_owned(),
         assigned: BTreeMap::new(),
     }
 }

@@ -8,7 +8,7 @@ use crate::{
         Outbound, PolicySet, ReadOptions, SourceText, Span, SplitEntry, Tags, TrafficRoute,
         TrafficRouteConf,
     },
-    resolve::{NoRoute, ResolveSettings, Resolved, Route, Vip, VipAssignments},
+    resolve::{GATEWAY_CONTROLLER, NoRoute, ResolveSettings, Resolved, Route, Vip, VipAssignments},
 };
 
 /// Settings as they are without a configuration file.
@@ -18,6 +18,7 @@ pub(crate) fn settings() -> ResolveSettings {
         vips6: ("fd62:616c::".parse().unwrap(), 64),
         zone: None,
         no_route: NoRoute::Direct,
+        gateway_controller: GATEWAY_CONTROLLER.to_owned(),
         assigned: VipAssignments::new(),
     }
 }
