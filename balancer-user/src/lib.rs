@@ -9,13 +9,14 @@
 //!
 //! Data flows one way; no room reaches back. `policy`, `resolve` and `compile` are pure: no
 //! clock, sockets, kernel or randomness. `kernel` is the only room that knows aya and the only
-//! writer of maps. `explain` turns resolved routes into answers for people. `cli` chooses words
+//! writer of maps; `node` holds the order in which a set becomes the live one. `explain` turns resolved routes into answers for people. `cli` chooses words
 //! and exit codes. `store` keeps what must outlive a process (VIP assignments, what was loaded).
 
 pub mod cli;
 pub mod compile;
 pub mod explain;
 pub mod kernel;
+pub mod node;
 pub mod policy;
 pub mod resolve;
 pub mod settings;

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     kernel::KernelError,
+    node::NodeError,
     policy::{self, Diagnostic, Meta, ReadOptions, Reading, Report, SourceText},
     settings::{self, Settings},
     store::StoreError,
@@ -172,6 +173,18 @@ pub(crate) fn kernel(error: KernelError, doing: &str) -> Failure {
             .hint("balancer status --requirements says what this kernel lacks"),
         error => Failure::system(error, doing),
     }
+}
+
+/// Whose fault it is that a set could not be carried out.
+pub(crate) fn node(error: NodeError) -> Failure {
+    let hint = error.hint();
+    let failure = match error {
+        NodeError::Store(error) => return store(error),
+        NodeError::Kernel { doing, source } => return kernel(source, doing),
+        NodeError::Capacity { source, .. } => Failure::policies(source),
+        error @ NodeError::LimitsDiffer { .. } => Failure::wrong_usage(error),
+    };
+    failure.maybe_hint(hint)
 }
 
 /// An error of the state directory with its hint.

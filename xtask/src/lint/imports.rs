@@ -37,30 +37,46 @@ const ROOMS: &[Room] = &[
     Room {
         files: "balancer-user/src/policy",
         never: IMPURE,
-        never_rooms: &["resolve", "compile", "kernel", "explain", "store", "settings", "cli"],
+        never_rooms: &[
+            "resolve", "compile", "kernel", "node", "agent", "explain", "store", "settings", "cli",
+        ],
     },
     Room {
         files: "balancer-user/src/resolve",
         never: IMPURE,
-        never_rooms: &["compile", "kernel", "explain", "store", "settings", "cli"],
+        never_rooms: &["compile", "kernel", "node", "agent", "explain", "store", "settings", "cli"],
     },
     Room {
         files: "balancer-user/src/compile",
         never: IMPURE,
-        never_rooms: &["kernel", "explain", "store", "settings", "cli"],
+        never_rooms: &["kernel", "node", "agent", "explain", "store", "settings", "cli"],
     },
     Room {
         files: "balancer-user/src/explain",
         never: IMPURE,
-        never_rooms: &["kernel", "store", "settings", "cli"],
+        never_rooms: &["kernel", "node", "agent", "store", "settings", "cli"],
     },
-    Room { files: "balancer-user/src/store", never: &["aya"], never_rooms: &["kernel", "cli"] },
+    Room {
+        files: "balancer-user/src/store",
+        never: &["aya"],
+        never_rooms: &["kernel", "node", "agent", "cli"],
+    },
     Room {
         files: "balancer-user/src/kernel",
         never: &["saphyr_parser", "serde_yaml"],
-        never_rooms: &["policy", "explain", "store", "cli"],
+        never_rooms: &["policy", "explain", "store", "node", "agent", "cli"],
     },
-    Room { files: "balancer-user/src/settings", never: &["aya"], never_rooms: &["kernel", "cli"] },
+    Room {
+        files: "balancer-user/src/settings",
+        never: &["aya"],
+        never_rooms: &["kernel", "node", "agent", "cli"],
+    },
+    Room {
+        files: "balancer-user/src/node",
+        never: &["aya", "clap", "std::thread", "tokio"],
+        never_rooms: &["explain", "agent", "cli"],
+    },
+    Room { files: "balancer-user/src/agent", never: &["aya", "clap"], never_rooms: &["cli"] },
     Room { files: "balancer-user/src/cli", never: &["aya"], never_rooms: &[] },
     Room { files: "balancer-user/src/main.rs", never: &["aya"], never_rooms: &[] },
     // The library of the eBPF package is tested on the host; only its binary knows aya-ebpf.
