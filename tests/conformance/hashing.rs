@@ -9,7 +9,7 @@ use balancer_ebpf::abi::{REAL_BLACKHOLE, REAL_FIRST};
 use balancer_user::{
     compile::{RUNGS, Table, TableSize, apportion, maglev, table},
     policy::{LoadBalancer, Tags},
-    resolve::{Backend, BackendState, Decision, Route},
+    resolve::{Backend, BackendState, Decision, Destination, Route},
 };
 use serde_json::Value;
 
@@ -136,7 +136,8 @@ fn route(case: &Value, hosts: &[&Host]) -> Route {
 }
 
 fn backend(service: &str, weight: u32, state: BackendState) -> Backend {
-    Backend { service: service.to_owned(), tags: Tags::new(), weight, state, reals: Vec::new() }
+    let destination = Destination::tags("default", service);
+    Backend { destination, tags: Tags::new(), weight, state, reals: Vec::new() }
 }
 
 fn maglev_route(backends: Vec<Backend>) -> Route {

@@ -197,7 +197,8 @@ fn outbounds(case: &Value) -> Result<Verdict, String> {
         let picked = EffectiveOutbound { addr, tags: &outbound.tags, conf: conf.as_ref() };
         // As the versions of these cases do: an outbound without a policy carries no traffic.
         let route = effective_route(&inventory, &source.meta.mesh, &picked, None, NoRoute::Deny);
-        let called: BTreeSet<&str> = route.backends.iter().map(|b| b.service.as_str()).collect();
+        let called: BTreeSet<&str> =
+            route.backends.iter().filter_map(|b| b.destination.tag_service()).collect();
         let foreign = |(service, addr, _, external): &(String, Option<SocketAddr>, Tags, bool)| {
             called.contains(service.as_str()) && (*external || addr.is_none())
         };

@@ -11,7 +11,8 @@ use balancer_user::{
     kernel::{Datapath, KernelError, View},
     policy::LoadBalancer,
     resolve::{
-        Backend, BackendState, Class, Decision, Resolved, Route, Source, Vip, VipKey, VipOrigin,
+        Backend, BackendState, Class, Decision, Destination, Resolved, Route, Source, Vip, VipKey,
+        VipOrigin,
     },
 };
 
@@ -59,7 +60,7 @@ fn route(backends: &[(u32, Vec<SocketAddr>)], load_balancer: LoadBalancer) -> Ro
                 let mut reals = reals.clone();
                 reals.sort_unstable();
                 Backend {
-                    service: format!("backend-{i}"),
+                    destination: Destination::tags("default", &format!("backend-{i}")),
                     tags: BTreeMap::new(),
                     weight: *weight,
                     state: if reals.is_empty() { BackendState::Empty } else { BackendState::Ok },
@@ -99,8 +100,7 @@ pub(crate) fn resolved(services: &[Service], more: &[SocketAddr]) -> Resolved {
         }
         resolved.vips.push(Vip {
             key: VipKey { addr: service.vip },
-            mesh: "default".into(),
-            service: service.vip.to_string(),
+            destination: Destination::tags("default", &service.vip.to_string()),
             origin: VipOrigin::Outbound,
             route: default,
             class_routes,

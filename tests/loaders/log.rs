@@ -10,7 +10,10 @@ use balancer_user::{
     compile::{self, Limits},
     kernel::{self, Datapath, PublishOptions, object},
     policy::LoadBalancer,
-    resolve::{Backend, BackendState, Class, Decision, Resolved, Route, Vip, VipKey, VipOrigin},
+    resolve::{
+        Backend, BackendState, Class, Decision, Destination, Resolved, Route, Vip, VipKey,
+        VipOrigin,
+    },
 };
 use harness::{Instance, NetNs, Segment, packet::flags::SYN, root_or_skip};
 use log::{Level, Log, Metadata, Record};
@@ -52,8 +55,7 @@ fn resolved() -> Resolved {
         resolved.inventory.extend(&reals);
         resolved.vips.push(Vip {
             key: VipKey { addr: end(vip) },
-            mesh: "default".into(),
-            service: vip.into(),
+            destination: Destination::tags("default", vip),
             origin: VipOrigin::Outbound,
             route,
             class_routes: BTreeMap::new(),
@@ -63,7 +65,7 @@ fn resolved() -> Resolved {
             decision: Decision::Forward,
             load_balancer: LoadBalancer::Maglev,
             backends: vec![Backend {
-                service: vip.into(),
+                destination: Destination::tags("default", vip),
                 tags: BTreeMap::new(),
                 weight: 1,
                 state: if reals.is_empty() { BackendState::Empty } else { BackendState::Ok },

@@ -139,7 +139,10 @@ fn ask(tuple: &Tuple, global: &Global) -> Result<(), Failure> {
         Ok(ProgramAnswer {
             source: tuple.src.to_string(),
             destination: tuple.dst.to_string(),
-            service: live.names.vip(VipKey { addr: tuple.dst }).map(|vip| vip.service.clone()),
+            service: live
+                .names
+                .vip(VipKey { addr: tuple.dst })
+                .map(|vip| vip.destination.to_string()),
             reason: answer.reason.name(),
             meaning: answer.reason.text().trim_end_matches('.'),
             sent_to: sent.then(|| answer.destination.to_string()),

@@ -127,8 +127,9 @@ impl Names {
         for backend in self.resolved.routes.iter().flat_map(|route| &route.backends) {
             for real in &backend.reals {
                 let names = services.entry(*real).or_default();
-                if !names.contains(&backend.service) {
-                    names.push(backend.service.clone());
+                let name = backend.destination.to_string();
+                if !names.contains(&name) {
+                    names.push(name);
                 }
             }
         }
@@ -140,9 +141,9 @@ impl Names {
 /// `redis` and its tags as one word: `redis{version=1.0}`.
 pub(crate) fn backend_name(backend: &Backend) -> String {
     if backend.tags.is_empty() {
-        return backend.service.clone();
+        return backend.destination.to_string();
     }
     let tags: Vec<String> =
         backend.tags.iter().map(|(key, value)| format!("{key}={value}")).collect();
-    format!("{}{{{}}}", backend.service, tags.join(","))
+    format!("{}{{{}}}", backend.destination, tags.join(","))
 }

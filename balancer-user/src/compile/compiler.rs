@@ -166,7 +166,7 @@ impl Compiler {
         let built = table::build(route, id, None, &mut self.sequences).map_err(|error| {
             CapacityError::Targets {
                 vip: vip.key.addr,
-                service: vip.service.clone(),
+                service: vip.destination.to_string(),
                 targets: match error {
                     TableError::TooManyTargets(targets)
                     | TableError::TooFewSlots { targets, .. } => targets,
@@ -327,7 +327,7 @@ fn fingerprint(route: &Route) -> u32 {
 
 /// What people should know about a table that is not quite what the policy says.
 fn warnings_of(route: &Route, vip: &Vip, built: &Remembered) -> Vec<String> {
-    let of = format!("route of VIP {} (service {}, mesh {})", vip.key.addr, vip.service, vip.mesh);
+    let of = format!("route of VIP {} ({})", vip.key.addr, vip.destination.owner());
     let mut warnings = Vec::new();
     if let Some(moved) = built.moved {
         let backend = &route.backends[built.table.backends[moved.share]];

@@ -251,7 +251,11 @@ fn fill_ring(
 
 /// What a backend is called where a hash of it is needed: its service and tags.
 pub(super) fn name(backend: &Backend) -> String {
-    let mut name = backend.service.clone();
+    let mut name = backend.destination.to_string();
+    if let Some(kind) = backend.destination.object_kind() {
+        // Neither a space nor a line break can be part of a name.
+        let _ = write!(name, "\n{}", kind.name());
+    }
     for (tag, value) in &backend.tags {
         // Writing to a string cannot fail. The separator cannot be part of a tag.
         let _ = write!(name, "\n{tag}={value}");

@@ -13,7 +13,8 @@ use super::{Assignment, CapacityError, Compiler, Limits, Tables, compile};
 use crate::{
     policy::{HashFunction, LoadBalancer, Tags},
     resolve::{
-        Backend, BackendState, Class, Decision, Resolved, Route, Source, Vip, VipKey, VipOrigin,
+        Backend, BackendState, Class, Decision, Destination, Resolved, Route, Source, Vip, VipKey,
+        VipOrigin,
     },
 };
 
@@ -36,8 +37,8 @@ fn backend(service: &str, weight: u32, reals: &[u8]) -> Backend {
         _ => BackendState::Ok,
     };
     let reals: BTreeSet<SocketAddr> = reals.iter().map(|&n| real(n)).collect();
-    let service = service.to_owned();
-    Backend { service, tags: Tags::new(), weight, state, reals: reals.into_iter().collect() }
+    let destination = Destination::tags("default", service);
+    Backend { destination, tags: Tags::new(), weight, state, reals: reals.into_iter().collect() }
 }
 
 fn route(load_balancer: LoadBalancer, backends: Vec<Backend>) -> Route {
@@ -80,8 +81,7 @@ impl World {
             let class_routes = own.iter().map(|(&class, route)| (class, add(route))).collect();
             resolved.vips.push(Vip {
                 key: vip(n),
-                mesh: "default".into(),
-                service: format!("service-{n}"),
+                destination: Destination::tags("default", &format!("service-{n}")),
                 origin: VipOrigin::Allocated,
                 route,
                 class_routes,
@@ -422,10 +422,12 @@ fn a_share_that_no_table_can_give_is_warned_of() {
     let tables = compiled(&World::with([(1, steep)]), &Assignment::default());
     assert_eq!(
         tables.warnings,
-        ["route of VIP 240.0.0.1:80 (service service-1, mesh default): backend b has weight 1 of \
+        [
+            "route of VIP 240.0.0.1:80 (service `service-1` of mesh default): backend b has weight 1 of \
           100000000 but gets 1 of 1048583 slots, which is more than 1 % off; a table of \
           10000000000 slots would do, but 1048583 is the largest: use weights that are closer to \
-          one another"]
+          one another"
+        ]
     );
 }
 

@@ -3,7 +3,10 @@
 
 use serde::Serialize;
 
-use crate::{policy::Tags, resolve::BackendState};
+use crate::{
+    policy::Tags,
+    resolve::{BackendState, DestinationKind},
+};
 
 /// Where a connection would go, and why. Field order is output order.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -105,8 +108,11 @@ pub struct RuleAnswer {
 /// A weighted destination.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BackendAnswer {
-    /// Its service.
+    /// What it is called.
     pub service: String,
+    /// What kind of thing it is; absent: a service by its tag.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<DestinationKind>,
     /// The tags that its reals must have, the service's apart.
     pub tags: Tags,
     /// Weight as written.

@@ -14,7 +14,7 @@ use crate::{
     compile::Tables,
     policy::{Dataplane, PolicySet, Tags},
     resolve::{
-        self, ResolveSettings, Resolved, Resolver, Route, Vip,
+        self, Destination, ResolveSettings, Resolved, Resolver, Route, Vip,
         inventory::Family,
         resolver::service_alone,
         selection::{Ranking, unknown_source},
@@ -101,8 +101,8 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
         let all: Vec<&Vip> = taken.iter().map(|(vip, ..)| *vip).collect();
         return Err(QueryError {
             message: format!(
-                "service `{}` has {} VIPs that route this source differently",
-                vip.service,
+                "{} has {} VIPs that route this source differently",
+                vip.destination.called(),
                 all.len()
             ),
             candidates: names::addresses(&all),
@@ -115,7 +115,7 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
     let steps = told.steps(&others, &shares);
     let protocol = resolver
         .inventory
-        .service(&vip.mesh, &vip.service)
+        .endpoints(&vip.destination)
         .map_or("tcp", |service| service.protocol().name());
     let routes = query.all.then(|| {
         vec![RouteAnswer {
@@ -131,7 +131,7 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
             address: source.address.map(|address| address.to_string()),
         },
         destination: DestinationAnswer {
-            service: Some(vip.service.clone()),
+            service: Some(vip.destination.to_string()),
             address: vip.key.addr.to_string(),
         },
         protocol: protocol.to_owned(),
@@ -186,13 +186,17 @@ fn source<'a>(
     match asker {
         names::Asker::Dataplane(dataplane) => Ok(of_dataplane(resolver, input, dataplane, vip)),
         names::Asker::Address(address, dataplanes) => {
-            let here = dataplanes.iter().find(|dataplane| dataplane.meta.mesh == vip.mesh);
+            let here =
+                dataplanes.iter().find(|dataplane| dataplane.meta.mesh == vip.destination.mesh());
             let dataplane = here.or(dataplanes.first()).copied();
             Ok(of_address(resolver, input, dataplane, *address, vip))
         }
         names::Asker::Tags(tags, dataplanes) => {
-            let here: Vec<&Dataplane> =
-                dataplanes.iter().filter(|d| d.meta.mesh == vip.mesh).copied().collect();
+            let here: Vec<&Dataplane> = dataplanes
+                .iter()
+                .filter(|d| d.meta.mesh == vip.destination.mesh())
+                .copied()
+                .collect();
             let mut fitting: Vec<Source<'a>> = here
                 .iter()
                 .map(|dataplane| of_dataplane(resolver, input, dataplane, vip))
@@ -232,7 +236,7 @@ fn of_dataplane<'a>(
     match same.or(addresses.first()) {
         Some(address) => of_address(resolver, input, Some(dataplane), *address, vip),
         None => {
-            let sets = if dataplane.meta.mesh == vip.mesh {
+            let sets = if dataplane.meta.mesh == vip.destination.mesh() {
                 tag_sets([dataplane]).into_iter().cloned().collect()
             } else {
                 vec![unknown_source()]
@@ -249,9 +253,13 @@ fn of_address<'a>(
     address: IpAddr,
     vip: &Vip,
 ) -> Source<'a> {
-    let tag_sets = resolver.tag_sets(&vip.mesh, address);
-    let sets: Vec<&Tags> = tag_sets.iter().collect();
-    let ranking = resolver.rank(&vip.mesh, &sets, &vip.service);
+    let mesh = vip.destination.mesh();
+    let tag_sets = resolver.tag_sets(mesh, address);
+    let ranking = ranking(resolver, &tag_sets, vip);
+    let outbound = vip
+        .destination
+        .tag_service()
+        .map_or_else(Tags::new, |service| resolver.outbound_tags(mesh, service, vip.key, address));
     let resolved = input.resolved;
     let known = resolved.sources.iter().find(|source| source.address == address);
     let class = known.map_or(0, |source| source.class);
@@ -259,7 +267,7 @@ fn of_address<'a>(
     Source {
         dataplane,
         address: Some(address),
-        outbound: resolver.outbound_tags(&vip.mesh, &vip.service, vip.key, address),
+        outbound,
         tag_sets,
         others: 0,
         class: Some(class),
@@ -269,14 +277,23 @@ fn of_address<'a>(
 }
 
 fn of_tags<'a>(resolver: &Resolver<'a>, tag_sets: Vec<Tags>, vip: &Vip) -> Source<'a> {
-    let sets: Vec<&Tags> = tag_sets.iter().collect();
-    let ranking = resolver.rank(&vip.mesh, &sets, &vip.service);
-    let outbound = service_alone(&vip.service);
+    let ranking = ranking(resolver, &tag_sets, vip);
+    let outbound = vip.destination.tag_service().map_or_else(Tags::new, service_alone);
     let winner = ranking.winner.map(|winner| winner.route);
     let family = Family::of(vip.key.addr.ip());
-    let route = resolver.route(&vip.mesh, family, winner, &outbound);
+    let route = match &vip.destination {
+        Destination::Tags { mesh, .. } => resolver.route(mesh, family, winner, &outbound),
+        other => resolver.direct_route(other, family),
+    };
     let (dataplane, address, class) = (None, None, None);
     Source { dataplane, address, tag_sets, others: 0, class, outbound, ranking, route }
+}
+
+/// Who was considered for a VIP; nobody where it stands for no service by its tag.
+fn ranking<'a>(resolver: &Resolver<'a>, tag_sets: &[Tags], vip: &Vip) -> Ranking<'a> {
+    let sets: Vec<&Tags> = tag_sets.iter().collect();
+    let service = vip.destination.tag_service();
+    service.map(|service| resolver.rank(vip.destination.mesh(), &sets, service)).unwrap_or_default()
 }
 
 /// The answer for an address that is no VIP.

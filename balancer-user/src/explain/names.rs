@@ -169,14 +169,16 @@ pub(super) fn target<'a>(
         };
     }
     let (mesh, service, port) = service(input, asker, text)?;
+    let named = |vip: &&Vip| {
+        vip.destination.mesh() == mesh && vip.destination.tag_service() == Some(service)
+    };
     let of_service: Vec<&Vip> = vips
         .iter()
-        .filter(|vip| vip.mesh == mesh && vip.service == service)
+        .filter(named)
         .filter(|vip| port.is_none_or(|port| vip.key.addr.port() == port))
         .collect();
     let Some(first) = of_service.first() else {
-        let others: Vec<&Vip> =
-            vips.iter().filter(|vip| vip.mesh == mesh && vip.service == service).collect();
+        let others: Vec<&Vip> = vips.iter().filter(named).collect();
         let message = match port {
             Some(port) if !others.is_empty() => {
                 format!("service `{service}` has no VIP at port {port}")
@@ -248,7 +250,11 @@ fn known_services<'a>(
     input: &Input<'a>,
     mesh: Option<&str>,
 ) -> BTreeMap<&'a str, BTreeSet<&'a str>> {
-    let with_vip = input.resolved.vips.iter().map(|vip| (vip.service.as_str(), vip.mesh.as_str()));
+    let with_vip = input
+        .resolved
+        .vips
+        .iter()
+        .filter_map(|vip| Some((vip.destination.tag_service()?, vip.destination.mesh())));
     let tagged = input.set.dataplanes.iter().flat_map(|dataplane| {
         let inbounds = dataplane.inbounds.iter().map(|inbound| &inbound.tags);
         let outbounds = dataplane.outbounds.iter().map(|outbound| &outbound.tags);

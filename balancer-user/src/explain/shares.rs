@@ -95,7 +95,8 @@ fn by_weight(route: &Route) -> Vec<BackendAnswer> {
                     .collect(),
             };
             BackendAnswer {
-                service: backend.service.clone(),
+                service: backend.destination.to_string(),
+                kind: backend.destination.object_kind(),
                 tags: backend.tags.clone(),
                 weight: backend.weight,
                 share,

@@ -6,7 +6,7 @@ use super::{Input, Query, RequestQuery, Source, shares::Shares};
 use crate::{
     policy::{HashFunction, LoadBalancer, SERVICE_TAG, SplitEntry, Tags, TrafficRoute},
     resolve::{
-        Backend, BackendState, Decision, Resolver, Route, Vip, VipOrigin,
+        Backend, BackendState, Decision, Destination, Resolver, Route, Vip, VipOrigin,
         inventory::{Family, MESH_TAG},
         selection::{ANY, Candidate, Mismatch, Rule},
         split::outer_split,
@@ -52,10 +52,10 @@ impl Told<'_, '_> {
                 let meta = &dataplane.meta;
                 let at = address.map_or(String::new(), |address| format!(" at {address}"));
                 let who = format!("source: Dataplane {} of mesh {}{at}", meta.name, meta.mesh);
-                if meta.mesh != self.vip.mesh {
+                if meta.mesh != self.vip.destination.mesh() {
                     return format!(
                         "{who}, which mesh {} does not know: there it counts as {tags}",
-                        self.vip.mesh
+                        self.vip.destination.mesh()
                     );
                 }
                 let also = match source.others {
@@ -70,7 +70,7 @@ impl Told<'_, '_> {
             (None, None) => format!(
                 "source: a workload with one inbound tagged {tags}; no Dataplane of mesh {} has \
                  these tags",
-                self.vip.mesh
+                self.vip.destination.mesh()
             ),
         }
     }
@@ -81,10 +81,8 @@ impl Told<'_, '_> {
             VipOrigin::Outbound => "named by an outbound",
             VipOrigin::Allocated => "allocated",
         };
-        let mut step = format!(
-            "destination: VIP {} of service {} in mesh {}, {origin}",
-            vip.key.addr, vip.service, vip.mesh
-        );
+        let mut step =
+            format!("destination: VIP {} of {}, {origin}", vip.key.addr, named(&vip.destination),);
         if !others.is_empty() {
             step +=
                 &format!("; routed the same: {}", listed(others.iter().map(ToString::to_string)));
@@ -93,11 +91,11 @@ impl Told<'_, '_> {
     }
 
     fn protocol(&self) -> Option<String> {
-        let service = self.resolver.inventory.service(&self.vip.mesh, &self.vip.service)?;
+        let service = self.resolver.inventory.endpoints(&self.vip.destination)?;
         let ready = service.endpoints.iter().filter(|endpoint| endpoint.ready).count();
         let name = service.protocol().name();
         Some(match ready {
-            0 => format!("protocol: {name}, as no endpoint of {} is ready", self.vip.service),
+            0 => format!("protocol: {name}, as no endpoint of {} is ready", self.vip.destination),
             _ => format!(
                 "protocol: {name}, from the tags of {}",
                 counted(ready, "ready endpoint", "ready endpoints")
@@ -106,7 +104,7 @@ impl Told<'_, '_> {
     }
 
     fn policies(&self) -> Vec<String> {
-        let mesh = &self.vip.mesh;
+        let mesh = self.vip.destination.mesh();
         let ranking = &self.source.ranking;
         let all = self.resolver.traffic_routes(mesh).len();
         let Some(winner) = ranking.winner else {
@@ -149,7 +147,7 @@ impl Told<'_, '_> {
     }
 
     fn no_policy(&self, all: usize) -> String {
-        let mesh = &self.vip.mesh;
+        let mesh = self.vip.destination.mesh();
         if all == 0 {
             return format!(
                 "policy: mesh {mesh} has no TrafficRoute, so the service is reached directly"
@@ -236,7 +234,7 @@ impl Told<'_, '_> {
     }
 
     fn backend(&self, backend: &Backend, index: usize, shares: &Shares) -> String {
-        let name = with_tags(&backend.service, &backend.tags);
+        let name = with_tags(&backend.destination, &backend.tags);
         let sum: u64 = self.route.backends.iter().map(|b| u64::from(b.weight)).sum();
         let part = match &shares.slots {
             Some((all, of_backend)) => format!("{} of {all} slots", of_backend[index]),
@@ -257,7 +255,7 @@ impl Told<'_, '_> {
             ),
             BackendState::Invalid => format!(
                 "{head}, {part}; no Dataplane of mesh {} offers the service, so this share is reset",
-                self.vip.mesh
+                self.vip.destination.mesh()
             ),
         }
     }
@@ -269,8 +267,7 @@ impl Told<'_, '_> {
             Family::V6 => Family::V4,
         };
         let inventory = &self.resolver.inventory;
-        let there =
-            inventory.subset(&self.vip.mesh, &backend.service, &backend.tags, other, None).len();
+        let there = inventory.subset(&backend.destination, &backend.tags, other, None).len();
         match there {
             0 => String::new(),
             more => format!(" ({more} of {other} left out: a VIP carries its own family)"),
@@ -279,21 +276,21 @@ impl Told<'_, '_> {
 
     fn locality(&self) -> Vec<String> {
         let family = Family::of(self.vip.key.addr.ip());
-        let Some(zone) = self.resolver.place(&self.vip.mesh, family).zone else {
+        let Some(zone) = self.resolver.place(self.vip.destination.mesh(), family).zone else {
             return Vec::new();
         };
         let mut steps = Vec::new();
         for backend in self.route.backends.iter().filter(|b| !b.reals.is_empty()) {
             let inventory = &self.resolver.inventory;
-            let (mesh, service) = (&self.vip.mesh, &backend.service);
-            let everywhere = inventory.subset(mesh, service, &backend.tags, family, None);
-            let near = inventory.subset(mesh, service, &backend.tags, family, Some(zone));
-            let out = everywhere.len() - near.len();
+            let subset =
+                |zone| inventory.subset(&backend.destination, &backend.tags, family, zone).len();
+            let (everywhere, near) = (subset(None), subset(Some(zone)));
+            let out = everywhere - near;
             if out > 0 {
                 steps.push(format!(
                     "locality: {} of {} in other zones left out while zone {zone} has one",
                     counted(out, "endpoint", "endpoints"),
-                    with_tags(service, &backend.tags)
+                    with_tags(&backend.destination, &backend.tags)
                 ));
             }
         }
@@ -356,7 +353,7 @@ pub(super) fn no_vip(input: &Input<'_>, addr: SocketAddr) -> Vec<String> {
     let mut steps = vec![format!("destination: {addr} is no VIP; balancer leaves it alone")];
     let vips = input.resolved.vips.iter().filter(|vip| vip.key.addr.ip() == addr.ip());
     let ports: Vec<String> =
-        vips.map(|vip| format!("{} (service {})", vip.key.addr.port(), vip.service)).collect();
+        vips.map(|vip| format!("{} ({})", vip.key.addr.port(), plain(&vip.destination))).collect();
     if !ports.is_empty() {
         steps.push(format!("destination: the address is a VIP at port {}", listed(ports)));
     }
@@ -410,8 +407,25 @@ fn request_text(request: &RequestQuery) -> String {
     if all.is_empty() { "the request".to_owned() } else { all.join(", ") }
 }
 
-fn with_tags(service: &str, tags: &Tags) -> String {
-    if tags.is_empty() { service.to_owned() } else { format!("{service} {}", tags_text(tags)) }
+fn with_tags(destination: &Destination, tags: &Tags) -> String {
+    if tags.is_empty() {
+        destination.to_string()
+    } else {
+        format!("{destination} {}", tags_text(tags))
+    }
+}
+
+/// "service redis", "MeshService backend:80".
+fn plain(destination: &Destination) -> String {
+    destination.called().replace('`', "")
+}
+
+/// The same with its mesh, if it is in one.
+fn named(destination: &Destination) -> String {
+    match destination.mesh() {
+        "" => plain(destination),
+        mesh => format!("{} in mesh {mesh}", plain(destination)),
+    }
 }
 
 fn reals_text(backend: &Backend) -> String {

@@ -1,6 +1,6 @@
 //! VIP addresses for services that nobody gave one (decision D2).
 //!
-//! An address is a hash of (mesh, service) into the configured range, so that nodes with the same
+//! An address is a hash of (mesh, name) into the configured range, so that nodes with the same
 //! policies agree without talking; collisions are resolved in name order; what was assigned
 //! before stays, also while its service is away, so that no client dials another's address.
 
@@ -9,10 +9,9 @@ use std::{
     net::{IpAddr, Ipv4Addr, Ipv6Addr},
 };
 
-use super::{AssignedVip, ResolveSettings, VipAssignments, inventory::Family};
-
-/// A service by (mesh, name).
-pub(super) type ServiceKey = (String, String);
+use super::{
+    AssignedVip, DestinationKind, ResolveSettings, VipAssignments, VipOwner, inventory::Family,
+};
 
 /// What came of it.
 #[derive(Debug, Default)]
@@ -21,9 +20,9 @@ pub(super) struct Allocation {
     pub(super) assigned: VipAssignments,
     /// Assignments that could not stay, because the address is somebody's now: service, old
     /// address, new one.
-    pub(super) moved: Vec<(ServiceKey, IpAddr, IpAddr)>,
+    pub(super) moved: Vec<(VipOwner, IpAddr, IpAddr)>,
     /// Services for which the range had no address left.
-    pub(super) exhausted: Vec<(ServiceKey, Family)>,
+    pub(super) exhausted: Vec<(VipOwner, Family)>,
 }
 
 impl AssignedVip {
@@ -47,12 +46,12 @@ impl AssignedVip {
 /// addresses that others have: outbounds, workloads, endpoints.
 pub(super) fn allocate(
     settings: &ResolveSettings,
-    wanted: &BTreeMap<ServiceKey, BTreeSet<Family>>,
+    wanted: &BTreeMap<VipOwner, BTreeSet<Family>>,
     reserved: Vec<IpAddr>,
 ) -> Allocation {
     let mut taken = Taken::new(reserved);
     let mut allocation = Allocation::default();
-    let mut lost: BTreeMap<(ServiceKey, Family), IpAddr> = BTreeMap::new();
+    let mut lost: BTreeMap<(VipOwner, Family), IpAddr> = BTreeMap::new();
     for (service, before) in &settings.assigned {
         let mut kept = AssignedVip::default();
         for family in [Family::V4, Family::V6] {
@@ -120,12 +119,16 @@ impl Taken {
 /// IPv4 broadcast address.
 fn free_address(
     settings: &ResolveSettings,
-    (mesh, service): &ServiceKey,
+    VipOwner { mesh, kind, name }: &VipOwner,
     family: Family,
     taken: &Taken,
 ) -> Option<IpAddr> {
     // A mesh name has no slash, so two services never hash the same text.
-    let hash = xxhash_rust::xxh64::xxh64(format!("{mesh}/{service}").as_bytes(), 0);
+    let text = match kind {
+        DestinationKind::Tags => format!("{mesh}/{name}"),
+        _ => format!("{mesh}/{}/{name}", kind.name()),
+    };
+    let hash = xxhash_rust::xxh64::xxh64(text.as_bytes(), 0);
     let usable = usable_addresses(settings, family);
     // Among one more address than are taken, one is free.
     let tries = usable.min(taken.len() as u64 + 1);

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Class, Route, Source, Vip, VipKey,
+    Class, Destination, Route, Source, Vip, VipKey,
     inventory::{Family, MESH_TAG},
     precedence::SignatureId,
     resolver::{Resolver, service_alone},
@@ -38,27 +38,32 @@ pub(super) fn assemble(resolver: &mut Resolver<'_>, planned: &[PlannedVip]) -> A
     let mut by_signature: BTreeMap<(&str, SignatureId), Differences> = BTreeMap::new();
     let mut own: BTreeMap<IpAddr, Differences> = BTreeMap::new();
     for (index, vip) in planned.iter().enumerate() {
-        let alone = service_alone(&vip.service);
+        let Some(service) = vip.destination.tag_service() else {
+            defaults.push(routes.direct(resolver, vip));
+            continue;
+        };
+        let mesh = vip.destination.mesh();
+        let alone = service_alone(service);
         let default = routes.of(resolver, vip, 0, &alone);
         defaults.push(default);
-        if let Some(policies) = resolver.policies.get(vip.mesh.as_str()) {
-            for signature in policies.unlike_unknown(&vip.service) {
+        if let Some(policies) = resolver.policies.get(mesh) {
+            for signature in policies.unlike_unknown(service) {
                 let route = routes.of(resolver, vip, signature, &alone);
                 if route != default {
-                    let key = (vip.mesh.as_str(), signature);
+                    let key = (mesh, signature);
                     by_signature.entry(key).or_default().push((index, route));
                 }
             }
         }
         let key = VipKey { addr: vip.addr };
         for address in resolver.sources.declaring(vip.addr) {
-            let tags = resolver.outbound_tags(&vip.mesh, &vip.service, key, address);
+            let tags = resolver.outbound_tags(mesh, service, key, address);
             if tags.keys().all(|tag| tag == SERVICE_TAG || tag == MESH_TAG) {
                 continue;
             }
             let at = signatures.binary_search_by_key(&address, |(address, _)| *address);
             let of_meshes = at.map_or(&[][..], |at| &signatures[at].1);
-            let of_mesh = of_meshes.iter().find(|(mesh, _)| *mesh == vip.mesh);
+            let of_mesh = of_meshes.iter().find(|(of, _)| *of == mesh);
             let signature = of_mesh.map_or(0, |(_, signature)| *signature);
             let route = routes.of(resolver, vip, signature, &tags);
             own.entry(address).or_default().push((index, route));
@@ -106,8 +111,7 @@ pub(super) fn assemble(resolver: &mut Resolver<'_>, planned: &[PlannedVip]) -> A
         .zip(class_routes)
         .map(|((vip, route), class_routes)| Vip {
             key: VipKey { addr: vip.addr },
-            mesh: vip.mesh.clone(),
-            service: vip.service.clone(),
+            destination: vip.destination.clone(),
             origin: vip.origin,
             route,
             class_routes,
@@ -162,8 +166,8 @@ fn sign_sources<'a>(resolver: &mut Resolver<'a>) -> Vec<(IpAddr, OfMeshes<'a>)> 
     signatures
 }
 
-/// What a route is made from: winner, mesh, service, further outbound tags, family.
-type Recipe = (Option<usize>, String, String, Tags, Family);
+/// What a route is made from: winner, what is called, outbound tags, family.
+type Recipe = (Option<usize>, Destination, Tags, Family);
 
 /// Distinct routes. The maps are only asked, never walked: their order does not matter.
 #[derive(Default)]
@@ -181,22 +185,33 @@ impl Routes {
         signature: SignatureId,
         outbound: &Tags,
     ) -> usize {
-        let (mesh, service) = (vip.mesh.as_str(), vip.service.as_str());
+        let mesh = vip.destination.mesh();
         let policies = resolver.policies.get(mesh);
-        let winner = policies.and_then(|policies| policies.winner(signature, service));
+        let winner = policies
+            .zip(vip.destination.tag_service())
+            .and_then(|(policies, service)| policies.winner(signature, service));
         let family = Family::of(vip.addr.ip());
-        let recipe = (winner, mesh.to_owned(), service.to_owned(), outbound.clone(), family);
+        let recipe = (winner, vip.destination.clone(), outbound.clone(), family);
         if let Some(id) = self.by_recipe.get(&recipe) {
             return *id;
         }
         let policy = policies.and_then(|policies| Some(policies.routes()[winner?]));
-        let route = resolver.route(mesh, family, policy, outbound);
-        let next = self.distinct.len();
-        let id = *self.ids.entry(route).or_insert_with_key(|route| {
-            self.distinct.push(route.clone());
-            next
-        });
+        let id = self.number(resolver.route(mesh, family, policy, outbound));
         self.by_recipe.insert(recipe, id);
         id
+    }
+
+    /// The route to the VIP's destination itself.
+    fn direct(&mut self, resolver: &Resolver<'_>, vip: &PlannedVip) -> usize {
+        let family = Family::of(vip.addr.ip());
+        self.number(resolver.direct_route(&vip.destination, family))
+    }
+
+    fn number(&mut self, route: Route) -> usize {
+        let next = self.distinct.len();
+        *self.ids.entry(route).or_insert_with_key(|route| {
+            self.distinct.push(route.clone());
+            next
+        })
     }
 }

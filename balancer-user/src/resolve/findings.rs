@@ -3,8 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    ResolveSettings,
-    allocate::ServiceKey,
+    ResolveSettings, VipOwner,
     inventory::Family,
     sources::{Declared, dialled},
 };
@@ -107,10 +106,10 @@ impl<'a> Findings<'a> {
     }
 
     /// The first inbound, by (mesh, name), of a service that inbounds name.
-    fn first_inbound(&self, (mesh, service): &ServiceKey) -> Option<Mention<'a>> {
-        let of_mesh = self.set.dataplanes.iter().filter(|d| d.meta.mesh == *mesh);
+    fn first_inbound(&self, VipOwner { mesh, name, .. }: &VipOwner) -> Option<Mention<'a>> {
+        let of_mesh = self.set.dataplanes.iter().filter(|d| *d.meta.mesh == **mesh);
         let naming = of_mesh.filter_map(|dataplane| {
-            let named = |tags: &Tags| tags.get(SERVICE_TAG) == Some(service);
+            let named = |tags: &Tags| tags.get(SERVICE_TAG).is_some_and(|other| **other == **name);
             let index = dataplane.inbounds.iter().position(|inbound| named(&inbound.tags))?;
             Some((dataplane, index))
         });
@@ -230,9 +229,9 @@ impl<'a> Findings<'a> {
         self.add(&dataplane.meta, found);
     }
 
-    pub(super) fn no_port(&mut self, key: &ServiceKey, mention: Option<Mention<'a>>) {
+    pub(super) fn no_port(&mut self, key: &VipOwner, mention: Option<Mention<'a>>) {
         let Some(mention) = mention.or_else(|| self.first_inbound(key)) else { return };
-        let service = &key.1;
+        let service = &key.name;
         let found = Diagnostic::warning(
             mention.field(),
             format!("service `{service}` gets no VIP: nothing says at which port it is dialled"),
@@ -245,33 +244,30 @@ impl<'a> Findings<'a> {
     pub(super) fn range_exhausted(
         &mut self,
         settings: &ResolveSettings,
-        key: &ServiceKey,
+        key: &VipOwner,
         family: Family,
         mention: Option<Mention<'a>>,
     ) {
         let Some(mention) = mention.or_else(|| self.first_inbound(key)) else { return };
-        let (mesh, service) = key;
         let (range, setting) = match family {
             Family::V4 => (format!("{}/{}", settings.vips4.0, settings.vips4.1), "vips.ipv4"),
             Family::V6 => (format!("{}/{}", settings.vips6.0, settings.vips6.1), "vips.ipv6"),
         };
-        let found = Diagnostic::error(
-            mention.field(),
-            format!("no address is left in {range} for service `{service}` of mesh {mesh}"),
-        );
+        let found =
+            Diagnostic::error(mention.field(), format!("no address is left in {range} for {key}"));
         let hint = format!("configure a larger `{setting}`");
         self.add(mention.meta(), found.at(mention.span()).hint(hint));
     }
 
     pub(super) fn assignment_moved(
         &mut self,
-        key: &ServiceKey,
+        key: &VipOwner,
         old: IpAddr,
         new: IpAddr,
         mention: Option<Mention<'a>>,
     ) {
         let Some(mention) = mention.or_else(|| self.first_inbound(key)) else { return };
-        let service = &key.1;
+        let service = &key.name;
         let found = Diagnostic::warning(
             mention.field(),
             format!(

@@ -9,6 +9,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use super::Destination;
 use crate::policy::{Dataplane, Host, Inbound, PROTOCOL_TAG, SERVICE_TAG, Tags, ZONE_TAG};
 
 /// The tag that a cross-mesh outbound carries; no endpoint is asked for it (semantics 2.1).
@@ -84,6 +85,8 @@ impl Service<'_> {
 pub struct Inventory<'a> {
     /// Mesh → name → service.
     services: BTreeMap<&'a str, BTreeMap<&'a str, Service<'a>>>,
+    /// Whatever else is a destination.
+    objects: BTreeMap<Destination, Service<'a>>,
     /// Every endpoint in any state, sorted, each once.
     addresses: Vec<SocketAddr>,
 }
@@ -137,13 +140,14 @@ impl<'a> Inventory<'a> {
     }
 
     fn sort(&mut self) {
-        for service in self.services.values_mut().flat_map(BTreeMap::values_mut) {
+        let objects = self.objects.values_mut();
+        for service in self.services.values_mut().flat_map(BTreeMap::values_mut).chain(objects) {
             service
                 .endpoints
                 .sort_by(|a, b| (a.addr, a.tags, a.ready).cmp(&(b.addr, b.tags, b.ready)));
         }
         let services = self.services.values().flat_map(BTreeMap::values);
-        let all = services.flat_map(|service| &service.endpoints);
+        let all = services.chain(self.objects.values()).flat_map(|service| &service.endpoints);
         self.addresses = all.map(|endpoint| endpoint.addr).collect();
         self.addresses.sort_unstable();
         self.addresses.dedup();
@@ -152,6 +156,16 @@ impl<'a> Inventory<'a> {
     /// A service, `None` if nobody offers it.
     pub fn service(&self, mesh: &str, service: &str) -> Option<&Service<'a>> {
         self.services.get(mesh)?.get(service)
+    }
+
+    /// What is known of a destination, `None` if there is no such thing.
+    pub fn endpoints(&self, destination: &Destination) -> Option<&Service<'a>> {
+        match destination {
+            Destination::Tags { mesh, service } => self.service(mesh, service),
+            Destination::Port { .. }
+            | Destination::Service { .. }
+            | Destination::Listener { .. } => self.objects.get(destination),
+        }
     }
 
     /// All services: mesh, name, and what is known. Sorted.
@@ -171,18 +185,17 @@ impl<'a> Inventory<'a> {
         self.addresses.binary_search(&addr).is_ok()
     }
 
-    /// The usable endpoints of a subset: those of `service` that have every one of `tags` with
+    /// The usable endpoints of a subset: those of a destination that have every one of `tags` with
     /// exactly that value, of one family, sorted, each once. With a `zone`, those of other zones
     /// only if there is none in it (decision D18); an endpoint without a zone is in every zone.
     pub fn subset(
         &self,
-        mesh: &str,
-        service: &str,
+        destination: &Destination,
         tags: &Tags,
         family: Family,
         zone: Option<&str>,
     ) -> Vec<SocketAddr> {
-        let Some(service) = self.service(mesh, service) else { return Vec::new() };
+        let Some(service) = self.endpoints(destination) else { return Vec::new() };
         let qualifies = |endpoint: &&Endpoint<'_>| {
             endpoint.ready
                 && Family::of(endpoint.addr.ip()) == family

@@ -17,6 +17,7 @@ use crate::policy::{Diagnostic, LoadBalancer, PolicySet, Tags};
 mod allocate;
 mod check;
 mod classes;
+pub mod destination;
 pub mod effective;
 mod findings;
 pub mod gateway;
@@ -30,6 +31,7 @@ pub mod split;
 mod vips;
 
 pub use check::tags_text;
+pub use destination::{Destination, DestinationKind, VipOwner};
 pub use resolver::Resolver;
 pub use vips::port_in_name;
 
@@ -86,8 +88,8 @@ pub enum NoRoute {
     Deny,
 }
 
-/// (mesh, service) → its allocated address of each family.
-pub type VipAssignments = BTreeMap<(String, String), AssignedVip>;
+/// Whose → its allocated address of each family.
+pub type VipAssignments = BTreeMap<VipOwner, AssignedVip>;
 
 /// Allocated addresses of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -112,10 +114,8 @@ pub struct VipKey {
 pub struct Vip {
     /// What is dialled.
     pub key: VipKey,
-    /// Its mesh.
-    pub mesh: String,
-    /// The service that it stands for.
-    pub service: String,
+    /// What it stands for.
+    pub destination: Destination,
     /// Where the address comes from.
     pub origin: VipOrigin,
     /// Index into [`Resolved::routes`] for class 0 and every class not in `class_routes`.
@@ -195,8 +195,8 @@ pub struct PolicyRef {
 /// A weighted destination of a route, wildcards replaced, endpoints found.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Backend {
-    /// Service.
-    pub service: String,
+    /// What it is.
+    pub destination: Destination,
     /// The other tags that endpoints must have.
     pub tags: Tags,
     /// Relative weight.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
-    Decision, NoRoute, ResolveSettings, Route, VipKey,
+    Decision, Destination, NoRoute, ResolveSettings, Route, VipKey,
     inventory::{Family, Inventory},
     precedence::MeshPolicies,
     selection::{Ranking, rank_routes, unknown_source},
@@ -108,6 +108,11 @@ impl<'a> Resolver<'a> {
             Some(policy) => place.policy_route(policy, outbound),
             None => place.no_policy_route(self.no_policy_decision(mesh), outbound),
         }
+    }
+
+    /// The route of a destination that no policy routes: to its own endpoints.
+    pub fn direct_route(&self, destination: &Destination, family: Family) -> Route {
+        self.place(destination.mesh(), family).direct_route(destination)
     }
 
     /// What happens where nothing matches (decision D6): a mesh without any TrafficRoute is

@@ -1,7 +1,7 @@
 //! A policy's split into backends: wildcards (semantics 3.6), weights (3.7), endpoints.
 
 use super::{
-    Backend, BackendState, Decision, PolicyRef, Route,
+    Backend, BackendState, Decision, Destination, PolicyRef, Route,
     inventory::{Family, Inventory, MESH_TAG},
     selection::ANY,
 };
@@ -86,19 +86,34 @@ impl Place<'_> {
         Route { policy: None, decision, load_balancer: LoadBalancer::RoundRobin, backends }
     }
 
+    /// The route of a destination that no policy routes: to its own endpoints.
+    pub fn direct_route(&self, destination: &Destination) -> Route {
+        Route {
+            policy: None,
+            decision: Decision::Direct,
+            load_balancer: LoadBalancer::RoundRobin,
+            backends: vec![self.backend_of(1, destination.clone(), Tags::new())],
+        }
+    }
+
     fn backend(&self, weight: u32, mut tags: Tags) -> Backend {
         let service = tags.remove(SERVICE_TAG).unwrap_or_default();
         tags.remove(MESH_TAG);
-        let reals = self.inventory.subset(self.mesh, &service, &tags, self.family, self.zone);
+        self.backend_of(weight, Destination::tags(self.mesh, &service), tags)
+    }
+
+    /// A weighted destination with its endpoints: those that have all of `tags`.
+    pub fn backend_of(&self, weight: u32, destination: Destination, tags: Tags) -> Backend {
+        let reals = self.inventory.subset(&destination, &tags, self.family, self.zone);
         let state = if weight == 0 {
             BackendState::Drained
         } else if !reals.is_empty() {
             BackendState::Ok
-        } else if self.inventory.service(self.mesh, &service).is_some() {
+        } else if self.inventory.endpoints(&destination).is_some() {
             BackendState::Empty
         } else {
             BackendState::Invalid
         };
-        Backend { service, tags, weight, state, reals }
+        Backend { destination, tags, weight, state, reals }
     }
 }

@@ -7,11 +7,12 @@ use std::{
 };
 
 use super::{
-    Resolver, VipAssignments, VipOrigin,
-    allocate::{ServiceKey, allocate},
+    Destination, Resolver, VipAssignments, VipOrigin, VipOwner,
+    allocate::allocate,
     findings::{Findings, Mention},
     inventory::{Family, Inventory, is_broadcast},
     precedence::MeshPolicies,
+    resolver::service_alone,
     sources::{Declared, dialled},
     split::{outer_split, substitute},
 };
@@ -21,8 +22,7 @@ use crate::policy::{Dataplane, Outbound, SERVICE_TAG, Tags};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PlannedVip {
     pub(super) addr: SocketAddr,
-    pub(super) mesh: String,
-    pub(super) service: String,
+    pub(super) destination: Destination,
     pub(super) origin: VipOrigin,
 }
 
@@ -55,9 +55,9 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
                 demand.explicit.insert(Family::of(addr.ip()));
             }
         }
-        let (mesh, service) = settle(*addr, claimants, inventory, findings);
+        let destination = tagged(&settle(*addr, claimants, inventory, findings));
         let origin = VipOrigin::Outbound;
-        planned.insert(*addr, PlannedVip { addr: *addr, mesh, service, origin });
+        planned.insert(*addr, PlannedVip { addr: *addr, destination, origin });
     }
     for (dataplane, outbound) in &loopbacks {
         if let Some(demand) = demands.get_mut(&key_of(dataplane, outbound)) {
@@ -96,9 +96,8 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
         for address in families.iter().filter_map(|family| assigned.of(*family)) {
             for port in &ports[key] {
                 let addr = SocketAddr::new(address, *port);
-                let (mesh, service) = key.clone();
                 let origin = VipOrigin::Allocated;
-                planned.insert(addr, PlannedVip { addr, mesh, service, origin });
+                planned.insert(addr, PlannedVip { addr, destination: tagged(key), origin });
             }
         }
     }
@@ -110,20 +109,25 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
     }
 
     let planned: Vec<PlannedVip> = planned.into_values().collect();
-    let mut by_service: BTreeMap<(&str, &str), Vec<SocketAddr>> = BTreeMap::new();
+    let mut by_destination: BTreeMap<&Destination, Vec<SocketAddr>> = BTreeMap::new();
     for vip in &planned {
-        by_service.entry((&vip.mesh, &vip.service)).or_default().push(vip.addr);
+        by_destination.entry(&vip.destination).or_default().push(vip.addr);
     }
     for (dataplane, outbound) in loopbacks {
-        let (mesh, service) = key_of(dataplane, outbound);
-        let instead = by_service.get(&(mesh.as_str(), service.as_str()));
+        let instead = by_destination.get(&tagged(&key_of(dataplane, outbound)));
         findings.loopback_outbound(dataplane, outbound, instead.map_or(&[], Vec::as_slice));
     }
     Vips { planned, assigned: allocation.assigned }
 }
 
-fn key_of(dataplane: &Dataplane, outbound: &Outbound) -> ServiceKey {
-    (dataplane.meta.mesh.clone(), outbound.tags.get(SERVICE_TAG).cloned().unwrap_or_default())
+fn key_of(dataplane: &Dataplane, outbound: &Outbound) -> VipOwner {
+    let service = outbound.tags.get(SERVICE_TAG).map_or("", String::as_str);
+    VipOwner::tags(&dataplane.meta.mesh, service)
+}
+
+/// The service by its tag that an address is for.
+fn tagged(owner: &VipOwner) -> Destination {
+    Destination::Tags { mesh: owner.mesh.clone(), service: owner.name.clone() }
 }
 
 /// Services with endpoints, exact destinations of policies, and what outbounds name.
@@ -131,26 +135,25 @@ fn demands<'a>(
     dataplanes: &[&'a Dataplane],
     inventory: &Inventory<'a>,
     policies: &BTreeMap<&'a str, MeshPolicies<'a>>,
-) -> BTreeMap<ServiceKey, Demand<'a>> {
-    let mut demands: BTreeMap<ServiceKey, Demand<'a>> = BTreeMap::new();
+) -> BTreeMap<VipOwner, Demand<'a>> {
+    let mut demands: BTreeMap<VipOwner, Demand<'a>> = BTreeMap::new();
     for (mesh, service, known) in inventory.services() {
         if !known.endpoints.is_empty() {
-            demands.insert((mesh.to_owned(), service.to_owned()), Demand::default());
+            demands.insert(VipOwner::tags(mesh, service), Demand::default());
         }
     }
-    let mut mention = |mesh: &str, service: &str, mention: Mention<'a>| {
+    let mut mention = |owner: VipOwner, mention: Mention<'a>| {
         let demand = Demand { mention: Some(mention), ..Demand::default() };
-        demands.entry((mesh.to_owned(), service.to_owned())).or_insert(demand);
+        demands.entry(owner).or_insert(demand);
     };
     for (mesh, policies) in policies {
         for (service, route) in policies.destinations() {
-            mention(mesh, service, Mention::Destination(route, service));
+            mention(VipOwner::tags(mesh, service), Mention::Destination(route, service));
         }
     }
     for dataplane in dataplanes {
         for outbound in &dataplane.outbounds {
-            let (mesh, service) = key_of(dataplane, outbound);
-            mention(&mesh, &service, Mention::Outbound(dataplane, outbound));
+            mention(key_of(dataplane, outbound), Mention::Outbound(dataplane, outbound));
         }
     }
     demands
@@ -192,13 +195,13 @@ fn settle<'a>(
     claimants: &[Declared<'a>],
     inventory: &Inventory<'a>,
     findings: &mut Findings<'a>,
-) -> ServiceKey {
-    let services: BTreeMap<ServiceKey, Declared<'a>> = claimants
+) -> VipOwner {
+    let services: BTreeMap<VipOwner, Declared<'a>> = claimants
         .iter()
         .rev()
         .map(|(dataplane, outbound)| (key_of(dataplane, outbound), (*dataplane, *outbound)))
         .collect();
-    let first = services.first_key_value().map(|(key, _)| key.clone()).unwrap_or_default();
+    let first = services.first_key_value().map(|(key, _)| key.clone());
     if services.len() > 1 {
         findings.disputed_vip(addr, &services.values().copied().collect::<Vec<_>>());
     }
@@ -215,7 +218,7 @@ fn settle<'a>(
             findings.vip_is_real(addr, *claim, real_dataplane, index);
         }
     }
-    first
+    first.unwrap_or_else(|| VipOwner::tags("", ""))
 }
 
 fn real_at<'a>(
@@ -236,7 +239,7 @@ struct Outcome {
 /// The families that a service needs a VIP of: those of its endpoints; without endpoints, those
 /// of the backends that its routes lead to; else IPv4.
 fn led_to<'a>(
-    (mesh, service): &ServiceKey,
+    VipOwner { mesh, name: service, .. }: &VipOwner,
     inventory: &Inventory<'a>,
     policies: &BTreeMap<&'a str, MeshPolicies<'a>>,
 ) -> Outcome {
@@ -244,10 +247,10 @@ fn led_to<'a>(
     if let Some(own) = own {
         return Outcome { families: own.families(), backend_ports: BTreeSet::new() };
     }
-    let outbound = Tags::from([(SERVICE_TAG.to_owned(), service.clone())]);
+    let outbound = service_alone(service);
     let mut families = BTreeSet::new();
     let mut backend_ports = BTreeSet::new();
-    if let Some(policies) = policies.get(mesh.as_str()) {
+    if let Some(policies) = policies.get(&**mesh) {
         for route in policies.winners(service).into_iter().flatten() {
             for entry in outer_split(&policies.routes()[route].conf) {
                 let tags = substitute(&entry.destination, &outbound);
@@ -268,7 +271,7 @@ fn led_to<'a>(
 /// The ports of a service's VIP: the one in its name; else those of its endpoints; else those of
 /// outbounds on loopback; else those of the backends that its routes lead to.
 fn vip_ports(
-    (mesh, service): &ServiceKey,
+    VipOwner { mesh, name: service, .. }: &VipOwner,
     demand: &Demand<'_>,
     inventory: &Inventory<'_>,
     outcome: &Outcome,

@@ -33,11 +33,17 @@ pub use error::StoreError;
 
 use crate::{
     policy::SourceText,
-    resolve::{AssignedVip, GATEWAY_CONTROLLER, NoRoute, ResolveSettings, VipAssignments},
+    resolve::{
+        AssignedVip, DestinationKind, GATEWAY_CONTROLLER, NoRoute, ResolveSettings, VipAssignments,
+        VipOwner,
+    },
 };
 
 /// Version of the files' form. A file of another version is refused, never guessed at.
-const FORMAT: u32 = 1;
+const FORMAT: u32 = 2;
+/// Earlier versions that are read: the first has rows of services by their tag alone, and knows
+/// no names.
+const READ: &[u32] = &[1, FORMAT];
 const ASSIGNMENTS: &str = "vips.json";
 const TEXTS: &str = "texts";
 
@@ -88,16 +94,15 @@ impl Store {
         let mut taken = BTreeSet::new();
         let mut assignments = VipAssignments::new();
         for row in file.vips {
-            let service = format!("service `{}` of mesh `{}`", row.service, row.mesh);
-            for address in [row.ipv4.map(Into::into), row.ipv6.map(Into::into)] {
+            let (owner, vip) = row.into_assignment();
+            for address in [vip.v4.map(Into::into), vip.v6.map(Into::into)] {
                 let address: Option<std::net::IpAddr> = address;
                 if address.is_some_and(|address| !taken.insert(address)) {
-                    return Err(damaged(&path, format!("{service} shares its VIP with another")));
+                    return Err(damaged(&path, format!("{owner} shares its VIP with another")));
                 }
             }
-            let vip = AssignedVip { v4: row.ipv4, v6: row.ipv6 };
-            if assignments.insert((row.mesh, row.service), vip).is_some() {
-                return Err(damaged(&path, format!("{service} is there twice")));
+            if assignments.insert(owner.clone(), vip).is_some() {
+                return Err(damaged(&path, format!("{owner} is there twice")));
             }
         }
         Ok(assignments)
@@ -178,13 +183,7 @@ impl Store {
                 zone: file.zone,
                 no_route: file.no_route,
                 gateway_controller: file.gateway_controller,
-                assigned: file
-                    .assigned
-                    .into_iter()
-                    .map(|row| {
-                        ((row.mesh, row.service), AssignedVip { v4: row.ipv4, v6: row.ipv6 })
-                    })
-                    .collect(),
+                assigned: file.assigned.into_iter().map(AssignmentRow::into_assignment).collect(),
             },
             texts,
         }))
@@ -326,11 +325,25 @@ struct AssignmentsFile {
 #[serde(deny_unknown_fields)]
 struct AssignmentRow {
     mesh: String,
+    /// Absent: a service by its tag.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    kind: Option<DestinationKind>,
     service: String,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     ipv4: Option<Ipv4Addr>,
     #[serde(skip_serializing_if = "Option::is_none", default)]
     ipv6: Option<Ipv6Addr>,
+}
+
+impl AssignmentRow {
+    fn into_assignment(self) -> (VipOwner, AssignedVip) {
+        let owner = VipOwner {
+            mesh: self.mesh.into(),
+            kind: self.kind.unwrap_or(DestinationKind::Tags),
+            name: self.service.into(),
+        };
+        (owner, AssignedVip { v4: self.ipv4, v6: self.ipv6 })
+    }
 }
 
 /// `live-EPOCH.json`.
@@ -364,9 +377,10 @@ struct TextRow {
 fn assignment_rows(assignments: &VipAssignments) -> Vec<AssignmentRow> {
     assignments
         .iter()
-        .map(|((mesh, service), vip)| AssignmentRow {
-            mesh: mesh.clone(),
-            service: service.clone(),
+        .map(|(VipOwner { mesh, kind, name }, vip)| AssignmentRow {
+            mesh: mesh.to_string(),
+            kind: (*kind != DestinationKind::Tags).then_some(*kind),
+            service: name.to_string(),
             ipv4: vip.v4,
             ipv6: vip.v6,
         })
@@ -414,11 +428,14 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> 
         format: u32,
     }
     match serde_json::from_slice::<Version>(&bytes) {
-        Ok(Version { format: FORMAT }) => {}
+        Ok(Version { format }) if READ.contains(&format) => {}
         Ok(Version { format }) => {
             return Err(damaged(
                 path,
-                format!("it has format {format}, this balancer writes and reads {FORMAT}"),
+                format!(
+                    "it has format {format}, this balancer writes {FORMAT} and reads {}",
+                    READ.iter().map(u32::to_string).collect::<Vec<_>>().join(" and ")
+                ),
             ));
         }
         Err(error) => return Err(damaged(path, error.to_string())),

@@ -7,7 +7,7 @@ fn assignments() -> VipAssignments {
         v4: Some(Ipv4Addr::new(240, 0, 0, 3)),
         v6: Some("fd62:616c::3".parse().unwrap()),
     };
-    VipAssignments::from([(("default".to_owned(), "redis".to_owned()), vip)])
+    VipAssignments::from([(VipOwner::tags("default", "redis"), vip)])
 }
 
 fn live(texts: &[(&str, &str)]) -> Live {
@@ -92,6 +92,29 @@ fn forgetting_keeps_the_texts_that_the_kept_epoch_names() {
 }
 
 #[test]
+fn assignments_of_the_first_format_are_those_of_services_by_tag() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let first = r#"{"format":1,"vips":[{"mesh":"default","service":"redis",
+                    "ipv4":"240.0.0.3","ipv6":"fd62:616c::3"}]}"#;
+    fs::write(dir.path().join(ASSIGNMENTS), first).unwrap();
+    assert_eq!(store.assignments().unwrap(), assignments());
+}
+
+#[test]
+fn assignments_tell_kinds_of_one_name_apart() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut both = assignments();
+    let vip = AssignedVip { v4: Some(Ipv4Addr::new(240, 0, 0, 4)), v6: None };
+    let owner =
+        VipOwner { kind: DestinationKind::MeshService, ..VipOwner::tags("default", "redis") };
+    both.insert(owner, vip);
+    store.save_assignments(&both).unwrap();
+    assert_eq!(store.assignments().unwrap(), both);
+}
+
+#[test]
 fn damaged_assignments_are_refused_and_left_as_they_are() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
@@ -99,7 +122,7 @@ fn damaged_assignments_are_refused_and_left_as_they_are() {
                                        {"mesh":"m","service":"b","ipv4":"240.0.0.1"}]}"#;
     for (text, expected) in [
         ("", "EOF"),
-        ("{\"format\": 2, \"vipses\": []}", "format 2"),
+        ("{\"format\": 3, \"vipses\": []}", "format 3"),
         ("{\"format\": 1, \"vips\": [], \"more\": 1}", "unknown field"),
         (twice, "shares its VIP"),
     ] {

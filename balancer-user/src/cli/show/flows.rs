@@ -62,7 +62,10 @@ fn lines(live: &LiveSet, limit: usize) -> Result<(Vec<FlowLine>, usize), Failure
         .map(|flow| FlowLine {
             client: flow.src.to_string(),
             vip: flow.vip.to_string(),
-            service: live.names.vip(VipKey { addr: flow.vip }).map(|vip| vip.service.clone()),
+            service: live
+                .names
+                .vip(VipKey { addr: flow.vip })
+                .map(|vip| vip.destination.to_string()),
             real: reals.get(&(flow.flow.real, flow.flow.generation)).map(ToString::to_string),
             backend: backends.get(&flow.flow.counter).cloned(),
             state: state(flow),

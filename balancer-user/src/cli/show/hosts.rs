@@ -7,16 +7,25 @@ use std::{
 };
 
 use super::failed;
-use crate::cli::{failure::Failure, live::LiveSet, output::printable};
+use crate::{
+    cli::{failure::Failure, live::LiveSet, output::printable},
+    resolve::VipOwner,
+};
 
 /// One line for each address: `SERVICE`, where only one mesh has it, and `SERVICE.MESH`.
 pub(super) fn text(live: &LiveSet) -> Result<String, Failure> {
-    let mut services: BTreeMap<IpAddr, BTreeSet<(&str, &str)>> = BTreeMap::new();
+    let mut owners: BTreeMap<IpAddr, BTreeSet<VipOwner>> = BTreeMap::new();
     for row in live.view.vips().map_err(failed)? {
         if let Some(vip) = live.names.vip(row.key) {
-            services.entry(row.key.addr.ip()).or_default().insert((&vip.service, &vip.mesh));
+            owners.entry(row.key.addr.ip()).or_default().insert(vip.destination.owner());
         }
     }
+    let services = owners
+        .iter()
+        .map(|(address, owners)| {
+            (*address, owners.iter().map(|owner| (&*owner.name, &*owner.mesh)).collect())
+        })
+        .collect();
     Ok(lines(&services))
 }
 

@@ -60,7 +60,7 @@ pub(super) fn routes(live: &LiveSet) -> Result<Vec<RouteLine>, Failure> {
             let route = names.route(row.id);
             RouteLine {
                 vip: vip.addr.to_string(),
-                service: names.vip(vip).map(|vip| vip.service.clone()),
+                service: names.vip(vip).map(|vip| vip.destination.to_string()),
                 class,
                 from: names.sources_of(class),
                 policy: route.and_then(|route| Some(route.policy.as_ref()?.name.clone())),
@@ -97,7 +97,7 @@ pub(super) fn backends(live: &LiveSet) -> Result<Vec<BackendLine>, Failure> {
         let line = |backend: Option<&crate::resolve::Backend>| BackendLine {
             vip: vip.addr.to_string(),
             class,
-            service: backend.map(|backend| backend.service.clone()),
+            service: backend.map(|backend| backend.destination.to_string()),
             tags: backend.map(|backend| backend.tags.clone()).unwrap_or_default(),
             weight: backend.map(|backend| backend.weight),
             share: 0.0,
@@ -177,7 +177,7 @@ pub(super) fn counters(live: &LiveSet) -> Result<Vec<CounterLine>, Failure> {
             lines.push(CounterLine {
                 vip: vip.addr.to_string(),
                 class,
-                service: backend.map(|backend| backend.service.clone()),
+                service: backend.map(|backend| backend.destination.to_string()),
                 tags: backend.map(|backend| backend.tags.clone()).unwrap_or_default(),
                 connections: counter.connections,
                 packets_in: counter.packets_in,

@@ -110,14 +110,16 @@ proptest! {
         let mut addresses: BTreeSet<_> = resolved.sources.iter().map(|s| s.address).collect();
         addresses.insert("192.0.2.77".parse().unwrap());
         for vip in &resolved.vips {
+            let mesh = vip.destination.mesh();
+            let service = vip.destination.tag_service().unwrap();
             for address in &addresses {
-                let sets = resolver.tag_sets(&vip.mesh, *address);
+                let sets = resolver.tag_sets(mesh, *address);
                 let sets: Vec<&Tags> = sets.iter().collect();
-                let winner = resolver.rank(&vip.mesh, &sets, &vip.service).winner;
+                let winner = resolver.rank(mesh, &sets, service).winner;
                 let key = VipKey { addr: vip.key.addr };
-                let outbound = resolver.outbound_tags(&vip.mesh, &vip.service, key, *address);
+                let outbound = resolver.outbound_tags(mesh, service, key, *address);
                 let family = Family::of(vip.key.addr.ip());
-                let expected = resolver.route(&vip.mesh, family, winner.map(|w| w.route), &outbound);
+                let expected = resolver.route(mesh, family, winner.map(|w| w.route), &outbound);
                 prop_assert_eq!(resolved.route_at(&address.to_string(), vip), &expected);
             }
         }

@@ -6,7 +6,8 @@ use super::world::{dataplane, route, set, settings};
 use crate::{
     policy::Severity,
     resolve::{
-        AssignedVip, ResolveSettings, Resolved, VipAssignments, VipOrigin, port_in_name, resolve,
+        AssignedVip, ResolveSettings, Resolved, VipAssignments, VipOrigin, VipOwner, port_in_name,
+        resolve,
     },
 };
 
@@ -39,7 +40,7 @@ fn outbound_outside_of_loopback_is_the_vip() {
     assert_eq!(addresses(&resolved, "redis"), ["10.9.9.9:16379"]);
     assert_eq!(resolved.vips_of("redis")[0].origin, VipOrigin::Outbound);
     assert_eq!(resolved.vips_of("web")[0].origin, VipOrigin::Allocated);
-    assert!(!resolved.assigned.contains_key(&("default".to_owned(), "redis".to_owned())));
+    assert!(!resolved.assigned.contains_key(&VipOwner::tags("default", "redis")));
 }
 
 #[test]
@@ -147,7 +148,7 @@ fn assignments_stay_while_others_come_and_go() {
 
     let elsewhere = AssignedVip { v4: Some(Ipv4Addr::new(240, 7, 7, 7)), v6: None };
     let mut assigned = VipAssignments::new();
-    assigned.insert(("default".to_owned(), "redis".to_owned()), elsewhere);
+    assigned.insert(VipOwner::tags("default", "redis"), elsewhere);
     let moved = ResolveSettings { assigned, ..settings() };
     let again = resolve(&set(vec![redis, web], Vec::new()), &moved);
     assert_eq!(addresses(&again, "redis"), ["240.7.7.7:6379"]);

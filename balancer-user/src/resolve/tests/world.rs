@@ -225,7 +225,7 @@ impl TrafficRoute {
 impl Resolved {
     /// The VIPs of a service.
     pub(crate) fn vips_of(&self, service: &str) -> Vec<&Vip> {
-        self.vips.iter().filter(|vip| vip.service == service).collect()
+        self.vips.iter().filter(|vip| vip.destination.to_string() == service).collect()
     }
 
     /// The route that a source has to the first VIP of a service.
@@ -262,7 +262,7 @@ impl Route {
                 let state = format!("{:?}", backend.state).to_lowercase();
                 let comma = if tags.is_empty() { "" } else { "," };
                 let reals = reals.join(" ");
-                format!("{} {}{comma}{tags} {state} {reals}", backend.weight, backend.service)
+                format!("{} {}{comma}{tags} {state} {reals}", backend.weight, backend.destination)
                     .trim_end()
                     .to_owned()
             })
