@@ -37,6 +37,15 @@ pub enum Destination {
         /// The port that clients dial.
         port: NonZeroU16,
     },
+    /// What a reference names and nothing is: there is no such object, or it has no such port.
+    Missing {
+        /// The mesh.
+        mesh: Arc<str>,
+        /// The kind that the reference names.
+        kind: ServiceKind,
+        /// The reference, as people read it.
+        reference: Arc<str>,
+    },
     /// A listener of a Gateway.
     Listener {
         /// The Gateway's namespace.
@@ -119,7 +128,7 @@ impl Destination {
     /// Its mesh; empty for what is in none.
     pub fn mesh(&self) -> &str {
         match self {
-            Self::Tags { mesh, .. } | Self::Port { mesh, .. } => mesh,
+            Self::Tags { mesh, .. } | Self::Port { mesh, .. } | Self::Missing { mesh, .. } => mesh,
             Self::Service { .. } | Self::Listener { .. } => "",
         }
     }
@@ -128,7 +137,10 @@ impl Destination {
     pub fn tag_service(&self) -> Option<&str> {
         match self {
             Self::Tags { service, .. } => Some(service),
-            Self::Port { .. } | Self::Service { .. } | Self::Listener { .. } => None,
+            Self::Port { .. }
+            | Self::Missing { .. }
+            | Self::Service { .. }
+            | Self::Listener { .. } => None,
         }
     }
 
@@ -136,7 +148,7 @@ impl Destination {
     pub fn kind(&self) -> DestinationKind {
         match self {
             Self::Tags { .. } => DestinationKind::Tags,
-            Self::Port { kind, .. } => (*kind).into(),
+            Self::Port { kind, .. } | Self::Missing { kind, .. } => (*kind).into(),
             Self::Service { .. } => DestinationKind::Service,
             Self::Listener { .. } => DestinationKind::Gateway,
         }
@@ -151,7 +163,7 @@ impl Destination {
     pub fn called(&self) -> String {
         match self {
             Self::Tags { .. } => format!("service `{self}`"),
-            Self::Port { .. } | Self::Service { .. } => {
+            Self::Port { .. } | Self::Missing { .. } | Self::Service { .. } => {
                 format!("{} `{self}`", self.kind().name())
             }
             Self::Listener { .. } => format!("listener `{self}`"),
@@ -162,7 +174,7 @@ impl Destination {
     pub fn own_port(&self) -> Option<NonZeroU16> {
         match self {
             Self::Port { port, .. } | Self::Service { port, .. } => Some(*port),
-            Self::Tags { .. } | Self::Listener { .. } => None,
+            Self::Tags { .. } | Self::Missing { .. } | Self::Listener { .. } => None,
         }
     }
 
@@ -171,6 +183,7 @@ impl Destination {
         let (mesh, name) = match self {
             Self::Tags { mesh, service } => (mesh.clone(), service.clone()),
             Self::Port { mesh, name, .. } => (mesh.clone(), name.clone()),
+            Self::Missing { mesh, reference, .. } => (mesh.clone(), reference.clone()),
             Self::Service { namespace, name, .. } => {
                 ("".into(), format!("{name}.{namespace}").into())
             }
@@ -187,6 +200,7 @@ impl fmt::Display for Destination {
         match self {
             Self::Tags { service, .. } => formatter.write_str(service),
             Self::Port { name, port, .. } => write!(formatter, "{name}:{port}"),
+            Self::Missing { reference, .. } => formatter.write_str(reference),
             Self::Service { namespace, name, port } => {
                 write!(formatter, "{name}.{namespace}:{port}")
             }

@@ -162,6 +162,7 @@ impl<'a> Inventory<'a> {
     pub fn endpoints(&self, destination: &Destination) -> Option<&Service<'a>> {
         match destination {
             Destination::Tags { mesh, service } => self.service(mesh, service),
+            Destination::Missing { .. } => None,
             Destination::Port { .. }
             | Destination::Service { .. }
             | Destination::Listener { .. } => self.objects.get(destination),

@@ -23,6 +23,7 @@ mod findings;
 pub mod gateway;
 pub mod inventory;
 pub mod kubernetes;
+pub mod objects;
 mod precedence;
 pub mod resolver;
 pub mod selection;
@@ -73,6 +74,9 @@ pub struct ResolveSettings {
     /// Existing VIP assignments (decision D2): kept as they are.
     pub assigned: VipAssignments,
 }
+
+/// The namespace of Kuma's own objects on Kubernetes: its policies are for everybody.
+const SYSTEM_NAMESPACE: &str = "kuma-system";
 
 /// The controller name where the configuration names none.
 pub const GATEWAY_CONTROLLER: &str = "balancer.local/node-agent";

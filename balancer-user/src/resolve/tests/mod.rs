@@ -2,6 +2,7 @@
 
 mod classes;
 mod findings;
+mod objects;
 mod properties;
 mod routes;
 mod scale;
