@@ -17,7 +17,8 @@ use balancer_user::{
         LoadBalancer, PROTOCOL_TAG, PolicySet, SERVICE_TAG, SplitEntry, Tags, TrafficRouteConf,
     },
     resolve::{
-        Backend, Decision, GATEWAY_CONTROLLER, NoRoute, ResolveSettings, Route, VipAssignments,
+        Backend, Decision, GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings, Route,
+        VipAssignments,
         effective::{EffectiveOutbound, effective_route},
         inventory::{Endpoint, Inventory, Protocol},
         resolve,
@@ -391,6 +392,8 @@ fn settings() -> ResolveSettings {
         zone: None,
         no_route: NoRoute::Deny,
         gateway_controller: GATEWAY_CONTROLLER.to_owned(),
+        allow_plain: false,
+        names: Names::default(),
         assigned: VipAssignments::new(),
     }
 }

@@ -10,7 +10,7 @@ use balancer_ebpf::{
 use balancer_user::{
     compile::{self, Assignment, Limits},
     policy::{self, ReadOptions},
-    resolve::{self, GATEWAY_CONTROLLER, NoRoute, ResolveSettings, VipAssignments, VipKey},
+    resolve::{self, GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings, VipAssignments, VipKey},
 };
 
 use crate::bed::name_of;
@@ -32,6 +32,8 @@ impl ExpectedTable {
             zone: None,
             no_route: NoRoute::Direct,
             gateway_controller: GATEWAY_CONTROLLER.to_owned(),
+            allow_plain: false,
+            names: Names::default(),
             assigned: VipAssignments::new(),
         };
         let resolved = resolve::resolve(&reading.set, &settings);

@@ -22,11 +22,12 @@ use crate::{
 };
 
 /// Keys, and keys of groups, that `load` carries out; the others are the agent's.
-const USED: [&str; 8] = [
+const USED: [&str; 9] = [
     "vips",
     "zone",
     "no_route",
     "gateway_controller",
+    "allow_plain",
     "drain.on_gone",
     "drain.previous_for",
     "bpffs",

@@ -23,6 +23,7 @@ mod findings;
 pub mod gateway;
 pub mod inventory;
 pub mod kubernetes;
+pub mod names;
 pub mod objects;
 mod precedence;
 pub mod resolver;
@@ -33,6 +34,7 @@ mod vips;
 
 pub use check::tags_text;
 pub use destination::{Destination, DestinationKind, VipOwner};
+pub use names::{HostAnswer, Names, host_names};
 pub use resolver::Resolver;
 pub use vips::port_in_name;
 
@@ -71,6 +73,11 @@ pub struct ResolveSettings {
     pub no_route: NoRoute,
     /// The `controllerName` of the GatewayClasses whose Gateways this node carries out.
     pub gateway_controller: String,
+    /// Connections to something outside the mesh that expects TLS are carried as they come; else
+    /// they are refused.
+    pub allow_plain: bool,
+    /// What host names stand for.
+    pub names: Names,
     /// Existing VIP assignments (decision D2): kept as they are.
     pub assigned: VipAssignments,
 }

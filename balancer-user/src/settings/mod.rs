@@ -15,7 +15,7 @@ use std::{
 
 use crate::{
     compile::Limits,
-    resolve::{GATEWAY_CONTROLLER, NoRoute, ResolveSettings, VipAssignments},
+    resolve::{GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings, VipAssignments},
 };
 
 mod read;
@@ -42,6 +42,9 @@ pub struct Settings {
     pub no_route: NoRoute,
     /// `gateway_controller`: the `controllerName` of the GatewayClasses that are ours.
     pub gateway_controller: String,
+    /// `allow_plain`: connections to something outside the mesh that expects TLS are carried as
+    /// they come.
+    pub allow_plain: bool,
     /// `drain`: what becomes of established connections (decision D15).
     pub drain: Drain,
     /// `l7_fallback`: what HTTP routes do while no proxy listens.
@@ -159,6 +162,7 @@ impl Default for Settings {
             zone: None,
             no_route: NoRoute::default(),
             gateway_controller: GATEWAY_CONTROLLER.to_owned(),
+            allow_plain: false,
             drain: Drain::default(),
             l7_fallback: L7Fallback::default(),
             limits: None,
@@ -180,6 +184,8 @@ impl Settings {
             zone: self.zone.clone(),
             no_route: self.no_route,
             gateway_controller: self.gateway_controller.clone(),
+            allow_plain: self.allow_plain,
+            names: Names::default(),
             assigned,
         }
     }

@@ -19,6 +19,7 @@ const KEYS: &[&str] = &[
     "zone",
     "no_route",
     "gateway_controller",
+    "allow_plain",
     "drain",
     "l7_fallback",
     "limits",
@@ -106,6 +107,12 @@ impl Reader {
                 "gateway_controller" => {
                     self.text(value, key, &mut settings.gateway_controller, values::controller)
                 }
+                "allow_plain" => self.word(
+                    value,
+                    key,
+                    &mut settings.allow_plain,
+                    &[("false", false), ("true", true)],
+                ),
                 "drain" => self.drain(value, &mut settings.drain),
                 "l7_fallback" => self.word(
                     value,
@@ -361,6 +368,7 @@ vips: {ipv4: 241.0.0.0/8, ipv6: 'fd00:1::/64'}
 zone: east
 no_route: deny
 gateway_controller: example.com/node
+allow_plain: true
 drain: {deadline: 10m, on_gone: keep, previous_for: 5s}
 l7_fallback: reset
 limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304}
@@ -384,6 +392,7 @@ state: /tmp/x
         assert_eq!(settings.zone.as_deref(), Some("east"));
         assert_eq!(settings.no_route, NoRoute::Deny);
         assert_eq!(settings.gateway_controller, "example.com/node");
+        assert!(settings.allow_plain);
         assert_eq!(
             settings.drain,
             Drain {
@@ -442,6 +451,7 @@ state: /tmp/x
         refused("limits: [1]\n", "1:9", "limits", "a list where keys belong");
         refused("policies: /etc\n", "1:11", "policies", "where a list belongs");
         refused("no_route: drop\n", "1:11", "no_route", "none of direct, deny");
+        refused("allow_plain: yes please\n", "1:14", "allow_plain", "none of false, true");
         refused("gateway_controller: node\n", "1:21", "gateway_controller", "a domain, `/`");
         refused("vips: {ipv4: 240.0.0.1/8}\n", "1:14", "vips.ipv4", "`240.0.0.0/8`");
         refused("drain: {previous_for: none}\n", "1:23", "drain.previous_for", "no duration");

@@ -16,12 +16,12 @@
 #![forbid(unsafe_code)]
 
 mod error;
+mod form;
 
 use std::{
     collections::BTreeSet,
     fs, io,
     io::Write as _,
-    net::{Ipv4Addr, Ipv6Addr},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
@@ -30,13 +30,11 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use error::StoreError;
+use form::{AssignmentRow, AssignmentsFile, LiveFile, TextRow, assignment_rows};
 
 use crate::{
     policy::SourceText,
-    resolve::{
-        AssignedVip, DestinationKind, GATEWAY_CONTROLLER, NoRoute, ResolveSettings, VipAssignments,
-        VipOwner,
-    },
+    resolve::{ResolveSettings, VipAssignments},
 };
 
 /// Version of the files' form. A file of another version is refused, never guessed at.
@@ -157,6 +155,8 @@ impl Store {
                 zone: settings.zone.clone(),
                 no_route: settings.no_route,
                 gateway_controller: settings.gateway_controller.clone(),
+                allow_plain: settings.allow_plain,
+                names: settings.names.clone(),
                 assigned: assignment_rows(&settings.assigned),
                 texts,
             },
@@ -183,6 +183,8 @@ impl Store {
                 zone: file.zone,
                 no_route: file.no_route,
                 gateway_controller: file.gateway_controller,
+                allow_plain: file.allow_plain,
+                names: file.names,
                 assigned: file.assigned.into_iter().map(AssignmentRow::into_assignment).collect(),
             },
             texts,
@@ -311,80 +313,6 @@ impl Store {
             failed("write", path, source)
         })
     }
-}
-
-/// `vips.json`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AssignmentsFile {
-    format: u32,
-    vips: Vec<AssignmentRow>,
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct AssignmentRow {
-    mesh: String,
-    /// Absent: a service by its tag.
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    kind: Option<DestinationKind>,
-    service: String,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    ipv4: Option<Ipv4Addr>,
-    #[serde(skip_serializing_if = "Option::is_none", default)]
-    ipv6: Option<Ipv6Addr>,
-}
-
-impl AssignmentRow {
-    fn into_assignment(self) -> (VipOwner, AssignedVip) {
-        let owner = VipOwner {
-            mesh: self.mesh.into(),
-            kind: self.kind.unwrap_or(DestinationKind::Tags),
-            name: self.service.into(),
-        };
-        (owner, AssignedVip { v4: self.ipv4, v6: self.ipv6 })
-    }
-}
-
-/// `live-EPOCH.json`.
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct LiveFile {
-    format: u32,
-    bpffs: PathBuf,
-    vips4: (Ipv4Addr, u8),
-    vips6: (Ipv6Addr, u8),
-    zone: Option<String>,
-    no_route: NoRoute,
-    #[serde(default = "gateway_controller")]
-    gateway_controller: String,
-    assigned: Vec<AssignmentRow>,
-    texts: Vec<TextRow>,
-}
-
-/// What records of before this key was there were resolved with.
-fn gateway_controller() -> String {
-    GATEWAY_CONTROLLER.to_owned()
-}
-
-#[derive(Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-struct TextRow {
-    name: String,
-    hash: String,
-}
-
-fn assignment_rows(assignments: &VipAssignments) -> Vec<AssignmentRow> {
-    assignments
-        .iter()
-        .map(|(VipOwner { mesh, kind, name }, vip)| AssignmentRow {
-            mesh: mesh.to_string(),
-            kind: (*kind != DestinationKind::Tags).then_some(*kind),
-            service: name.to_string(),
-            ipv4: vip.v4,
-            ipv6: vip.v6,
-        })
-        .collect()
 }
 
 fn live_name(epoch: u64) -> String {

@@ -1,6 +1,8 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
+use crate::resolve::{AssignedVip, DestinationKind, Names, NoRoute, VipOwner};
+use std::net::Ipv4Addr;
 
 fn assignments() -> VipAssignments {
     let vip = AssignedVip {
@@ -8,6 +10,13 @@ fn assignments() -> VipAssignments {
         v6: Some("fd62:616c::3".parse().unwrap()),
     };
     VipAssignments::from([(VipOwner::tags("default", "redis"), vip)])
+}
+
+fn names_of_hosts() -> Names {
+    let mut names = Names::default();
+    names.insert("api.example.com", ["192.0.2.7".parse().unwrap()], None);
+    names.insert("gone.example.com", [], Some("no such name".to_owned()));
+    names
 }
 
 fn live(texts: &[(&str, &str)]) -> Live {
@@ -19,6 +28,8 @@ fn live(texts: &[(&str, &str)]) -> Live {
             zone: Some("east".to_owned()),
             no_route: NoRoute::Deny,
             gateway_controller: "example.com/node".to_owned(),
+            allow_plain: true,
+            names: names_of_hosts(),
             assigned: assignments(),
         },
         texts: texts

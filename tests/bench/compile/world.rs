@@ -5,7 +5,7 @@ use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr};
 use anyhow::ensure;
 use balancer_user::{
     policy::{self, PolicySet, ReadOptions, SourceText},
-    resolve::{GATEWAY_CONTROLLER, NoRoute, ResolveSettings},
+    resolve::{GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings},
 };
 
 /// `services` services of `reals` reals each: a Dataplane for each real, and no TrafficRoute.
@@ -41,6 +41,8 @@ pub(crate) fn settings() -> ResolveSettings {
         zone: None,
         no_route: NoRoute::Direct,
         gateway_controller: GATEWAY_CONTROLLER.to_owned(),
+        allow_plain: false,
+        names: Names::default(),
         assigned: BTreeMap::new(),
     }
 }

@@ -8,7 +8,9 @@ use crate::{
         Outbound, PolicySet, ReadOptions, SourceText, Span, SplitEntry, Tags, TrafficRoute,
         TrafficRouteConf,
     },
-    resolve::{GATEWAY_CONTROLLER, NoRoute, ResolveSettings, Resolved, Route, Vip, VipAssignments},
+    resolve::{
+        GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings, Resolved, Route, Vip, VipAssignments,
+    },
 };
 
 /// Settings as they are without a configuration file.
@@ -19,6 +21,8 @@ pub(crate) fn settings() -> ResolveSettings {
         zone: None,
         no_route: NoRoute::Direct,
         gateway_controller: GATEWAY_CONTROLLER.to_owned(),
+        allow_plain: false,
+        names: Names::default(),
         assigned: VipAssignments::new(),
     }
 }

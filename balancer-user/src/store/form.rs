@@ -1,0 +1,91 @@
+//! The files of the state directory as they are written.
+
+use std::{
+    net::{Ipv4Addr, Ipv6Addr},
+    path::PathBuf,
+};
+
+use serde::{Deserialize, Serialize};
+
+use crate::resolve::{
+    AssignedVip, DestinationKind, GATEWAY_CONTROLLER, Names, NoRoute, VipAssignments, VipOwner,
+};
+
+/// `vips.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AssignmentsFile {
+    pub(super) format: u32,
+    pub(super) vips: Vec<AssignmentRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct AssignmentRow {
+    pub(super) mesh: String,
+    /// Absent: a service by its tag.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) kind: Option<DestinationKind>,
+    pub(super) service: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) ipv4: Option<Ipv4Addr>,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) ipv6: Option<Ipv6Addr>,
+}
+
+impl AssignmentRow {
+    pub(super) fn into_assignment(self) -> (VipOwner, AssignedVip) {
+        let owner = VipOwner {
+            mesh: self.mesh.into(),
+            kind: self.kind.unwrap_or(DestinationKind::Tags),
+            name: self.service.into(),
+        };
+        (owner, AssignedVip { v4: self.ipv4, v6: self.ipv6 })
+    }
+}
+
+/// `live-EPOCH.json`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct LiveFile {
+    pub(super) format: u32,
+    pub(super) bpffs: PathBuf,
+    pub(super) vips4: (Ipv4Addr, u8),
+    pub(super) vips6: (Ipv6Addr, u8),
+    pub(super) zone: Option<String>,
+    pub(super) no_route: NoRoute,
+    #[serde(default = "gateway_controller")]
+    pub(super) gateway_controller: String,
+    #[serde(default)]
+    pub(super) allow_plain: bool,
+    #[serde(default, skip_serializing_if = "Names::is_empty")]
+    pub(super) names: Names,
+    pub(super) assigned: Vec<AssignmentRow>,
+    pub(super) texts: Vec<TextRow>,
+}
+
+/// What records of before this key was there were resolved with.
+fn gateway_controller() -> String {
+    GATEWAY_CONTROLLER.to_owned()
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct TextRow {
+    pub(super) name: String,
+    pub(super) hash: String,
+}
+
+/// Rows of assignments, in their order.
+pub(super) fn assignment_rows(assignments: &VipAssignments) -> Vec<AssignmentRow> {
+    assignments
+        .iter()
+        .map(|(VipOwner { mesh, kind, name }, vip)| AssignmentRow {
+            mesh: mesh.to_string(),
+            kind: (*kind != DestinationKind::Tags).then_some(*kind),
+            service: name.to_string(),
+            ipv4: vip.v4,
+            ipv6: vip.v6,
+        })
+        .collect()
+}
