@@ -36,6 +36,8 @@ pub trait Family: Sized {
     fn src(key: &Self::Key) -> End<Self::Addr>;
     /// The key's destination.
     fn dst(key: &Self::Key) -> End<Self::Addr>;
+    /// The key's direction.
+    fn direction(key: &Self::Key) -> u8;
     /// A value.
     fn flow(state: FlowState, vip: End<Self::Addr>) -> Self::Flow;
     /// What does not depend on the family.
@@ -102,6 +104,10 @@ macro_rules! family {
             #[inline(always)]
             fn dst(key: &$key) -> End<Self::Addr> {
                 End { addr: key.dst, port: key.dport }
+            }
+            #[inline(always)]
+            fn direction(key: &$key) -> u8 {
+                key.direction
             }
             #[inline(always)]
             fn flow(state: FlowState, vip: End<Self::Addr>) -> $flow {

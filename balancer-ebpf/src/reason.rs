@@ -32,6 +32,10 @@ macro_rules! reasons {
             pub const fn fate(self) -> Fate {
                 match self { $(Reason::$variant => Fate::$fate,)* }
             }
+            /// The reason with this number.
+            pub fn from_number(number: u32) -> Option<Reason> {
+                Reason::ALL.get(number as usize).copied()
+            }
             /// One sentence for people.
             pub const fn text(self) -> &'static str {
                 match self { $(Reason::$variant => $text,)* }
@@ -65,3 +69,24 @@ reasons! {
     TuplesExhausted = "tuples_exhausted", Drop, "No real and no source port was free for this client tuple.";
     RewriteFailed = "rewrite_failed", Drop, "The kernel refused to change the packet.";
 }
+
+impl Reason {
+    /// The bit in [`Trace::reasons`](crate::abi::Trace::reasons).
+    #[inline(always)]
+    pub const fn bit(self) -> u32 {
+        1 << self as u32
+    }
+
+    /// The packet is the first that was sent on of a flow without an entry.
+    #[inline(always)]
+    pub const fn begins_flow(self) -> bool {
+        matches!(self, Self::NewFlow | Self::TupleClash | Self::FlowAdopted)
+    }
+
+    /// The packet was dropped or answered with a reset.
+    pub const fn refuses(self) -> bool {
+        matches!(self.fate(), Fate::Drop | Fate::Reset)
+    }
+}
+
+const _: () = assert!(Reason::ALL.len() <= 32, "each reason has a bit of `Trace::reasons`");

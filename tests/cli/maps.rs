@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Every map, in the order of `maps list`.
-const MAPS: [&str; 21] = [
+const MAPS: [&str; 24] = [
     "EPOCH",
     "SETTINGS",
     "PORTS",
@@ -33,6 +33,9 @@ const MAPS: [&str; 21] = [
     "TURNS",
     "COUNTERS",
     "REASONS",
+    "EVENTS",
+    "TRACE",
+    "TRACED",
 ];
 
 fn rows(value: Value) -> Vec<Value> {

@@ -23,7 +23,7 @@ fn there(flags: u8) -> Segment {
 
 /// Prepares the world, and sends the packet that must meet `reason`. A new reason does not
 /// compile until it has a case here.
-fn case(world: &mut World, reason: Reason) -> Reason {
+pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
     match reason {
         Reason::NonVip => world.reason(Hook::Ingress, &there(SYN).to("240.0.0.1:81")),
         Reason::NotTcp => {

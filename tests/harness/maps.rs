@@ -8,7 +8,8 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use aya::maps::{MapData, MapType};
+use aya::maps::{Map, MapData, MapType, RingBuf};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_LOOKUP_AND_DELETE_BATCH: libc::c_int = 25;
@@ -122,16 +123,25 @@ impl<'a> Elements<'a> {
 }
 
 /// All that a map holds, by key. Keys and values are bytes as the kernel has them; a per-CPU
-/// value is that of each CPU in turn.
+/// value is that of each CPU in turn. Of a ring buffer, into which nobody looks without taking,
+/// whether there is anything.
 pub fn content(map: &MapData) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     let mut found = BTreeMap::new();
-    Elements::of(map)?.walk(BPF_MAP_LOOKUP_BATCH, |key, value| {
+    let elements = Elements::of(map)?;
+    if elements.kind == MapType::RingBuf {
+        let mut fds = [PollFd::new(map.fd().as_fd(), PollFlags::POLLIN)];
+        if poll(&mut fds, PollTimeout::ZERO).context("cannot ask a ring buffer")? > 0 {
+            found.insert(Vec::new(), Vec::new());
+        }
+        return Ok(found);
+    }
+    elements.walk(BPF_MAP_LOOKUP_BATCH, |key, value| {
         found.insert(key.to_vec(), value.to_vec());
     })?;
     Ok(found)
 }
 
-/// Makes a map what it was when it was made: a hash map empty, an array all zero.
+/// Makes a map what it was when it was made: a hash map or ring buffer empty, an array all zero.
 pub fn reset(map: &MapData) -> Result<()> {
     let elements = Elements::of(map)?;
     match elements.kind {
@@ -139,6 +149,7 @@ pub fn reset(map: &MapData) -> Result<()> {
             elements.walk(BPF_MAP_LOOKUP_AND_DELETE_BATCH, |_, _| {})
         }
         MapType::Array | MapType::PerCpuArray => zero(map, elements.capacity),
+        MapType::RingBuf => take(map).map(drop),
         other => bail!("{other:?} is not reset here"),
     }
 }
@@ -154,4 +165,15 @@ pub fn zero(map: &MapData, count: u32) -> Result<()> {
     let (_, result) =
         elements.call(BPF_MAP_UPDATE_BATCH, (0, 0), &mut keys, &mut values, count as usize);
     result.context("cannot zero the elements of an array")
+}
+
+/// Takes everything out of a ring buffer.
+pub fn take(map: &MapData) -> Result<Vec<Vec<u8>>> {
+    let map = MapData::from_fd(map.fd().as_fd().try_clone_to_owned()?)?;
+    let mut ring = RingBuf::try_from(Map::RingBuf(map))?;
+    let mut taken = Vec::new();
+    while let Some(bytes) = ring.next() {
+        taken.push(bytes.to_vec());
+    }
+    Ok(taken)
 }

@@ -9,9 +9,11 @@
 //! arrays of `2 × capacity` elements; a packet reads [`EPOCH`](map_names::EPOCH) once and uses
 //! element `(epoch & 1) × capacity + id` of each).
 
+mod event;
 mod flow;
 mod names;
 
+pub use event::{EVENTS_BYTES, Event, Trace, Traced};
 pub use flow::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, direction, flow_state};
 pub use names::{
     ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names, program_names,
@@ -21,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Grows whenever the meaning or layout of anything in this module changes. User space refuses
 /// to adopt pinned maps of another version.
-pub const ABI_VERSION: u32 = 1;
+pub const ABI_VERSION: u32 = 2;
 
 /// The IP protocol number of TCP.
 pub const TCP: u8 = 6;

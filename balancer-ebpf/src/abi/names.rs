@@ -44,6 +44,12 @@ pub mod map_names {
     pub const COUNTERS: &str = "COUNTERS";
     /// Per-CPU array of `u64` (packets), by [`Reason`](crate::reason::Reason).
     pub const REASONS: &str = "REASONS";
+    /// Ring buffer of [`EVENTS_BYTES`](crate::abi::EVENTS_BYTES), of [`Event`](crate::abi::Event).
+    pub const EVENTS: &str = "EVENTS";
+    /// `array[1]` of [`Trace`](crate::abi::Trace), mmapable: what the tracer asks for.
+    pub const TRACE: &str = "TRACE";
+    /// Per-CPU `array[1]` of [`Traced`](crate::abi::Traced).
+    pub const TRACED: &str = "TRACED";
     /// Every map of the object, in no particular order.
     pub const ALL: &[&str] = &[
         EPOCH,
@@ -67,6 +73,9 @@ pub mod map_names {
         TURNS,
         COUNTERS,
         REASONS,
+        EVENTS,
+        TRACE,
+        TRACED,
     ];
 }
 

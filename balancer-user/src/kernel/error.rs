@@ -51,6 +51,23 @@ pub enum KernelError {
         /// The other process.
         pid: Option<u32>,
     },
+    /// Another process reads the events.
+    #[error(
+        "the events of {} are read by {} already; stop it first: what one tracer reads, no other one sees",
+        .path.display(), match .pid { Some(pid) => format!("process {pid}"), None => "another process (of another pid namespace)".into() }
+    )]
+    Traced {
+        /// The pin directory.
+        path: PathBuf,
+        /// The other process.
+        pid: Option<u32>,
+    },
+    /// What was being traced is not pinned any more.
+    #[error("what was loaded at {} has been unloaded or replaced", .path.display())]
+    Replaced {
+        /// The pin directory.
+        path: PathBuf,
+    },
     /// Nothing is pinned.
     #[error("nothing is loaded at {}; load policies with: balancer load -f PATH", .path.display())]
     NotLoaded {

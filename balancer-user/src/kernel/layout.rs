@@ -11,8 +11,9 @@ use std::path::{Path, PathBuf};
 
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, ClassVip, Counter, Flow4, Flow6, FlowKey4, FlowKey6, PORT_WORDS, Real,
-        RouteEntry, SLOTS_PER_WORD, Settings, SourceEntry, VipEntry, VipKey4, VipKey6, map_names,
+        CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, Flow4, Flow6, FlowKey4, FlowKey6, PORT_WORDS,
+        Real, RouteEntry, SLOTS_PER_WORD, Settings, SourceEntry, Trace, Traced, VipEntry, VipKey4,
+        VipKey6, map_names,
     },
     reason::Reason,
 };
@@ -101,6 +102,11 @@ impl MapShape {
     /// and a bucket of 16 bytes each.
     const fn hash(mut self) -> Self {
         self.overhead = 64;
+        self
+    }
+    /// A ring buffer: its elements are bytes.
+    const fn bytes(mut self) -> Self {
+        self.overhead = 1;
         self
     }
     const fn per_cpu(mut self) -> Self {
@@ -203,6 +209,9 @@ pub(crate) const SHAPES: &[MapShape] = &[
     map(map_names::COUNTERS, 4, size_of::<Counter>(), |l| with_zero(l.counters), "limits.counters")
         .per_cpu(),
     map(map_names::REASONS, 4, 8, |_| Reason::ALL.len() as u64, "").per_cpu(),
+    map(map_names::EVENTS, 0, 0, |_| EVENTS_BYTES as u64, "").bytes(),
+    map(map_names::TRACE, 4, size_of::<Trace>(), |_| 1, ""),
+    map(map_names::TRACED, 4, size_of::<Traced>(), |_| 1, "").per_cpu(),
 ];
 
 /// The shape of the map of this name.

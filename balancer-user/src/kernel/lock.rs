@@ -50,16 +50,7 @@ pub fn lock(bpffs: &Path) -> Result<Lock, KernelError> {
             Err(e) if e.kind() == io::ErrorKind::NotFound => continue,
             Err(e) => return Err(open(e)),
         };
-        let held = match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
-            Ok(held) => held,
-            Err((dir, nix::Error::EWOULDBLOCK)) => {
-                let pid = holder(&dir).map_err(open)?;
-                return Err(KernelError::Busy { path: bpffs.to_owned(), pid });
-            }
-            Err((_, e)) => {
-                return Err(KernelError::system(format!("locking {}", bpffs.display()), e.into()));
-            }
-        };
+        let held = hold(dir, bpffs)?;
         // The lock must be on what the path names now, not on a directory removed meanwhile.
         let same = match fs::metadata(bpffs) {
             Ok(now) => now.ino() == held.metadata().map_err(open)?.ino(),
@@ -69,6 +60,23 @@ pub fn lock(bpffs: &Path) -> Result<Lock, KernelError> {
         if same {
             return Ok(Lock { path: bpffs.to_owned(), _held: Arc::new(held) });
         }
+    }
+}
+
+/// Takes the flock on `dir`, which is at `path`.
+///
+/// # Errors
+/// [`KernelError::Busy`] where another process has it.
+pub(crate) fn hold(dir: File, path: &Path) -> Result<Flock<File>, KernelError> {
+    match Flock::lock(dir, FlockArg::LockExclusiveNonblock) {
+        Ok(held) => Ok(held),
+        Err((dir, nix::Error::EWOULDBLOCK)) => {
+            let pid = holder(&dir).map_err(|e| {
+                KernelError::system(format!("asking who has the lock of {}", path.display()), e)
+            })?;
+            Err(KernelError::Busy { path: path.to_owned(), pid })
+        }
+        Err((_, e)) => Err(KernelError::system(format!("locking {}", path.display()), e.into())),
     }
 }
 

@@ -8,12 +8,12 @@ use std::{
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError, MapType};
 use balancer_ebpf::{
-    abi::{Counter, Real, RouteEntry, Settings, SourceEntry, VipEntry, map_names},
+    abi::{Counter, Real, RouteEntry, Settings, SourceEntry, Trace, Traced, VipEntry, map_names},
     reason::Reason,
 };
 
 use super::{
-    KernelError,
+    KernelError, events,
     layout::{MapShape, SHAPES},
     read::{duplicate, each_raw, per_cpu},
     view::{View, entries},
@@ -30,7 +30,8 @@ pub struct MapRow {
     pub key_size: u32,
     /// Bytes of a value, for one CPU.
     pub value_size: u32,
-    /// Elements that are there; of an array, those that are not all zeros.
+    /// Elements that are there; of an array, those that are not all zeros; of the ring buffer,
+    /// bytes that nobody has read yet.
     pub used: u64,
     /// Elements that fit.
     pub capacity: u32,
@@ -67,6 +68,10 @@ pub enum Element {
     Counter(Counter),
     /// Of `REASONS`: packets, sum over all CPUs.
     Reason(u64),
+    /// Of `TRACE`.
+    Trace(Trace),
+    /// Of `TRACED`: sum over all CPUs.
+    Traced(Traced),
 }
 
 impl Element {
@@ -85,6 +90,8 @@ impl Element {
             Self::Real(real) => *real == Real::default(),
             Self::Turns(turns) => turns.iter().all(|turn| *turn == 0),
             Self::Counter(counter) => *counter == Counter::default(),
+            Self::Trace(trace) => *trace == Trace::default(),
+            Self::Traced(traced) => *traced == Traced::default(),
         }
     }
 }
@@ -110,6 +117,7 @@ impl View {
         let info = map.info().map_err(failed)?;
         let mut bytes = memory(name, map.fd().as_fd())?;
         let used = match self.array_len(name)? {
+            _ if name == map_names::EVENTS => events::unread(&map)?,
             None => {
                 let mut count = 0;
                 each_raw(name, &map, |_, _| count += 1)?;
@@ -137,8 +145,8 @@ impl View {
         })
     }
 
-    /// How many elements an array has, of the arena: chunks that are there; `None`: the map is
-    /// a hash map.
+    /// How many elements an array has, of the arena: chunks that are there, of the ring buffer:
+    /// none, for nobody can look without taking; `None`: the map is a hash map.
     ///
     /// # Errors
     /// See [`View::vips`].
@@ -156,6 +164,8 @@ impl View {
             map_names::TURNS => entries(name, &self.pinned(name)?)?,
             map_names::COUNTERS => entries(name, &self.counters)?,
             map_names::REASONS => Reason::ALL.len() as u32,
+            map_names::TRACE | map_names::TRACED => 1,
+            map_names::EVENTS => 0,
             _ => return Ok(None),
         }))
     }
@@ -203,11 +213,13 @@ impl View {
                 let rows = self.reasons()?.into_iter();
                 rows.take(at.end).skip(at.start).map(|row| Element::Reason(row.1)).collect()
             }
+            map_names::TRACE => vec![Element::Trace(events::asked(&self.pinned(name)?)?)],
+            map_names::TRACED => vec![Element::Traced(events::traced(&self.pinned(name)?)?)],
             _ => Vec::new(),
         })
     }
 
-    fn pinned(&self, name: &str) -> Result<MapData, KernelError> {
+    pub(crate) fn pinned(&self, name: &str) -> Result<MapData, KernelError> {
         MapData::from_pin(self.pins.map(name)).map_err(|e| super::map_failed(name, e))
     }
 
@@ -241,6 +253,7 @@ fn kind(kind: MapType) -> String {
         MapType::Array => "array".to_owned(),
         MapType::PerCpuArray => "percpu_array".to_owned(),
         MapType::ArrayOfMaps => "array_of_maps".to_owned(),
+        MapType::RingBuf => "ringbuf".to_owned(),
         other => format!("{other:?}").to_lowercase(),
     }
 }

@@ -1,6 +1,7 @@
 //! The programs as loaded by the kernel's verifier, and maps filled by hand: what a packet
 //! meets is what the test wrote, not what user space would compile.
 
+mod events;
 mod flows;
 mod pool;
 mod reset;

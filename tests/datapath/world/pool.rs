@@ -166,13 +166,14 @@ impl Loaded {
     }
 }
 
-fn data(map: &Map) -> &MapData {
+pub(super) fn data(map: &Map) -> &MapData {
     match map {
         Map::Array(data)
         | Map::ArrayOfMaps(data)
         | Map::HashMap(data)
         | Map::LruHashMap(data)
-        | Map::PerCpuArray(data) => data,
+        | Map::PerCpuArray(data)
+        | Map::RingBuf(data) => data,
         other => panic!("a map of another kind: {other:?}"),
     }
 }

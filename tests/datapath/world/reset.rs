@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Mutex};
 
 use balancer_ebpf::{
-    abi::{RouteEntry, map_names, pick, route_kind, vip_flags},
+    abi::{RouteEntry, Trace, map_names, pick, route_kind, vip_flags},
     reason::Reason,
 };
 use harness::{
@@ -24,6 +24,7 @@ const FAMILIES: [[&str; 3]; 2] = [
 /// Has something written to every map that tests or programs write to.
 fn use_up(world: &mut World) {
     world.settings(7);
+    world.trace(&Trace { until_ns: u64::MAX, reasons: u32::MAX, ..Default::default() });
     world.epoch(3);
     for (id, [client, vip, real]) in (2..).zip(FAMILIES) {
         world.real(id, real, 1);

@@ -15,6 +15,7 @@ use balancer_ebpf::{
 
 use crate::{
     context::{Refused, Skb, Translate},
+    events,
     ingress::{self, Known},
     maps::{Maps, RouteHead, Stage},
     parse::Packet,
@@ -33,6 +34,8 @@ pub(crate) trait Parts: Maps + Translate {
         slot: u32,
         candidate: &mut Candidate<Self>,
     ) -> Choice;
+    /// See [`events::tell`].
+    fn tell(skb: Skb, packet: &Packet<Self>, reason: Reason);
 }
 
 /// The parts of the walk of a packet to a VIP. Without `RECORD` no map changes.
@@ -48,7 +51,7 @@ pub(crate) trait Steps<const RECORD: bool>: Parts {
 }
 
 macro_rules! parts {
-    ($family:ident: $answer:ident, $choose:ident) => {
+    ($family:ident: $answer:ident, $choose:ident, $tell:ident) => {
         impl Parts for $family {
             #[inline(always)]
             fn answer(skb: Skb, packet: &Packet<Self>) -> Result<(), Refused> {
@@ -62,6 +65,10 @@ macro_rules! parts {
                 candidate: &mut Candidate<Self>,
             ) -> Choice {
                 $choose(packet, route, slot, candidate)
+            }
+            #[inline(always)]
+            fn tell(skb: Skb, packet: &Packet<Self>, reason: Reason) {
+                $tell(skb.into_raw(), packet, reason);
             }
         }
 
@@ -91,6 +98,19 @@ macro_rules! parts {
                 return Choice::Empty;
             };
             record::choose(packet, route, slot, candidate)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $tell(
+            ctx: *mut __sk_buff,
+            packet: *const Packet<$family>,
+            reason: Reason,
+        ) -> i32 {
+            // SAFETY: null or a whole packet; the verifier holds the callers to that.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return 1 };
+            events::tell::<$family>(Skb::from_raw(ctx), packet, reason);
+            0
         }
     };
 }
@@ -177,8 +197,8 @@ macro_rules! steps {
     };
 }
 
-parts!(V4: answer4, choose4);
-parts!(V6: answer6, choose6);
+parts!(V4: answer4, choose4, tell4);
+parts!(V6: answer6, choose6, tell6);
 steps!(V4, Flow4, true: known4, open4, stray4, record4);
 steps!(V6, Flow6, true: known6, open6, stray6, record6);
 steps!(V4, Flow4, false: known4_ask, open4_ask, stray4_ask, record4_ask);

@@ -35,6 +35,23 @@ mod imp {
         }
         found as u32
     }
+
+    /// [`compare_exchange`] of a whole word.
+    ///
+    /// # Safety
+    /// As [`fetch_add`].
+    #[inline(always)]
+    pub(crate) unsafe fn compare_exchange_word(p: *mut u64, old: u64, new: u64) -> u64 {
+        let mut found = old;
+        // SAFETY: as the caller states.
+        unsafe {
+            asm!(
+                "r0 = cmpxchg_64({p} + 0, r0, r1)",
+                inout("r0") found, p = in(reg) p, in("r1") new,
+            );
+        }
+        found
+    }
 }
 
 /// For lints, which see this crate on the host.
@@ -56,6 +73,14 @@ mod imp {
         let p = unsafe { AtomicU32::from_ptr(p) };
         p.compare_exchange(old, new, SeqCst, SeqCst).unwrap_or_else(|found| found)
     }
+
+    /// # Safety
+    /// As `AtomicU64::from_ptr`.
+    pub(crate) unsafe fn compare_exchange_word(p: *mut u64, old: u64, new: u64) -> u64 {
+        // SAFETY: as the caller states.
+        let p = unsafe { AtomicU64::from_ptr(p) };
+        p.compare_exchange(old, new, SeqCst, SeqCst).unwrap_or_else(|found| found)
+    }
 }
 
-pub(crate) use imp::{compare_exchange, fetch_add};
+pub(crate) use imp::{compare_exchange, compare_exchange_word, fetch_add};

@@ -14,6 +14,7 @@ use balancer_ebpf::{
 use crate::{
     apart::Steps,
     context::{Refused, Side, Skb, Translate},
+    events,
     maps::{self, Entry, Epoch, Maps, RealRef, RouteHead, Stage},
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
@@ -43,8 +44,14 @@ pub(crate) fn ingress<F: Steps<RECORD>, const RECORD: bool>(
     let mut reason = Reason::Established;
     match <F as Steps<RECORD>>::known(skb, packet, Entry::into_raw(entry), &mut reason) {
         Known::Ends => reason,
-        Known::Opens => <F as Steps<RECORD>>::open(skb, packet),
-        Known::Strays => <F as Steps<RECORD>>::stray(skb, packet),
+        Known::Opens => {
+            let reason = <F as Steps<RECORD>>::open(skb, packet);
+            events::begun::<F, RECORD>(skb, packet, reason)
+        }
+        Known::Strays => {
+            let reason = <F as Steps<RECORD>>::stray(skb, packet);
+            events::begun::<F, RECORD>(skb, packet, reason)
+        }
     }
 }
 

@@ -17,6 +17,7 @@ mod apart;
 mod atomic;
 mod context;
 mod egress;
+mod events;
 mod ingress;
 mod log;
 mod maps;
@@ -74,6 +75,12 @@ trait Walk {
     fn end(reason: Reason, verdict: i32) -> i32;
     /// Sends an answer back.
     fn send_back(skb: Skb) -> Result<i32, Refused>;
+    /// As [`Walk::end`], for a packet that was dropped or answered.
+    #[inline(always)]
+    fn refuse<F: Parts>(skb: Skb, packet: &Packet<F>, reason: Reason, verdict: i32) -> i32 {
+        events::refused(skb, packet, reason);
+        Self::end(reason, verdict)
+    }
 }
 
 struct Ingress;
@@ -135,6 +142,10 @@ impl Walk for Ask {
     fn send_back(_skb: Skb) -> Result<i32, Refused> {
         Ok(TC_ACT_UNSPEC)
     }
+    #[inline(always)]
+    fn refuse<F: Parts>(_skb: Skb, _packet: &Packet<F>, reason: Reason, verdict: i32) -> i32 {
+        Self::end(reason, verdict)
+    }
 }
 
 #[inline(always)]
@@ -169,11 +180,13 @@ fn family<W: Walk, F: Steps<true> + Steps<false> + Read>(skb: Skb, at: u32) -> i
         // UNSPEC in both cases: OK would keep the packet from other programs on this hook.
         Fate::Pass => W::end(reason, TC_ACT_UNSPEC),
         Fate::Forward => W::end(reason, TC_ACT_UNSPEC),
-        Fate::Drop => W::end(reason, TC_ACT_SHOT),
-        Fate::Reset => match answer::<W, F>(skb, packet) {
-            TC_ACT_SHOT => W::end(Reason::RewriteFailed, TC_ACT_SHOT),
-            verdict => W::end(reason, verdict),
-        },
+        Fate::Drop => W::refuse(skb, packet, reason, TC_ACT_SHOT),
+        Fate::Reset => {
+            let verdict = answer::<W, F>(skb, packet);
+            let failed = verdict == TC_ACT_SHOT;
+            let reason = if failed { Reason::RewriteFailed } else { reason };
+            W::refuse(skb, packet, reason, verdict)
+        }
     }
 }
 

@@ -77,6 +77,16 @@ fn look_up<F: Maps, const RECORD: bool>(
     }
 }
 
+/// The ids of VIP, class and route of a packet to a VIP; 0 for what there is not.
+#[inline(always)]
+pub(crate) fn ids<F: Maps>(epoch: Epoch, packet: &Packet<F>) -> (u32, u32, u32) {
+    let source = F::source_id(&F::src(&packet.key).addr).and_then(|id| epoch.source(id));
+    let class = source.map_or(0, |source| source.class);
+    let Some((id, entry)) = vip(epoch, packet) else { return (0, class, 0) };
+    let own = of_class(epoch, class, id, entry).map_or(entry.route, |route| route.id);
+    (id, class, own)
+}
+
 /// The VIP that a packet is for, in this epoch.
 #[inline(always)]
 pub(crate) fn vip<F: Maps>(epoch: Epoch, packet: &Packet<F>) -> Option<(u32, VipEntry)> {

@@ -183,6 +183,26 @@ fn array_row(index: u32, element: &Element, len: u32, epoch: u64) -> Value {
             "reason": Reason::ALL.get(index as usize).map(|reason| reason.name()),
             "packets": packets,
         }),
+        Element::Trace(trace) => json!({
+            "key": index,
+            "until_ns": trace.until_ns,
+            "reasons": Reason::ALL
+                .iter()
+                .filter(|reason| trace.reasons & reason.bit() != 0)
+                .map(|reason| reason.name())
+                .collect::<Vec<_>>(),
+            "sample": trace.sample,
+            "interval_ns": trace.interval_ns,
+            "ahead_ns": trace.ahead_ns,
+        }),
+        Element::Traced(traced) => json!({
+            "key": index,
+            "used_until_ns": traced.used_until_ns,
+            "told": traced.told,
+            "left_out": traced.left_out,
+            "limited": traced.limited,
+            "full": traced.full,
+        }),
     }
 }
 

@@ -69,6 +69,8 @@ pub enum Feature {
     Jiffies,
     /// Batched calls on hash maps; kernel commit 057996380a42.
     BatchedReads,
+    /// Kernel commit 457f44363a88.
+    RingBuffers,
     /// `bpf_ktime_get_coarse_ns`; kernel commit d05512618056.
     CoarseClock,
     /// `BPF_FETCH` and compare-and-exchange; kernel commits 5ca419f2864a, 5ffa25502b5a.
@@ -91,7 +93,7 @@ pub enum Feature {
 
 impl Feature {
     /// Every feature, in the order in which they are printed: what else depends on comes first.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 27] = [
         Self::SystemCall,
         Self::Jit,
         Self::PerCpuArrays,
@@ -109,6 +111,7 @@ impl Feature {
         Self::MmapableArrays,
         Self::Jiffies,
         Self::BatchedReads,
+        Self::RingBuffers,
         Self::CoarseClock,
         Self::FetchingAtomics,
         Self::Loop,
@@ -167,6 +170,7 @@ impl Feature {
             Self::BatchedReads => {
                 ("batched reads of hash maps", Version(5, 6), Always("reading flows"))
             }
+            Self::RingBuffers => ("ring buffers", Version(5, 8), Always("events")),
             Self::CoarseClock => (
                 "helper ktime_get_coarse_ns",
                 Version(5, 11),

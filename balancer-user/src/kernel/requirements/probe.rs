@@ -21,6 +21,7 @@ const BPF_MAP_TYPE_HASH: u32 = 1;
 const BPF_MAP_TYPE_PERCPU_ARRAY: u32 = 6;
 const BPF_MAP_TYPE_LRU_HASH: u32 = 9;
 const BPF_MAP_TYPE_ARRAY_OF_MAPS: u32 = 12;
+const BPF_MAP_TYPE_RINGBUF: u32 = 27;
 const BPF_F_RDONLY_PROG: u32 = 1 << 7;
 /// The kernel's own number beside the portable ones: a JIT compiler that cannot do it says so.
 const ENOTSUPP: i32 = 524;
@@ -96,6 +97,7 @@ fn ask(feature: Feature) -> Result<bool, KernelError> {
         Feature::MmapableArrays => known(map(BPF_MAP_TYPE_ARRAY, BPF_F_MMAPABLE)),
         Feature::Jiffies => known(snippet::load(&[call(helper::JIFFIES64), EXIT])),
         Feature::BatchedReads => known(batched_read()),
+        Feature::RingBuffers => known(ring_buffer()),
         Feature::CoarseClock => known(snippet::load(&[call(helper::KTIME_GET_COARSE_NS), EXIT])),
         Feature::FetchingAtomics => known(fetching_atomics()),
         Feature::Loop => known(snippet::load_two_functions(&LOOP, 7)),
@@ -157,6 +159,15 @@ fn map(map_type: u32, map_flags: u32) -> io::Result<OwnedFd> {
         value_size: 8,
         max_entries: 64,
         map_flags,
+        ..MapCreate::default()
+    })
+}
+
+/// The kernel wants whole pages, and pages are up to 64 KiB.
+fn ring_buffer() -> io::Result<OwnedFd> {
+    sys::create_map(MapCreate {
+        map_type: BPF_MAP_TYPE_RINGBUF,
+        max_entries: 64 << 10,
         ..MapCreate::default()
     })
 }

@@ -8,6 +8,7 @@
 //! space: so what must fit together is copied at once, and a stale write can only touch what
 //! tolerates it (a time stamp, a bit of state).
 
+mod events;
 mod flows;
 
 use aya_ebpf::{
@@ -26,6 +27,7 @@ use balancer_ebpf::{
     reason::Reason,
 };
 
+pub(crate) use events::{leave, room, traced};
 pub(crate) use flows::{Entry, Maps, NotInserted, Stage};
 
 use crate::atomic;
@@ -139,6 +141,12 @@ pub(crate) fn counter(id: u32) -> Option<*mut Counter> {
 pub(crate) struct Epoch(u32);
 
 impl Epoch {
+    /// The number's low 32 bits.
+    #[inline(always)]
+    pub(crate) fn number(self) -> u32 {
+        self.0
+    }
+
     #[inline(always)]
     pub(crate) fn read() -> Self {
         // SAFETY: a live array element; a volatile aligned word is read whole.
