@@ -12,6 +12,7 @@ pub(crate) const COMMANDS: &[&[&str]] = &[
     &["load"],
     &["unload"],
     &["check"],
+    &["plan"],
     &["explain"],
     &["show"],
     &["show", "vips"],
@@ -82,7 +83,7 @@ fn help_lists_no_command_that_the_snapshot_lacks() {
 
 #[test]
 fn every_help_names_its_exit_codes_and_an_example() {
-    for command in ["load", "unload", "check", "explain", "show", "maps", "status"] {
+    for command in ["load", "unload", "check", "plan", "explain", "show", "maps", "status"] {
         balancer(&[command, "--help"]).exits(0).prints(&["Examples:", "Exit codes:", "--bpffs"]);
     }
 }

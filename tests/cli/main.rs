@@ -8,6 +8,7 @@ mod help;
 mod live;
 mod man;
 mod maps;
+mod plan;
 mod refused;
 mod requirements;
 mod run;

@@ -7,7 +7,7 @@ use harness::{Instance, Root, Topology};
 use crate::run::Ended;
 
 /// Documents of the world; the route is apart, so that tests can change it.
-const WORLD: &str = "\
+pub(crate) const DATAPLANES: &str = "\
 type: Mesh
 name: default
 ---
@@ -73,7 +73,7 @@ impl<'a> World<'a> {
         let files = tempfile::tempdir().expect("a temporary directory");
         let world =
             Self { instance: Instance::new(root, &topology.node).expect("an instance"), files };
-        world.write("world.yaml", WORLD);
+        world.write("world.yaml", DATAPLANES);
         world.write("route.yaml", &route(90, 10));
         world
     }

@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::{
     man::{MAN_ABOUT, MAN_AFTER, Man},
     maps::words::{MAPS_ABOUT, MAPS_AFTER, Maps},
+    plan::words::{PLAN_ABOUT, PLAN_AFTER, Plan},
     values::{Attach, Tuple, parse_attach, parse_header, parse_tuple},
 };
 use crate::{
@@ -31,6 +32,7 @@ policies alone: the command exits and nothing in user space touches a packet.";
 const MAIN_AFTER: &str = "\
 Examples:
   balancer check -f policies/                      validate, change nothing
+  balancer plan -f policies/                       what a load would change
   balancer load -f policies/ --attach veth0=tc     carry the policies out
   balancer load -f policies/                       publish changed files; no connection breaks
   balancer explain --from web-1 --to redis         where a connection would go, and why
@@ -133,6 +135,9 @@ pub(crate) enum Command {
     /// Validate policies without touching anything
     #[command(long_about = CHECK_ABOUT, after_long_help = format!("{CHECK_AFTER}{EXIT_CODES}"))]
     Check(Check),
+    /// Say what loading policies would change
+    #[command(long_about = PLAN_ABOUT, after_long_help = format!("{PLAN_AFTER}{EXIT_CODES}"))]
+    Plan(Plan),
     /// Say where a connection would go, and why
     #[command(long_about = EXPLAIN_ABOUT, after_long_help = format!("{EXPLAIN_AFTER}{EXIT_CODES}"))]
     Explain(Explain),

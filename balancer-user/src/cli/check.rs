@@ -1,5 +1,7 @@
 //! `balancer check`: validate policies without touching anything.
 
+use std::path::PathBuf;
+
 use serde::Serialize;
 
 use super::{
@@ -8,7 +10,7 @@ use super::{
     inputs, output,
 };
 use crate::{
-    policy::{self, ReadOptions, Report, Severity, SourceText},
+    policy::{self, ReadOptions, Reading, Report, Severity, SourceText},
     resolve,
     settings::Settings,
 };
@@ -23,16 +25,7 @@ pub(crate) fn run(args: &Check, global: &Global) -> Result<(), Failure> {
         strict: args.strict || args.api.is_some(),
         deny_unknown: args.deny_unknown,
     };
-    let reading = match inputs::read(&args.files.file, &options) {
-        Ok(reading) => reading,
-        Err(unread) => {
-            // For people the failure says it all; programs get the form that they asked for.
-            if form != Form::Text {
-                output::value(form, &CheckOutput::unread(&unread), |_| String::new())?;
-            }
-            return Err(unread.into());
-        }
-    };
+    let reading = read(&args.files.file, &options, form)?;
     let mut report = reading.report;
     // What stands between resources is our judgement, not that of the version asked for; and on
     // part of the resources it would report the absence of those that are invalid.
@@ -41,11 +34,29 @@ pub(crate) fn run(args: &Check, global: &Global) -> Result<(), Failure> {
         let resolved = resolve::resolve(&reading.set, &settings);
         inputs::merge(&mut report, &resolved.diagnostics);
     }
-    let texts = &reading.set.texts;
-    output::value(form, &CheckOutput::new(texts, &report), |_| {
-        policy::render::report(texts, &report, output::stdout_colours())
+    print(form, &reading.set.texts, &report)
+}
+
+/// Reads `-f`. For people a failure says it all; programs get the form that they asked for.
+pub(crate) fn read(
+    paths: &[PathBuf],
+    options: &ReadOptions,
+    form: Form,
+) -> Result<Reading, Failure> {
+    inputs::read(paths, options).or_else(|unread| {
+        if form != Form::Text {
+            output::value(form, &CheckOutput::unread(&unread), |_| String::new())?;
+        }
+        Err(unread.into())
+    })
+}
+
+/// Prints every finding; fails where one of them is an error.
+pub(crate) fn print(form: Form, texts: &[SourceText], report: &Report) -> Result<(), Failure> {
+    output::value(form, &CheckOutput::new(texts, report), |_| {
+        policy::render::report(texts, report, output::stdout_colours())
     })?;
-    output::say(&inputs::summary(texts, &report));
+    output::say(&inputs::summary(texts, report));
     if report.valid() { Ok(()) } else { Err(Failure::reported()) }
 }
 

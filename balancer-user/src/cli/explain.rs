@@ -6,7 +6,7 @@ use super::{
     args::{Explain, Form, Global},
     failure::Failure,
     inputs, live,
-    output::{self, columns, printable, share},
+    output::{self, columns, printable, share, word},
     values::Tuple,
 };
 use crate::{
@@ -42,15 +42,7 @@ pub(crate) fn run(args: &Explain, global: &Global) -> Result<(), Failure> {
         live::read(global, |live| {
             let names = &live.names;
             let Some(settings) = &names.settings else {
-                return Err(Failure::system(
-                    anyhow::anyhow!(
-                        "{} has no record of what is live at {}",
-                        global.state(None).display(),
-                        global.bpffs(None).display()
-                    ),
-                    "cannot explain the live set",
-                )
-                .hint("name the directory that it was loaded with: --state DIR"));
+                return Err(live::no_record(global, "cannot explain the live set"));
             };
             let tables = Some(&names.tables);
             let input = Input { set: &names.set, settings, resolved: &names.resolved, tables };
@@ -98,7 +90,7 @@ fn from_files(args: &Explain, global: &Global, query: &Query) -> Result<Answer, 
 
 /// VIPs as `load` would find them, so that addresses are those of this node. Who may not read
 /// the state directory still gets an answer, and is told what may differ.
-fn assignments(state: &std::path::Path) -> Result<VipAssignments, Failure> {
+pub(crate) fn assignments(state: &std::path::Path) -> Result<VipAssignments, Failure> {
     match Store::open(state).and_then(|store| store.assignments()) {
         Err(StoreError::Io { source, .. })
             if source.kind() == std::io::ErrorKind::PermissionDenied =>
@@ -225,13 +217,4 @@ fn backends(backends: &[BackendAnswer]) -> String {
         }));
     }
     format!("\n{}", columns(&lines, &[false, true, true]))
-}
-
-/// A unit variant as it stands in JSON.
-fn word<T: Serialize>(value: T) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        // Serializing these enums cannot fail, and gives a string.
-        _ => String::new(),
-    }
 }

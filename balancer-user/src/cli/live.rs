@@ -6,10 +6,12 @@
 
 use std::{collections::BTreeMap, net::SocketAddr, path::Path};
 
+use balancer_ebpf::abi::direction;
+
 use super::{args::Global, failure::Failure, inputs, output};
 use crate::{
     compile::{self, Tables},
-    kernel::{Datapath, View},
+    kernel::{Datapath, FlowRow, KernelError, View},
     policy::{self, PolicySet, ReadOptions},
     resolve::{self, Backend, ResolveSettings, Resolved, Route, Vip, VipKey},
     store::Store,
@@ -64,9 +66,9 @@ pub(crate) fn read<T>(
             Ok(Some(names)) => names,
         };
         let live = LiveSet { view, names };
-        let rows = rows(&live)?;
-        if live.view.epoch() == epoch {
-            return Ok(rows);
+        match rows(&live) {
+            _ if live.view.epoch() != epoch => {}
+            rows => return rows,
         }
     }
 }
@@ -85,6 +87,37 @@ fn names(state: &Path, view: &View, epoch: u64) -> Result<Option<Names>, Failure
     let tables = compile::compile(&resolved, &assignment, &limits)
         .map_err(|error| Failure::system(error, "cannot compile the live set again"))?;
     Ok(Some(Names { set: reading.set, settings: Some(live.settings), resolved, tables }))
+}
+
+/// What to say where the live set's texts are needed and not at hand.
+pub(crate) fn no_record(global: &Global, doing: &str) -> Failure {
+    let error = anyhow::anyhow!(
+        "{} has no record of what is live at {}",
+        global.state(None).display(),
+        global.bpffs(None).display()
+    );
+    Failure::system(error, doing).hint("name the directory that it was loaded with: --state DIR")
+}
+
+impl LiveSet {
+    /// Connections in the order of their clients, each once.
+    pub(crate) fn connections(&self) -> Result<Vec<FlowRow>, KernelError> {
+        let mut flows = self.view.flows()?;
+        // Each connection has a reply entry too; the forward entry's state is the connection's.
+        flows.retain(|flow| flow.direction == direction::FORWARD);
+        flows.sort_unstable_by_key(|flow| (flow.src, flow.dst, flow.half_open));
+        // An entry that moved from half-open to established while the maps were read.
+        flows.dedup_by_key(|flow| (flow.src, flow.dst));
+        Ok(flows)
+    }
+
+    /// (id, generation) → address of each real.
+    pub(crate) fn addresses_of_reals(
+        &self,
+    ) -> Result<BTreeMap<(u32, u32), SocketAddr>, KernelError> {
+        let rows = self.view.reals()?.into_iter();
+        Ok(rows.map(|row| ((row.id, row.generation), row.addr)).collect())
+    }
 }
 
 impl Names {

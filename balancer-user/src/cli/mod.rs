@@ -3,7 +3,7 @@
 //! Belongs here: what `--help` says, what a person or a script reads, which exit code follows
 //! from what. Decisions are made elsewhere: this room reads arguments, asks the other rooms in
 //! their order and prints what they answer. `unload`, `show`, `maps` and `status` need no policies,
-//! `check` and `explain -f` need no kernel.
+//! `check`, `explain -f` and `plan` against files need no kernel.
 #![forbid(unsafe_code)]
 
 use std::process::ExitCode;
@@ -25,6 +25,7 @@ mod load;
 mod man;
 mod maps;
 mod output;
+mod plan;
 mod requirements;
 mod show;
 mod status;
@@ -48,6 +49,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Load(args) => load::run(args, global),
         Command::Unload => unload::run(global),
         Command::Check(args) => check::run(args, global),
+        Command::Plan(args) => plan::run(args, global),
         Command::Explain(args) => explain::run(args, global),
         Command::Show(args) => show::run(args, global),
         Command::Maps(args) => maps::run(args, global),

@@ -158,6 +158,15 @@ pub(crate) fn share(share: f64) -> String {
     text.trim_end_matches('0').trim_end_matches('.').to_owned()
 }
 
+/// A unit variant as it stands in JSON.
+pub(crate) fn word<T: Serialize>(value: T) -> String {
+    match serde_json::to_value(value) {
+        Ok(Value::String(word)) => word,
+        // Serializing these enums cannot fail, and gives a string.
+        _ => String::new(),
+    }
+}
+
 /// Control characters escaped: names come from files, and a terminal would obey them.
 pub(crate) fn printable(text: &str) -> String {
     if text.chars().any(char::is_control) {

@@ -285,13 +285,18 @@ fn forwards(route: &Route) -> bool {
     }
 }
 
-/// Checks that the tables fit into the arena; equal ones lie there once.
-fn check_arena(tables: &[Option<Arc<Table>>], limits: &Limits) -> Result<(), CapacityError> {
-    let mut distinct: Vec<&Arc<Table>> = tables.iter().flatten().collect();
+/// Slots of the arena that the tables take; equal ones lie there once.
+fn arena_slots<'a>(tables: impl Iterator<Item = &'a Arc<Table>>) -> u64 {
+    let mut distinct: Vec<&Arc<Table>> = tables.collect();
     distinct.sort_unstable_by_key(|table| Arc::as_ptr(table));
     distinct.dedup_by(|a, b| Arc::ptr_eq(a, b));
     let words = distinct.iter().map(|table| u64::from(table.shape(0).words()));
-    let wanted = words.sum::<u64>() * u64::from(SLOTS_PER_WORD);
+    words.sum::<u64>() * u64::from(SLOTS_PER_WORD)
+}
+
+/// Checks that the tables fit into the arena.
+fn check_arena(tables: &[Option<Arc<Table>>], limits: &Limits) -> Result<(), CapacityError> {
+    let wanted = arena_slots(tables.iter().flatten());
     if wanted > u64::from(limits.arena_slots) {
         return Err(CapacityError::Limit {
             what: "slots of tables (each real that a table names counts as four)",
@@ -303,6 +308,25 @@ fn check_arena(tables: &[Option<Arc<Table>>], limits: &Limits) -> Result<(), Cap
         });
     }
     Ok(())
+}
+
+impl Tables {
+    /// What these tables take of each limit that they use up; 0 of the others. Slots of tables
+    /// are counted as [`Limits::arena_slots`] counts them.
+    pub fn needs(&self) -> Limits {
+        let count = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
+        let tables = self.routes.values().filter_map(|route| route.table.as_ref());
+        Limits {
+            flows: 0,
+            half_open: 0,
+            services: count(self.vips.len()),
+            sources: count(self.sources.len()),
+            routes: count(self.routes.len()),
+            reals: count(self.reals.len()),
+            counters: self.routes.values().map(|route| route.counters.count).sum(),
+            arena_slots: u32::try_from(arena_slots(tables)).unwrap_or(u32::MAX),
+        }
+    }
 }
 
 impl Table {

@@ -148,7 +148,7 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
             resolve::Decision::Reject => Decision::Reject,
         },
         load_balancer: (route.decision != resolve::Decision::Reject).then(|| LoadBalancerAnswer {
-            kind: steps::algorithm(route.load_balancer).to_owned(),
+            kind: route.load_balancer.name().to_owned(),
             slots: shares.slots.as_ref().map(|(all, _)| *all),
         }),
         backends: shares.backends,

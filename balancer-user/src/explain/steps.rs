@@ -363,17 +363,6 @@ pub(super) fn no_vip(input: &Input<'_>, addr: SocketAddr) -> Vec<String> {
     steps
 }
 
-/// The name of an algorithm as policies write it.
-pub(super) fn algorithm(load_balancer: LoadBalancer) -> &'static str {
-    match load_balancer {
-        LoadBalancer::RoundRobin => "roundRobin",
-        LoadBalancer::LeastRequest { .. } => "leastRequest",
-        LoadBalancer::RingHash { .. } => "ringHash",
-        LoadBalancer::Random => "random",
-        LoadBalancer::Maglev => "maglev",
-    }
-}
-
 fn rank_text(candidate: &Candidate<'_>) -> String {
     let rank = candidate.rank();
     format!("{}, {} exact", counted(rank.total() as usize, "tag", "tags"), rank.exact)

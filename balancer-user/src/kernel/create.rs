@@ -251,6 +251,32 @@ fn bytes(shape: &MapShape, limits: &Limits, cpus: u64) -> u64 {
     (shape.entries)(limits) * (key + value + u64::from(shape.overhead))
 }
 
+/// What one map takes of the kernel's memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct MapMemory {
+    /// Map.
+    pub name: &'static str,
+    /// The setting that sizes it; empty: fixed.
+    pub setting: &'static str,
+    /// Bytes, of all possible CPUs together.
+    pub bytes: u64,
+}
+
+/// What maps of the sizes that `limits` ask for take. The arena counts with all of its chunks,
+/// which come as tables need them.
+///
+/// # Errors
+/// The number of possible CPUs cannot be read.
+pub fn map_memory(limits: &Limits) -> Result<Vec<MapMemory>, KernelError> {
+    let cpus = read::cpus()? as u64;
+    let rows = SHAPES.iter().map(|shape| MapMemory {
+        name: shape.name,
+        setting: shape.setting,
+        bytes: bytes(shape, limits, cpus),
+    });
+    Ok(rows.collect())
+}
+
 /// Refuses limits whose maps do not fit into memory: the kernel would begin to allocate and
 /// might end other processes for it.
 fn check_memory(limits: &Limits, cpus: u64, available: u64) -> Result<(), KernelError> {

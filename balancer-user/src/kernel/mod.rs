@@ -38,6 +38,7 @@ mod view;
 
 pub use ask::{Answer, Tuple};
 pub use attach::{AttachOptions, Attached, Attachment, Direction, ForeignProgram, Hook, Link};
+pub use create::{MapMemory, map_memory};
 pub use datapath::Datapath;
 pub use error::KernelError;
 pub use events::{Event, Told, TraceRequest, Tracer};

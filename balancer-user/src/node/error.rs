@@ -96,7 +96,10 @@ impl NodeError {
 }
 
 /// Maps cannot be resized: sizes that the file gives must be those pinned.
-pub(super) fn limits_are_pinned(
+///
+/// # Errors
+/// [`NodeError::LimitsDiffer`].
+pub fn limits_are_pinned(
     bpffs: &Path,
     settings: &Settings,
     pinned: &Limits,

@@ -26,7 +26,7 @@ use crate::{
 
 mod error;
 
-pub use error::{LimitDiffers, NodeError};
+pub use error::{LimitDiffers, NodeError, limits_are_pinned};
 
 /// How long a gone real keeps its connections with `on_gone: reset`: a file rewritten in two
 /// steps breaks nothing (decision D15).
@@ -180,7 +180,7 @@ impl Node {
         let (before, limits) = match &mut self.datapath {
             Some(datapath) => {
                 let limits = datapath.limits().map_err(&failed)?;
-                error::limits_are_pinned(&bpffs, wanted.settings, &limits)?;
+                limits_are_pinned(&bpffs, wanted.settings, &limits)?;
                 (datapath.assignment().map_err(&failed)?, limits)
             }
             None => (&nothing, wanted.settings.limits.unwrap_or_default()),

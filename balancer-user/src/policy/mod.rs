@@ -300,6 +300,19 @@ pub enum LoadBalancer {
     Maglev,
 }
 
+impl LoadBalancer {
+    /// The name of the algorithm, as policies write it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::RoundRobin => "roundRobin",
+            Self::LeastRequest { .. } => "leastRequest",
+            Self::RingHash { .. } => "ringHash",
+            Self::Random => "random",
+            Self::Maglev => "maglev",
+        }
+    }
+}
+
 /// Hash function of a ring.
 #[derive(
     Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,

@@ -62,6 +62,11 @@ const ROOMS: &[Room] = &[
         never_rooms: &["kernel", "node", "agent", "cli"],
     },
     Room {
+        files: "balancer-user/src/plan",
+        never: IMPURE,
+        never_rooms: &["kernel", "node", "agent", "explain", "store", "settings", "cli"],
+    },
+    Room {
         files: "balancer-user/src/kernel",
         never: &["saphyr_parser", "serde_yaml"],
         never_rooms: &["policy", "explain", "store", "node", "agent", "cli"],

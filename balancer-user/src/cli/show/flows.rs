@@ -1,8 +1,8 @@
 //! `show flows`: live connections.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::collections::BTreeMap;
 
-use balancer_ebpf::abi::{direction, flow_state};
+use balancer_ebpf::abi::flow_state;
 use serde::Serialize;
 
 use super::failed;
@@ -41,21 +41,10 @@ pub(super) fn print(global: &Global, limit: usize) -> Result<(), Failure> {
 
 /// At most `limit` flows in the order of their clients, and how many there are.
 fn lines(live: &LiveSet, limit: usize) -> Result<(Vec<FlowLine>, usize), Failure> {
-    let mut flows = live.view.flows().map_err(failed)?;
-    // Each connection has a reply entry too; the forward entry's state is the connection's.
-    flows.retain(|flow| flow.direction == direction::FORWARD);
-    flows.sort_unstable_by_key(|flow| (flow.src, flow.dst, flow.half_open));
-    // An entry that moved from half-open to established while the maps were read.
-    flows.dedup_by_key(|flow| (flow.src, flow.dst));
+    let mut flows = live.connections().map_err(failed)?;
     let all = flows.len();
     flows.truncate(if limit == 0 { all } else { limit });
-    let reals: BTreeMap<(u32, u32), SocketAddr> = live
-        .view
-        .reals()
-        .map_err(failed)?
-        .into_iter()
-        .map(|row| ((row.id, row.generation), row.addr))
-        .collect();
+    let reals = live.addresses_of_reals().map_err(failed)?;
     let backends = backends_of_counters(live);
     let lines = flows
         .iter()

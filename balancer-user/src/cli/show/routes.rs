@@ -9,7 +9,7 @@ use super::failed;
 use crate::{
     cli::{failure::Failure, live::LiveSet},
     kernel::{RouteRow, TableContent},
-    policy::{LoadBalancer, Tags},
+    policy::Tags,
     resolve::{BackendState, Decision, VipKey},
 };
 
@@ -65,7 +65,7 @@ pub(super) fn routes(live: &LiveSet) -> Result<Vec<RouteLine>, Failure> {
                 from: names.sources_of(class),
                 policy: route.and_then(|route| Some(route.policy.as_ref()?.name.clone())),
                 decision: route.map(|route| route.decision),
-                load_balancer: route.map(|route| load_balancer(&route.load_balancer)),
+                load_balancer: route.map(|route| route.load_balancer.name()),
                 slots: row.entry.table.slots,
                 id: row.id,
             }
@@ -222,7 +222,7 @@ pub(super) fn tables(live: &LiveSet) -> Result<Vec<TableLine>, Failure> {
             TableLine {
                 vip: vip.addr.to_string(),
                 class,
-                load_balancer: live.names.route(row.id).map(|r| load_balancer(&r.load_balancer)),
+                load_balancer: live.names.route(row.id).map(|r| r.load_balancer.name()),
                 pick: match row.entry.pick {
                     pick::HASH => "hash",
                     pick::RANDOM => "random",
@@ -241,15 +241,4 @@ pub(super) fn tables(live: &LiveSet) -> Result<Vec<TableLine>, Failure> {
             }
         })
         .collect())
-}
-
-/// The policy's word for an algorithm.
-fn load_balancer(load_balancer: &LoadBalancer) -> &'static str {
-    match load_balancer {
-        LoadBalancer::RoundRobin => "roundRobin",
-        LoadBalancer::LeastRequest { .. } => "leastRequest",
-        LoadBalancer::RingHash { .. } => "ringHash",
-        LoadBalancer::Random => "random",
-        LoadBalancer::Maglev => "maglev",
-    }
 }

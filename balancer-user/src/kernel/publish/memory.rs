@@ -48,6 +48,11 @@ impl Memory {
         Self { must_wait: false, zero_counters: false, ..Self::unknown() }
     }
 
+    /// What the maps hold, for who may only read.
+    pub(crate) fn of_view(view: &View) -> Result<Self, KernelError> {
+        Ok(Self { assignment: view.assignment()?, space: space(view)?, ..Self::unknown() })
+    }
+
     /// Asks the maps which counters are still held back, once half of all are.
     pub(crate) fn thin_quarantine(&mut self, view: &View) -> Result<(), KernelError> {
         let capacity = entries(map_names::COUNTERS, &view.counters)? as usize;

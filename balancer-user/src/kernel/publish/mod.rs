@@ -1,5 +1,4 @@
 //! One set after the other, each whole.
-
 //!
 //! The order (design: write what nobody reads, flip, wait, clean up):
 //!
@@ -169,6 +168,20 @@ impl Datapath {
         let settings: Settings = view.settings_words.read(0);
         view.settings_words.write(0, &Settings { gone_reset_ns, ..settings });
         Ok(Published { epoch: next, flip, grace, written })
+    }
+}
+
+impl View {
+    /// Whether a publish of `tables` would begin: nothing is written. `previous_for` as in
+    /// [`PublishOptions`]: a table that stays for a while takes room.
+    ///
+    /// # Errors
+    /// What [`Datapath::publish`] would refuse with before it writes, above all
+    /// [`KernelError::Full`].
+    pub fn foresee(&self, tables: &Tables, previous_for: Duration) -> Result<(), KernelError> {
+        let memory = Memory::of_view(self)?;
+        let options = PublishOptions { previous_for, ..PublishOptions::default() };
+        Plan::make(self, &memory, tables, &options, &BTreeMap::new(), read::now()?).map(drop)
     }
 }
 
