@@ -8,7 +8,10 @@ use std::fs;
 
 use balancer_user::{
     policy::{self, ReadOptions, SourceText},
-    resolve::gateway::{Condition, attach},
+    resolve::{
+        GATEWAY_CONTROLLER,
+        gateway::{Condition, attach},
+    },
 };
 use serde_json::Value;
 
@@ -52,7 +55,7 @@ fn judged(case: &Value) -> Result<Verdict, String> {
     let wanted =
         case["route_conditions_mentioned"].as_array().ok_or("no conditions are asked for")?;
     let mut expected: Vec<String> = wanted.iter().map(wanted_condition).collect();
-    let attached = attach(&reading.set);
+    let attached = attach(&reading.set, GATEWAY_CONTROLLER);
     let parents = attached.routes.iter().flat_map(|status| &status.parents);
     let mut found: Vec<String> = parents
         .flat_map(|parent| {

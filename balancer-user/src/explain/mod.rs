@@ -283,7 +283,7 @@ fn of_tags<'a>(resolver: &Resolver<'a>, tag_sets: Vec<Tags>, vip: &Vip) -> Sourc
     let family = Family::of(vip.key.addr.ip());
     let route = match &vip.destination {
         Destination::Tags { mesh, .. } => resolver.route(mesh, family, winner, &outbound),
-        other => resolver.direct_route(other, family),
+        other => resolver.object_route(other, None, family),
     };
     let (dataplane, address, class) = (None, None, None);
     Source { dataplane, address, tag_sets, others: 0, class, outbound, ranking, route }

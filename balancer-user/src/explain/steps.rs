@@ -80,6 +80,8 @@ impl Told<'_, '_> {
         let origin = match vip.origin {
             VipOrigin::Outbound => "named by an outbound",
             VipOrigin::Allocated => "allocated",
+            VipOrigin::Service => "an address of the Service",
+            VipOrigin::Gateway => "an address of the Gateway",
         };
         let mut step =
             format!("destination: VIP {} of {}, {origin}", vip.key.addr, named(&vip.destination),);

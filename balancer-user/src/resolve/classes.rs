@@ -14,7 +14,7 @@ use super::{
     inventory::{Family, MESH_TAG},
     precedence::SignatureId,
     resolver::{Resolver, service_alone},
-    sources::tag_sets,
+    sources::{namespace_of, tag_sets},
     vips::PlannedVip,
 };
 use crate::policy::{SERVICE_TAG, Tags};
@@ -36,10 +36,15 @@ pub(super) fn assemble(resolver: &mut Resolver<'_>, planned: &[PlannedVip]) -> A
     let mut routes = Routes::default();
     let mut defaults = Vec::with_capacity(planned.len());
     let mut by_signature: BTreeMap<(&str, SignatureId), Differences> = BTreeMap::new();
+    let mut by_namespace: BTreeMap<&str, Differences> = BTreeMap::new();
     let mut own: BTreeMap<IpAddr, Differences> = BTreeMap::new();
     for (index, vip) in planned.iter().enumerate() {
         let Some(service) = vip.destination.tag_service() else {
-            defaults.push(routes.direct(resolver, vip));
+            defaults.push(routes.object(resolver, vip, None));
+            for clients in resolver.attached.consumers(&vip.destination) {
+                let route = routes.object(resolver, vip, Some(clients));
+                by_namespace.entry(*clients).or_default().push((index, route));
+            }
             continue;
         };
         let mesh = vip.destination.mesh();
@@ -72,16 +77,19 @@ pub(super) fn assemble(resolver: &mut Resolver<'_>, planned: &[PlannedVip]) -> A
 
     let mut class_ids: BTreeMap<Differences, usize> = BTreeMap::from([(Vec::new(), 0)]);
     let mut classes = vec![Class::default()];
-    let mut known: BTreeMap<(&OfMeshes<'_>, Option<&Differences>), usize> = BTreeMap::new();
+    type Known<'k> = (&'k OfMeshes<'k>, Option<&'k Differences>, Option<&'k Differences>);
+    let mut known: BTreeMap<Known<'_>, usize> = BTreeMap::new();
     let mut sources = Vec::new();
     for ((address, dataplanes), (_, of_meshes)) in resolver.sources.iter().zip(&signatures) {
         let own = own.get(&address);
-        let class = *known.entry((of_meshes, own)).or_insert_with(|| {
+        let of_namespace = namespace_of(dataplanes).and_then(|name| by_namespace.get(name));
+        let class = *known.entry((of_meshes, own, of_namespace)).or_insert_with(|| {
             let of_signature = of_meshes
                 .iter()
                 .filter_map(|(mesh, signature)| by_signature.get(&(*mesh, *signature)))
                 .flatten();
             let mut differences: BTreeMap<usize, usize> = of_signature.copied().collect();
+            differences.extend(of_namespace.into_iter().flatten().copied());
             differences.extend(own.into_iter().flatten().copied());
             differences.retain(|vip, route| defaults[*vip] != *route);
             *class_ids.entry(differences.into_iter().collect()).or_insert_with(|| {
@@ -201,10 +209,15 @@ impl Routes {
         id
     }
 
-    /// The route to the VIP's destination itself.
-    fn direct(&mut self, resolver: &Resolver<'_>, vip: &PlannedVip) -> usize {
+    /// The route of a VIP that stands for no service by its tag, for clients of a namespace.
+    fn object(
+        &mut self,
+        resolver: &Resolver<'_>,
+        vip: &PlannedVip,
+        clients: Option<&str>,
+    ) -> usize {
         let family = Family::of(vip.addr.ip());
-        self.number(resolver.direct_route(&vip.destination, family))
+        self.number(resolver.object_route(&vip.destination, clients, family))
     }
 
     fn number(&mut self, route: Route) -> usize {

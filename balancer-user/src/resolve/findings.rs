@@ -4,11 +4,12 @@ use std::net::{IpAddr, SocketAddr};
 
 use super::{
     ResolveSettings, VipOwner,
+    dialled::Place,
     inventory::Family,
     sources::{Declared, dialled},
 };
 use crate::policy::{
-    Dataplane, Diagnostic, Meta, Outbound, PolicySet, SERVICE_TAG, Span, Tags, TrafficRoute,
+    Dataplane, Diagnostic, Host, Meta, Outbound, PolicySet, SERVICE_TAG, Span, Tags, TrafficRoute,
 };
 
 /// Where a service is named.
@@ -20,17 +21,20 @@ pub(super) enum Mention<'a> {
     Outbound(&'a Dataplane, &'a Outbound),
     /// As a destination of a policy.
     Destination(&'a TrafficRoute, &'a str),
+    /// By a field of an object.
+    Object(Place<'a>),
 }
 
 impl<'a> Mention<'a> {
-    fn meta(self) -> &'a Meta {
+    pub(super) fn meta(self) -> &'a Meta {
         match self {
             Self::Inbound(dataplane, _) | Self::Outbound(dataplane, _) => &dataplane.meta,
             Self::Destination(route, _) => &route.meta,
+            Self::Object(place) => place.meta,
         }
     }
 
-    fn field(self) -> String {
+    pub(super) fn field(self) -> String {
         let service = format!("[\"{SERVICE_TAG}\"]");
         match self {
             Self::Inbound(_, index) => format!("networking.inbound[{index}].tags{service}"),
@@ -39,14 +43,16 @@ impl<'a> Mention<'a> {
                 let index = route.destinations.iter().position(|other| other == name);
                 format!("destinations[{}].match{service}", index.unwrap_or_default())
             }
+            Self::Object(place) => place.field(),
         }
     }
 
-    fn span(self) -> Span {
+    pub(super) fn span(self) -> Span {
         match self {
             Self::Inbound(dataplane, index) => dataplane.inbounds[index].span,
             Self::Outbound(_, outbound) => outbound.span,
             Self::Destination(route, _) => route.meta.span,
+            Self::Object(place) => place.span,
         }
     }
 }
@@ -80,7 +86,7 @@ impl<'a> Findings<'a> {
     }
 
     /// `file:line:column`, for messages that name a second place.
-    fn position(&self, span: Span) -> String {
+    pub(super) fn position(&self, span: Span) -> String {
         let file = self.set.texts.get(span.text as usize).map_or("?", |text| &text.name);
         format!("{file}:{}:{}", span.line, span.column)
     }
@@ -103,6 +109,21 @@ impl<'a> Findings<'a> {
         found
             .sort_by_key(|(dataplane, index)| (&dataplane.meta.mesh, &dataplane.meta.name, *index));
         found.first().copied()
+    }
+
+    /// Whose endpoint an address is, for messages: of an inbound, or named by a slice.
+    pub(super) fn endpoint_of(&self, addr: SocketAddr) -> String {
+        if let Some((dataplane, index)) = self.inbound_at(addr) {
+            let at = self.position(dataplane.inbounds[index].span);
+            return format!(" of inbound {index} of Dataplane {} ({at})", dataplane.meta.name);
+        }
+        let endpoints = self.set.endpoint_slices.iter().flat_map(|slice| {
+            slice.endpoints.iter().map(move |endpoint| (&slice.meta.name, endpoint))
+        });
+        let mut at = endpoints.filter(|(_, endpoint)| endpoint.address == Host::Ip(addr.ip()));
+        at.next().map_or(String::new(), |(slice, endpoint)| {
+            format!(" of the EndpointSlice {slice} ({})", self.position(endpoint.span))
+        })
     }
 
     /// The first inbound, by (mesh, name), of a service that inbounds name.

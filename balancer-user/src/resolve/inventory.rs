@@ -139,6 +139,17 @@ impl<'a> Inventory<'a> {
         services.entry(service).or_default().endpoints.push(endpoint);
     }
 
+    /// Adds things that are no service of a mesh, each with its endpoints.
+    pub(super) fn add_objects(
+        &mut self,
+        objects: impl IntoIterator<Item = (Destination, Vec<Endpoint<'a>>)>,
+    ) {
+        for (destination, endpoints) in objects {
+            self.objects.entry(destination).or_default().endpoints.extend(endpoints);
+        }
+        self.sort();
+    }
+
     fn sort(&mut self) {
         let objects = self.objects.values_mut();
         for service in self.services.values_mut().flat_map(BTreeMap::values_mut).chain(objects) {

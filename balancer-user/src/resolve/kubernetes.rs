@@ -1,15 +1,19 @@
-//! The endpoints of a Service's port, joined through its EndpointSlices (semantics 2.10). Nothing
-//! resolves Services yet: these are the rules that it will go by.
+//! Services as something to dial, and the endpoints of their ports, joined through EndpointSlices
+//! (semantics 2.10).
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
 };
 
-use super::inventory::Family;
+use super::{
+    Destination, VipOrigin,
+    dialled::{Dialled, DialledPort, Place},
+    inventory::{Endpoint, Family, Inventory},
+};
 use crate::policy::{
-    Host,
+    Host, PolicySet, Tags,
     kubernetes::{EndpointSlice, Service, ServiceKind, ServicePort, SliceEndpoint},
 };
 
@@ -26,8 +30,9 @@ pub struct ServiceEndpoint<'s> {
     pub addr: SocketAddr,
     /// Its zone, for locality (decision D18).
     pub zone: Option<&'s str>,
-    /// It is about to go, and takes connections only because no other endpoint is left.
-    pub terminating: bool,
+    /// It takes connections: it is ready; or it is about to go and still serves, where no
+    /// endpoint of its family is ready, as kube-proxy has it.
+    pub usable: bool,
 }
 
 /// What all slices together say of one address.
@@ -54,34 +59,24 @@ impl<'s> Slices<'s> {
         Self { of }
     }
 
-    /// The endpoints of a Service's port that connections of a family go to, by address: those
-    /// that are ready; where none is, those that terminate and still serve, as kube-proxy has
-    /// it. An endpoint that several slices name is one, and ready if one of them says so.
-    pub fn endpoints(
-        &self,
-        service: &Service,
-        port: &ServicePort,
-        family: Family,
-    ) -> Vec<ServiceEndpoint<'s>> {
+    /// The endpoints of a Service's port in any state, by address. One that several slices name
+    /// is one, and ready if one of them says so.
+    pub fn endpoints(&self, service: &Service, port: &ServicePort) -> Vec<ServiceEndpoint<'s>> {
         let mut states: BTreeMap<SocketAddr, State<'s>> = BTreeMap::new();
         for (addr, endpoint) in self.named(service, port) {
-            if Family::of(addr.ip()) != family {
-                continue;
-            }
             let state = states.entry(addr).or_default();
             state.ready |= endpoint.ready;
             state.leaving |= endpoint.serving && endpoint.terminating;
             state.zone = state.zone.or(endpoint.zone.as_deref());
         }
-        let some_ready = states.values().any(|state| state.ready);
-        let wanted = |state: &State<'_>| if some_ready { state.ready } else { state.leaving };
+        let ready = states.iter().filter(|(_, state)| state.ready);
+        let with_ready: BTreeSet<Family> = ready.map(|(addr, _)| Family::of(addr.ip())).collect();
         states
             .into_iter()
-            .filter(|(_, state)| wanted(state))
-            .map(|(addr, state)| ServiceEndpoint {
-                addr,
-                zone: state.zone,
-                terminating: !state.ready,
+            .map(|(addr, state)| {
+                let some_ready = with_ready.contains(&Family::of(addr.ip()));
+                let usable = if some_ready { state.ready } else { state.leaving };
+                ServiceEndpoint { addr, zone: state.zone, usable }
             })
             .collect()
     }
@@ -118,6 +113,70 @@ impl<'s> Slices<'s> {
             })
         })
     }
+}
+
+/// The tags of what has none.
+static NO_TAGS: Tags = Tags::new();
+
+/// Every TCP port of every Service that has endpoints of its own, with these, to be added to an
+/// inventory.
+pub(super) fn inventory(set: &PolicySet) -> Vec<(Destination, Vec<Endpoint<'_>>)> {
+    let slices = Slices::new(&set.endpoint_slices);
+    let mut known = Vec::new();
+    for service in &set.services {
+        if matches!(service.kind, ServiceKind::ExternalName(_)) {
+            continue;
+        }
+        for port in service.ports.iter().filter(|port| port.is_tcp()) {
+            let endpoints = slices.endpoints(service, port).into_iter().map(|endpoint| Endpoint {
+                addr: endpoint.addr,
+                tags: &NO_TAGS,
+                ready: endpoint.usable,
+            });
+            known.push((destination(service, port), endpoints.collect()));
+        }
+    }
+    known
+}
+
+/// The Services that are dialled at an address of their own: not headless ones, whose clients
+/// dial the endpoints, nor those that are another name for something else. Sorted.
+pub(super) fn dialled<'a>(set: &'a PolicySet, inventory: &Inventory<'_>) -> Vec<Dialled<'a>> {
+    let mut services: Vec<&Service> = set.services.iter().collect();
+    services.sort_by_key(|service| service.meta.object());
+    let mut dialled = Vec::new();
+    for service in services {
+        if service.headless || matches!(service.kind, ServiceKind::ExternalName(_)) {
+            continue;
+        }
+        let mut families = BTreeSet::new();
+        let mut ports = Vec::new();
+        for (index, port) in service.ports.iter().enumerate().filter(|(_, port)| port.is_tcp()) {
+            let destination = destination(service, port);
+            let known = inventory.endpoints(&destination);
+            families.extend(known.into_iter().flat_map(|known| known.families()));
+            let meta = &service.meta;
+            let place = Place { meta, list: "spec.ports", index, span: port.span };
+            ports.push(DialledPort { port: port.port, destination, place });
+        }
+        let Some(first) = ports.first() else { continue };
+        if families.is_empty() {
+            families.insert(Family::V4);
+        }
+        dialled.push(Dialled {
+            owner: first.destination.owner(),
+            origin: VipOrigin::Service,
+            addresses: service.cluster_ips.clone(),
+            families,
+            ports,
+        });
+    }
+    dialled
+}
+
+fn destination(service: &Service, port: &ServicePort) -> Destination {
+    let (namespace, name) = service.meta.object();
+    Destination::service(namespace, name, port.port)
 }
 
 /// The TCP port of a Service that a `backendRef` names by its number.

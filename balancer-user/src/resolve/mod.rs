@@ -18,6 +18,7 @@ mod allocate;
 mod check;
 mod classes;
 pub mod destination;
+mod dialled;
 pub mod effective;
 mod findings;
 pub mod gateway;
@@ -47,6 +48,8 @@ pub fn resolve(set: &PolicySet, settings: &ResolveSettings) -> Resolved {
     check::meshes(set, &mut findings);
     check::dataplanes(&resolver.dataplanes, &mut findings);
     check::traffic_routes(&resolver.inventory, &resolver.policies, &mut findings);
+    gateway::gateways(&resolver.attached, &settings.gateway_controller, &mut findings);
+    gateway::routes(set, &resolver.attached, &mut findings);
     let vips = vips::plan(&resolver, &mut findings);
     let assembled = classes::assemble(&mut resolver, &vips.planned);
     Resolved {
@@ -143,6 +146,10 @@ pub enum VipOrigin {
     Outbound,
     /// Allocated from the configured range.
     Allocated,
+    /// `clusterIPs` of a Service.
+    Service,
+    /// `spec.addresses` of a Gateway.
+    Gateway,
 }
 
 /// A workload address.

@@ -4,8 +4,9 @@ use std::{collections::BTreeMap, num::NonZeroU16};
 
 use crate::policy::{Meta, PolicySet, ReferredBy, ServiceKind, ServicePort, ServiceRef, Tags};
 
-/// The label that gives an object's namespace where its document is Universal.
-const NAMESPACE_LABEL: &str = "k8s.kuma.io/namespace";
+/// The label that gives an object's namespace where its document is Universal; of workloads it
+/// can be a tag too.
+pub(super) const NAMESPACE_LABEL: &str = "k8s.kuma.io/namespace";
 /// The label that gives the name by which people know an object.
 const DISPLAY_NAME_LABEL: &str = "kuma.io/display-name";
 

@@ -5,13 +5,15 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     Decision, Destination, NoRoute, ResolveSettings, Route, VipKey,
+    gateway::{self, Attachments},
     inventory::{Family, Inventory},
+    kubernetes,
     precedence::MeshPolicies,
     selection::{Ranking, rank_routes, unknown_source},
     sources::{Sources, tag_sets},
     split::Place,
 };
-use crate::policy::{Dataplane, PolicySet, SERVICE_TAG, Tags, TrafficRoute};
+use crate::policy::{Dataplane, LoadBalancer, PolicySet, SERVICE_TAG, Tags, TrafficRoute};
 
 /// A policy set, indexed. Answers for any source, also for one that does not exist.
 #[derive(Debug)]
@@ -20,6 +22,9 @@ pub struct Resolver<'a> {
     pub settings: &'a ResolveSettings,
     /// All services.
     pub inventory: Inventory<'a>,
+    /// TCPRoutes and what they attach to.
+    pub attached: Attachments<'a>,
+    pub(super) set: &'a PolicySet,
     /// Sorted by (mesh, name).
     pub(super) dataplanes: Vec<&'a Dataplane>,
     pub(super) sources: Sources<'a>,
@@ -38,9 +43,13 @@ impl<'a> Resolver<'a> {
         for route in routes {
             by_mesh.entry(&route.meta.mesh).or_default().push(route);
         }
+        let mut inventory = Inventory::of(dataplanes.iter().copied());
+        inventory.add_objects(kubernetes::inventory(set));
         Self {
             settings,
-            inventory: Inventory::of(dataplanes.iter().copied()),
+            inventory,
+            attached: gateway::attach(set, &settings.gateway_controller),
+            set,
             sources: Sources::of(&dataplanes),
             policies: by_mesh
                 .into_iter()
@@ -110,9 +119,25 @@ impl<'a> Resolver<'a> {
         }
     }
 
-    /// The route of a destination that no policy routes: to its own endpoints.
-    pub fn direct_route(&self, destination: &Destination, family: Family) -> Route {
-        self.place(destination.mesh(), family).direct_route(destination)
+    /// The route of a destination that is no service by its tag, for clients of a namespace: as
+    /// its TCPRoute says; without one a listener has nothing to offer, and anything else is
+    /// reached directly.
+    pub fn object_route(
+        &self,
+        destination: &Destination,
+        clients: Option<&str>,
+        family: Family,
+    ) -> Route {
+        let place = self.place(destination.mesh(), family);
+        self.attached.route(destination, clients, &place).unwrap_or_else(|| match destination {
+            Destination::Listener { .. } => Route {
+                policy: None,
+                decision: Decision::Reject,
+                load_balancer: LoadBalancer::RoundRobin,
+                backends: Vec::new(),
+            },
+            _ => place.direct_route(destination),
+        })
     }
 
     /// What happens where nothing matches (decision D6): a mesh without any TrafficRoute is

@@ -5,6 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
+use super::objects::{NAMESPACE_LABEL, namespace};
 use crate::policy::{Dataplane, Host, Outbound, Tags};
 
 /// An outbound and the Dataplane that declares it.
@@ -98,6 +99,16 @@ pub fn tag_sets<'a>(dataplanes: impl IntoIterator<Item = &'a Dataplane>) -> Vec<
     sets.sort();
     sets.dedup();
     sets
+}
+
+/// The namespace that a workload is in, for routes of the Gateway API: as its label or its document
+/// says, else as an inbound's tag does. The first Dataplane that tells counts.
+pub fn namespace_of<'a>(dataplanes: &[&'a Dataplane]) -> Option<&'a str> {
+    dataplanes.iter().find_map(|dataplane| {
+        let mut tags = tag_sets([*dataplane]).into_iter();
+        namespace(&dataplane.meta)
+            .or_else(|| tags.find_map(|tags| tags.get(NAMESPACE_LABEL)).map(String::as_str))
+    })
 }
 
 /// What an outbound's clients dial.

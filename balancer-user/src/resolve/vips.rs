@@ -9,8 +9,11 @@ use std::{
 use super::{
     Destination, Resolver, VipAssignments, VipOrigin, VipOwner,
     allocate::allocate,
+    dialled::Claims,
     findings::{Findings, Mention},
+    gateway,
     inventory::{Family, Inventory, is_broadcast},
+    kubernetes,
     precedence::MeshPolicies,
     resolver::service_alone,
     sources::{Declared, dialled},
@@ -24,6 +27,9 @@ pub(super) struct PlannedVip {
     pub(super) addr: SocketAddr,
     pub(super) destination: Destination,
     pub(super) origin: VipOrigin,
+    /// The Service that the same address and port are of, where `destination` is that Service as
+    /// a mesh knows it.
+    pub(super) also: Option<Destination>,
 }
 
 /// All VIPs, sorted by address and port, and the assignments behind them.
@@ -48,6 +54,7 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
     let Resolver { settings, inventory, dataplanes, sources, policies, .. } = resolver;
     let mut demands = demands(dataplanes, inventory, policies);
     let (claims, loopbacks) = claims(dataplanes, findings);
+    let mut entered = Claims::default();
     let mut planned = BTreeMap::new();
     for (addr, claimants) in &claims {
         for (dataplane, outbound) in claimants {
@@ -57,7 +64,15 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
         }
         let destination = tagged(&settle(*addr, claimants, inventory, findings));
         let origin = VipOrigin::Outbound;
-        planned.insert(*addr, PlannedVip { addr: *addr, destination, origin });
+        if let Some((dataplane, outbound)) = claimants.first() {
+            entered.enter(*addr, Mention::Outbound(dataplane, outbound), destination.clone());
+        }
+        planned.insert(*addr, PlannedVip { addr: *addr, destination, origin, also: None });
+    }
+    let mut objects = gateway::dialled(&resolver.attached, inventory);
+    objects.extend(kubernetes::dialled(resolver.set, inventory));
+    for object in &objects {
+        entered.claim(object, inventory, &mut planned, findings);
     }
     for (dataplane, outbound) in &loopbacks {
         if let Some(demand) = demands.get_mut(&key_of(dataplane, outbound)) {
@@ -82,30 +97,40 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
             continue;
         }
         wanted.insert(key.clone(), families);
-        ports.insert(key.clone(), of_service);
+        let destinations = of_service.into_iter().map(|port| (port, tagged(key)));
+        ports.insert(key.clone(), destinations.collect::<Vec<_>>());
+    }
+    let mut mentions: BTreeMap<VipOwner, Option<Mention<'a>>> =
+        demands.into_iter().map(|(owner, demand)| (owner, demand.mention)).collect();
+    for object in objects.iter().filter(|object| object.addresses.is_empty()) {
+        let destinations = object.ports.iter();
+        let destinations = destinations.map(|port| (port.port.get(), port.destination.clone()));
+        wanted.insert(object.owner.clone(), object.families.clone());
+        ports.insert(object.owner.clone(), destinations.collect());
+        mentions.insert(object.owner.clone(), object.mention());
     }
 
     let addresses = inventory.addresses().iter().map(SocketAddr::ip);
     let reserved: Vec<IpAddr> = addresses
         .chain(sources.iter().map(|(address, _)| address))
-        .chain(claims.keys().map(SocketAddr::ip))
+        .chain(planned.keys().map(SocketAddr::ip))
         .collect();
     let allocation = allocate(settings, &wanted, reserved);
     for (key, families) in &wanted {
         let assigned = allocation.assigned.get(key).copied().unwrap_or_default();
         for address in families.iter().filter_map(|family| assigned.of(*family)) {
-            for port in &ports[key] {
+            for (port, destination) in &ports[key] {
                 let addr = SocketAddr::new(address, *port);
-                let origin = VipOrigin::Allocated;
-                planned.insert(addr, PlannedVip { addr, destination: tagged(key), origin });
+                let (destination, origin) = (destination.clone(), VipOrigin::Allocated);
+                planned.insert(addr, PlannedVip { addr, destination, origin, also: None });
             }
         }
     }
     for (key, family) in &allocation.exhausted {
-        findings.range_exhausted(settings, key, *family, demands[key].mention);
+        findings.range_exhausted(settings, key, *family, mentions[key]);
     }
     for (key, old, new) in &allocation.moved {
-        findings.assignment_moved(key, *old, *new, demands[key].mention);
+        findings.assignment_moved(key, *old, *new, mentions[key]);
     }
 
     let planned: Vec<PlannedVip> = planned.into_values().collect();

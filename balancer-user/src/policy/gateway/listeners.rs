@@ -21,7 +21,7 @@ pub(in crate::policy) fn gateway(
 ) -> Option<Gateway> {
     let mut spec = object::spec(cx, root)?;
     let class = object::required(cx, &mut spec, "gatewayClassName")
-        .and_then(|field| names::subdomain(cx, &field));
+        .and_then(|field| Some((names::subdomain(cx, &field)?, field.node.span)));
     let addresses = match spec.take(cx, "addresses") {
         Some(field) => addresses(cx, &field),
         None => Some(Vec::new()),
@@ -35,7 +35,8 @@ pub(in crate::policy) fn gateway(
     // Labels and annotations of what a controller in the cluster would make.
     spec.without_effect(&["infrastructure"]);
     spec.finish(cx);
-    Some(Gateway { meta, class: class?, addresses: addresses?, listeners: listeners? })
+    let (class, class_span) = class?;
+    Some(Gateway { meta, class, class_span, addresses: addresses?, listeners: listeners? })
 }
 
 fn addresses(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Vec<Host>> {

@@ -34,6 +34,8 @@ pub struct Gateway {
     pub meta: Meta,
     /// `spec.gatewayClassName`.
     pub class: String,
+    /// Where that stands.
+    pub class_span: Span,
     /// `spec.addresses`: its VIPs (decision D2).
     pub addresses: Vec<Host>,
     /// `spec.listeners` in written order.
@@ -209,4 +211,18 @@ pub(super) fn class(cx: &mut Context<'_>, meta: Meta, root: Fields<'_>) -> Optio
     spec.without_effect(&["description"]);
     spec.finish(cx);
     Some(GatewayClass { meta, controller: controller? })
+}
+
+impl ListenerProtocol {
+    /// As policies write it.
+    pub fn name(&self) -> &str {
+        match self {
+            Self::Http => "HTTP",
+            Self::Https => "HTTPS",
+            Self::Tls => "TLS",
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Other(name) => name,
+        }
+    }
 }

@@ -153,6 +153,6 @@ fn a_route_that_leads_from_or_to_nowhere_says_so() {
     assert!(read(&body).parents.is_empty());
     let nothing = to("[{name: a, port: 1, weight: 0}, {name: b, port: 1, weight: 0}]");
     assert_eq!(read(&nothing).backends.len(), 2);
-    assert_eq!(warnings(&nothing, &LENIENT), ["kind", "spec.rules[0].backendRefs"]);
-    assert_eq!(warnings(&body, &LENIENT), ["kind", "spec.parentRefs"]);
+    assert_eq!(warnings(&nothing, &LENIENT), ["spec.rules[0].backendRefs"]);
+    assert_eq!(warnings(&body, &LENIENT), ["spec.parentRefs"]);
 }

@@ -114,7 +114,7 @@ fn headless_services_and_external_names_need_no_ports() {
     assert_eq!(refused("{type: ExternalName}"), ["spec.externalName"]);
     assert_eq!(refused("{type: ExternalName, externalName: a_b}"), ["spec.externalName"]);
     let ignored = service("{externalName: db.example.com, ports: [{port: 1}]}");
-    assert_eq!(warnings(&ignored, &LENIENT), ["kind", "spec.externalName"]);
+    assert_eq!(warnings(&ignored, &LENIENT), ["spec.externalName"]);
 }
 
 #[test]
@@ -179,7 +179,6 @@ fn what_is_read_and_not_carried_out_says_so_and_unknown_fields_warn() {
     assert_eq!(
         warnings(&body, &LENIENT),
         [
-            "kind",
             "spec.externalIPs",
             "spec.internalTrafficPolicy",
             "spec.trafficDistribution",

@@ -123,13 +123,7 @@ ports: [{name: a}]
     assert!(reading(&body, &LENIENT).report.valid());
     assert_eq!(
         warnings(&body, &LENIENT),
-        [
-            "kind",
-            "endpoints[0].addresses",
-            "endpoints[0].hints",
-            "endpoints[0].extra",
-            "ports[0].port",
-        ]
+        ["endpoints[0].addresses", "endpoints[0].hints", "endpoints[0].extra", "ports[0].port",]
     );
     let stray = slice("addressType: FQDN\nendpoints: [{addresses: [a.example]}]\n")
         .replace(", labels: {kubernetes.io/service-name: a}", "");

@@ -1,5 +1,5 @@
 use super::*;
-use crate::resolve::tests::world::documents;
+use crate::resolve::{GATEWAY_CONTROLLER, tests::world::documents};
 
 /// Namespaces, a Gateway `edge` of `shop` and two Services.
 const WORLD: &str = "apiVersion: v1
@@ -54,7 +54,7 @@ fn condition(condition: &Condition) -> String {
 /// `Accepted` of a route of a namespace with one parent, and the names of its points.
 fn accepted(namespace: &str, parent: &str) -> (String, Vec<String>) {
     let set = documents(&format!("{WORLD}{}", route(namespace, "r", parent, "")));
-    let attached = attach(&set);
+    let attached = attach(&set, GATEWAY_CONTROLLER);
     let status = &attached.routes[0].parents[0];
     assert_eq!(status.accepted.holds, !status.points.is_empty());
     let points = status.points.iter().map(|point| match point {
@@ -99,10 +99,10 @@ fn section_and_port_narrow_the_listeners() {
 fn a_condition_says_what_is_wrong_on_which_object() {
     let set =
         documents(&format!("{WORLD}{}", route("shop", "r", "{name: edge, sectionName: tls}", "")));
-    let attached = attach(&set);
+    let attached = attach(&set, GATEWAY_CONTROLLER);
     assert_eq!(attached.routes[0].parents[0].accepted.message, "`tls` allows no TCPRoute");
     let set = documents(&format!("{WORLD}{}", route("shop", "r", "{name: edge, port: 1}", "")));
-    let attached = attach(&set);
+    let attached = attach(&set, GATEWAY_CONTROLLER);
     assert_eq!(
         attached.routes[0].parents[0].accepted.message,
         "no listener of shop/edge has the port 1"
@@ -134,7 +134,7 @@ fn the_oldest_of_two_routes_carries_the_connections_of_a_listener() {
     };
     let order = |routes: &[String]| {
         let set = documents(&format!("{WORLD}{}", routes.concat()));
-        let attached = attach(&set);
+        let attached = attach(&set, GATEWAY_CONTROLLER);
         assert!(attached.routes.iter().all(|status| status.parents[0].accepted.holds));
         let point = Point::Listener { namespace: "shop", gateway: "edge", listener: "redis" };
         let names =
@@ -155,7 +155,7 @@ fn the_oldest_of_two_routes_carries_the_connections_of_a_listener() {
 fn resolved_refs(backends: &str, more: &str) -> (String, Vec<String>) {
     let body = format!("{WORLD}{more}{}", route("shop", "r", "{name: edge, port: 7000}", backends));
     let set = documents(&body);
-    let attached = attach(&set);
+    let attached = attach(&set, GATEWAY_CONTROLLER);
     let status = &attached.routes[0].parents[0];
     assert!(status.accepted.holds, "references do not decide about attaching");
     let reasons = status.backends.iter().map(|backend| match backend {
@@ -199,7 +199,7 @@ fn the_condition_has_the_first_reason_and_every_message() {
         "{name: a, port: 1}, {name: b, kind: Pool, port: 1}",
     );
     let set = documents(&format!("{WORLD}{body}"));
-    let attached = attach(&set);
+    let attached = attach(&set, GATEWAY_CONTROLLER);
     let resolved = &attached.routes[0].parents[0].resolved;
     assert_eq!(resolved.reason, ConditionReason::BackendNotFound);
     assert_eq!(
@@ -238,8 +238,33 @@ fn a_route_on_a_service_needs_no_grant() {
     let parents = "{name: edge, port: 7000}, {group: '', kind: Service, name: redis}";
     let body = route("shop", "r", parents, "{name: db, namespace: data, port: 5432}");
     let set = documents(&format!("{WORLD}{body}"));
-    let attached = attach(&set);
+    let attached = attach(&set, GATEWAY_CONTROLLER);
     let reasons: Vec<_> =
         attached.routes[0].parents.iter().map(|status| condition(&status.resolved)).collect();
     assert_eq!(reasons, ["false RefNotPermitted", "true ResolvedRefs"]);
+}
+
+#[test]
+fn a_gateway_of_another_controllers_class_is_left_to_it() {
+    let class = |controller: &str| {
+        format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: GatewayClass\nmetadata: {{name: node}}\n\
+             spec: {{controllerName: {controller}}}\n---\n"
+        )
+    };
+    let of = |class: &str| {
+        let body = route(
+            "shop",
+            "r",
+            "{name: edge, port: 7000}, {group: '', kind: Service, name: redis}",
+            "",
+        );
+        let set = documents(&format!("{WORLD}{class}{body}"));
+        let attached = attach(&set, GATEWAY_CONTROLLER);
+        (attached.gateways.len(), attached.foreign.len(), attached.routes[0].parents.len())
+    };
+    assert_eq!(of(""), (1, 0, 2), "nobody says whose the class is");
+    assert_eq!(of(&class(GATEWAY_CONTROLLER)), (1, 0, 2));
+    assert_eq!(of(&class("example.com/other")), (0, 1, 1));
+    assert_eq!(of(&class("example.com/other").replace("name: node", "name: another")), (1, 0, 2));
 }

@@ -30,17 +30,15 @@ fn own(name: &str, endpoints: &str) -> String {
     )
 }
 
-/// The endpoints of one port as `address zone`, with `-` before those that terminate.
+/// The endpoints of one port that take connections, as `address zone`.
 fn endpoints(slices: &str, port: usize, family: Family) -> Vec<String> {
     let set = documents(&format!("{SERVICE}{slices}"));
     let service = &set.services[0];
     Slices::new(&set.endpoint_slices)
-        .endpoints(service, &service.ports[port], family)
+        .endpoints(service, &service.ports[port])
         .into_iter()
-        .map(|endpoint| {
-            let sign = if endpoint.terminating { "-" } else { "" };
-            format!("{sign}{} {}", endpoint.addr, endpoint.zone.unwrap_or("?"))
-        })
+        .filter(|endpoint| endpoint.usable && Family::of(endpoint.addr.ip()) == family)
+        .map(|endpoint| format!("{} {}", endpoint.addr, endpoint.zone.unwrap_or("?")))
         .collect()
 }
 
@@ -114,11 +112,8 @@ fn an_unnamed_port_is_joined_with_the_unnamed_port() {
         )
     );
     let set = documents(&body);
-    let found = Slices::new(&set.endpoint_slices).endpoints(
-        &set.services[0],
-        &set.services[0].ports[0],
-        Family::V4,
-    );
+    let found =
+        Slices::new(&set.endpoint_slices).endpoints(&set.services[0], &set.services[0].ports[0]);
     assert_eq!(found.len(), 1);
     assert_eq!(found[0].addr, "10.0.0.1:15432".parse().unwrap());
 }
@@ -150,7 +145,7 @@ fn terminating_endpoints_serve_only_where_none_is_ready() {
     let all =
         |first: &str| own("a", &format!("[{first}{leaving}, {broken}, {starting}, {serving}]"));
     assert_eq!(web(&all("{addresses: [10.0.0.1]}, ")), ["10.0.0.1:8080 ?"]);
-    assert_eq!(web(&all("")), ["-10.0.0.2:8080 ?"]);
+    assert_eq!(web(&all("")), ["10.0.0.2:8080 ?"]);
     assert_eq!(web(&own("a", &format!("[{broken}, {starting}]"))), [""; 0]);
 }
 
@@ -165,7 +160,7 @@ fn families_are_apart_and_each_has_its_own_fallback() {
     );
     let both = format!("{v4}{v6}");
     assert_eq!(endpoints(&both, 0, Family::V4), ["10.0.0.1:8080 ?"]);
-    assert_eq!(endpoints(&both, 0, Family::V6), ["-[fd00::1]:8080 ?"]);
+    assert_eq!(endpoints(&both, 0, Family::V6), ["[fd00::1]:8080 ?"]);
 }
 
 #[test]
@@ -176,11 +171,7 @@ fn an_external_name_has_no_endpoints() {
     );
     let set = documents(&body);
     let service = &set.services[0];
-    assert!(
-        Slices::new(&set.endpoint_slices)
-            .endpoints(service, &service.ports[0], Family::V4)
-            .is_empty()
-    );
+    assert!(Slices::new(&set.endpoint_slices).endpoints(service, &service.ports[0]).is_empty());
 }
 
 #[test]

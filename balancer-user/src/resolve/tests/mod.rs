@@ -1,6 +1,7 @@
 //! Resolution as a whole: a world in, routes out.
 
 mod classes;
+mod dialled;
 mod findings;
 mod objects;
 mod properties;

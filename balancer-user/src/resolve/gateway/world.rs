@@ -1,183 +1,64 @@
-//! Which TCPRoutes attach to which listeners, and what becomes of their references (semantics
-//! 5.1, 5.4, 5.6, 5.8), as values. Nothing resolves Gateways yet: these are the rules that it
-//! will go by.
+//! Finds what references name: Gateways and their listeners, Services and their ports, grants.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt, num::NonZeroU16};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::kubernetes::tcp_port;
-use crate::policy::{
-    PolicySet, Tags,
-    gateway::{
-        AllowedNamespaces, BackendRef, GROUP, Gateway, Listener, ListenerProtocol, ParentRef,
-        ReferenceGrant, TcpRoute,
+use super::{Backend, Condition, ConditionReason, ParentStatus, Point};
+use crate::{
+    policy::{
+        PolicySet, Tags,
+        gateway::{
+            AllowedNamespaces, BackendRef, GROUP, Gateway, GatewayClass, Listener,
+            ListenerProtocol, ParentRef, ReferenceGrant, TcpRoute,
+        },
+        kubernetes::{NAMESPACE_NAME_LABEL, Service, ServiceKind},
     },
-    kubernetes::{NAMESPACE_NAME_LABEL, Service, ServiceKind, ServicePort},
+    resolve::kubernetes::tcp_port,
 };
 
-/// What a route attaches to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Point<'s> {
-    /// A listener of a Gateway.
-    Listener {
-        /// The Gateway's namespace.
-        namespace: &'s str,
-        /// The Gateway.
-        gateway: &'s str,
-        /// The listener.
-        listener: &'s str,
-    },
-    /// A port of a Service, for all clients or only for those of one namespace.
-    Service {
-        /// The Service's namespace.
-        namespace: &'s str,
-        /// The Service.
-        service: &'s str,
-        /// Its port.
-        port: NonZeroU16,
-        /// The namespace of the clients; absent: all of them. A route of the Service's own
-        /// namespace is for all clients, one of another namespace for that namespace's.
-        clients: Option<&'s str>,
-    },
-}
-
-/// ConditionReason of a condition, as the Gateway API spells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub enum ConditionReason {
-    /// Attached to at least one listener or port.
-    Accepted,
-    /// No listener or port is meant by the reference.
-    NoMatchingParent,
-    /// Listeners are meant, and none of them takes this route.
-    NotAllowedByListeners,
-    /// A parent of a kind that routes do not attach to.
-    UnsupportedValue,
-    /// Every backend is there.
-    ResolvedRefs,
-    /// Another namespace, and no ReferenceGrant there allows it.
-    RefNotPermitted,
-    /// No kind that connections can go to.
-    InvalidKind,
-    /// There is no such Service, or it has no such port.
-    BackendNotFound,
-    /// The port is none of TCP.
-    UnsupportedProtocol,
-}
-
-impl fmt::Display for ConditionReason {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The variants are the API's words.
-        fmt::Debug::fmt(self, formatter)
-    }
-}
-
-/// A condition of a status.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Condition {
-    /// `True`, else `False`.
-    pub holds: bool,
-    /// Why.
-    pub reason: ConditionReason,
-    /// Why, for people.
-    pub message: String,
-}
-
-/// What became of one `backendRef`.
-pub type Backend<'s> = Result<(&'s Service, &'s ServicePort), (ConditionReason, String)>;
-
-/// What became of a route at one of its parents.
-#[derive(Clone, Debug)]
-pub struct ParentStatus<'s> {
-    /// The reference.
-    pub parent: &'s ParentRef,
-    /// What it attached to, in order.
-    pub points: Vec<Point<'s>>,
-    /// Condition `Accepted`.
-    pub accepted: Condition,
-    /// Condition `ResolvedRefs`. A route with references that are not resolved stays accepted:
-    /// their share of connections is refused.
-    pub resolved: Condition,
-    /// One for each of the route's backends.
-    pub backends: Vec<Backend<'s>>,
-}
-
-/// What became of a route.
-#[derive(Clone, Debug)]
-pub struct RouteStatus<'s> {
-    /// The route.
-    pub route: &'s TcpRoute,
-    /// One for each of its `parentRefs`.
-    pub parents: Vec<ParentStatus<'s>>,
-}
-
-/// What became of every route.
-#[derive(Clone, Debug, Default)]
-pub struct Attachments<'s> {
-    /// Sorted by (namespace, name).
-    pub routes: Vec<RouteStatus<'s>>,
-    /// Routes at each point as indices into `routes`, the oldest first. It carries the
-    /// connections; the others are accepted and carry none.
-    pub points: BTreeMap<Point<'s>, Vec<usize>>,
-}
-
-/// Attaches every TCPRoute of a set.
-pub fn attach(set: &PolicySet) -> Attachments<'_> {
-    let world = World::new(set);
-    let mut routes: Vec<&TcpRoute> = set.tcp_routes.iter().collect();
-    routes.sort_by_key(|route| (&route.meta.namespace, &route.meta.name));
-    let routes: Vec<RouteStatus<'_>> = routes
-        .into_iter()
-        .map(|route| RouteStatus {
-            route,
-            parents: route.parents.iter().map(|parent| world.parent(route, parent)).collect(),
-        })
-        .collect();
-    let mut points: BTreeMap<Point<'_>, Vec<usize>> = BTreeMap::new();
-    for (index, status) in routes.iter().enumerate() {
-        for point in status.parents.iter().flat_map(|parent| &parent.points) {
-            let at = points.entry(*point).or_default();
-            // Two references of one route can mean one listener.
-            if !at.contains(&index) {
-                at.push(index);
-            }
-        }
-    }
-    for at in points.values_mut() {
-        at.sort_by(|a, b| by_age(routes[*a].route, routes[*b].route));
-    }
-    Attachments { routes, points }
-}
-
-/// The oldest first, then by namespace and name. A route without a creation time counts as
-/// older than any with one, as policies do elsewhere (docs/decisions/020).
-fn by_age(a: &TcpRoute, b: &TcpRoute) -> Ordering {
-    let born = |route: &TcpRoute| route.meta.created.unwrap_or(f64::NEG_INFINITY);
-    let name = |route: &TcpRoute| (route.meta.namespace.clone(), route.meta.name.clone());
-    born(a).total_cmp(&born(b)).then_with(|| name(a).cmp(&name(b)))
-}
-
 /// What references are looked up in.
-struct World<'s> {
+pub(super) struct World<'s> {
     gateways: BTreeMap<(&'s str, &'s str), &'s Gateway>,
+    foreign: BTreeSet<(&'s str, &'s str)>,
     services: BTreeMap<(&'s str, &'s str), &'s Service>,
     namespaces: BTreeMap<&'s str, &'s Tags>,
-    grants: &'s [ReferenceGrant],
+    /// By the namespace that they open.
+    grants: BTreeMap<&'s str, Vec<&'s ReferenceGrant>>,
 }
 
 impl<'s> World<'s> {
-    fn new(set: &'s PolicySet) -> Self {
-        let gateways = set.gateways.iter().map(|gateway| (gateway.meta.object(), gateway));
+    pub(super) fn new(
+        set: &'s PolicySet,
+        ours: &[&'s Gateway],
+        foreign: &[(&'s Gateway, &'s GatewayClass)],
+    ) -> Self {
+        let gateways = ours.iter().map(|gateway| (gateway.meta.object(), *gateway));
         let services = set.services.iter().map(|service| (service.meta.object(), service));
         let namespaces =
             set.namespaces.iter().map(|one| (one.meta.name.as_str(), &one.meta.labels));
+        let mut grants: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for grant in &set.reference_grants {
+            grants.entry(grant.meta.object().0).or_default().push(grant);
+        }
         Self {
             gateways: gateways.collect(),
+            foreign: foreign.iter().map(|(gateway, _)| gateway.meta.object()).collect(),
             services: services.collect(),
             namespaces: namespaces.collect(),
-            grants: &set.reference_grants,
+            grants,
         }
     }
 
-    fn parent(&self, route: &'s TcpRoute, parent: &'s ParentRef) -> ParentStatus<'s> {
+    pub(super) fn is_foreign(&self, parent: &ParentRef) -> bool {
+        (parent.group.as_str(), parent.kind.as_str()) == (GROUP, "Gateway")
+            && self.foreign.contains(&(parent.namespace.as_str(), parent.name.as_str()))
+    }
+
+    pub(super) fn parent(
+        &self,
+        route: &'s TcpRoute,
+        index: usize,
+        parent: &'s ParentRef,
+    ) -> ParentStatus<'s> {
         let found = match (parent.group.as_str(), parent.kind.as_str()) {
             (GROUP, "Gateway") => self.listeners(route, parent),
             ("", "Service") => self.service_ports(route, parent),
@@ -198,7 +79,7 @@ impl<'s> World<'s> {
         let backends: Vec<_> =
             route.backends.iter().map(|backend| self.backend(route, backend, granted)).collect();
         let resolved = resolved(&backends);
-        ParentStatus { parent, points, accepted, resolved, backends }
+        ParentStatus { parent, index, points, accepted, resolved, backends }
     }
 
     fn listeners(
@@ -290,6 +171,10 @@ impl<'s> World<'s> {
         Ok(points)
     }
 
+    fn grants_of(&self, namespace: &str) -> &[&'s ReferenceGrant] {
+        self.grants.get(namespace).map_or(&[], Vec::as_slice)
+    }
+
     fn backend(&self, route: &TcpRoute, backend: &BackendRef, granted: bool) -> Backend<'s> {
         let BackendRef { group, kind, namespace, name, port, .. } = backend;
         if !group.is_empty() || kind != "Service" {
@@ -300,7 +185,7 @@ impl<'s> World<'s> {
         let from = route.meta.object().0;
         if from != namespace
             && !granted
-            && !self.grants.iter().any(|one| grants(one, from, backend))
+            && !self.grants_of(namespace).iter().any(|one| grants(one, from, backend))
         {
             return Err((
                 ConditionReason::RefNotPermitted,
@@ -329,13 +214,12 @@ impl<'s> World<'s> {
     }
 }
 
-/// Whether a grant lets TCPRoutes of a namespace name a backend.
+/// Whether a grant of the backend's namespace lets TCPRoutes of another one name it.
 fn grants(grant: &ReferenceGrant, from: &str, backend: &BackendRef) -> bool {
-    grant.meta.object().0 == backend.namespace
-        && grant
-            .from
-            .iter()
-            .any(|one| one.group == GROUP && one.kind == "TCPRoute" && one.namespace == from)
+    grant
+        .from
+        .iter()
+        .any(|one| one.group == GROUP && one.kind == "TCPRoute" && one.namespace == from)
         && grant.to.iter().any(|to| {
             to.group == backend.group
                 && to.kind == backend.kind
@@ -360,7 +244,7 @@ fn resolved(backends: &[Backend<'_>]) -> Condition {
 }
 
 /// What a reference asks of a listener or port.
-fn wanted(parent: &ParentRef) -> String {
+pub(super) fn wanted(parent: &ParentRef) -> String {
     match (&parent.section, parent.port) {
         (Some(name), Some(port)) => format!("the name `{name}` and the port {port}"),
         (Some(name), None) => format!("the name `{name}`"),
@@ -373,7 +257,3 @@ fn counted(number: usize, what: &str) -> String {
     let plural = if number == 1 { "" } else { "s" };
     format!("{number} {what}{plural}")
 }
-
-#[cfg(test)]
-#[path = "tests/gateway.rs"]
-mod tests;
