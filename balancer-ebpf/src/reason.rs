@@ -13,6 +13,18 @@ pub enum Fate {
     Drop,
 }
 
+impl Fate {
+    /// The word in output, metrics and docs.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Pass => "pass",
+            Self::Forward => "forward",
+            Self::Reset => "reset",
+            Self::Drop => "drop",
+        }
+    }
+}
+
 macro_rules! reasons {
     ($($variant:ident = $name:literal, $fate:ident, $text:literal;)*) => {
         /// A reason; its number is its index in `REASONS`.
@@ -86,6 +98,72 @@ impl Reason {
     /// The packet was dropped or answered with a reset.
     pub const fn refuses(self) -> bool {
         matches!(self.fate(), Fate::Drop | Fate::Reset)
+    }
+
+    /// What a person who sees its counter grow can do.
+    pub const fn advice(self) -> &'static str {
+        match self {
+            Self::NonVip | Self::Established | Self::Reply | Self::NewFlow | Self::HalfOpen => {
+                "Nothing: this is how it should be."
+            }
+            Self::NotTcp => "Nothing. UDP and ICMP to a VIP are not carried yet.",
+            Self::Malformed => {
+                "Nothing while it is rare. Else look at the sender's packets: no stack sends such."
+            }
+            Self::FragmentTail => "Nothing, unless `fragment` grows with it: what is said there.",
+            Self::UnknownDestination => {
+                "Nothing for hosts of your own with such a port. Where clients cannot reach a \
+                 service: `balancer show vips` says what to dial."
+            }
+            Self::UnknownReply => {
+                "Nothing for connections straight to the real. Where clients of a VIP time out, \
+                 their entries were evicted: raise limits.flows."
+            }
+            Self::FlowAdopted => {
+                "Nothing after a restart of the node or a move of traffic to it. If it goes on, \
+                 entries are evicted: raise limits.flows."
+            }
+            Self::TupleClash => {
+                "Nothing: both connections live. Fewer clients that use one source port for \
+                 several VIPs would avoid it."
+            }
+            Self::FlowLost => {
+                "Nothing after a restart of the node. If it goes on, entries are evicted: raise \
+                 limits.flows, or use maglev or ringHash, whose connections are found again."
+            }
+            Self::RealGone => {
+                "Nothing where the real was meant to go. To let connections end by themselves, \
+                 set its weight to 0 first, or drain.on_gone to keep."
+            }
+            Self::Blackhole => {
+                "Give the backend a ready real, or weight 0: `balancer show backends` names it \
+                 (state empty or invalid)."
+            }
+            Self::Denied => {
+                "Write a route for this source (`balancer explain --from SOURCE --to SERVICE` \
+                 says which are missing), or set no_route to direct."
+            }
+            Self::StrayReset => "Nothing: the connection that it would end is not there.",
+            Self::Fragment => {
+                "Let clients send packets that fit: MTU of their interfaces, path MTU discovery."
+            }
+            Self::SpoofedSource => {
+                "Find who sends it: the address is a workload's, the interface is not. After a \
+                 workload was moved, `balancer load` or the agent learns its new route."
+            }
+            Self::EmptySlot => {
+                "Load again; if it stays, this is a fault of balancer: report it with \
+                 `balancer maps dump ROUTES`."
+            }
+            Self::FlowTableFull => "Raise limits.half_open, and limits.flows if it stays.",
+            Self::TuplesExhausted => {
+                "Spread the clients' source ports, or give the service more reals."
+            }
+            Self::RewriteFailed => {
+                "Report it with the kernel's release (`balancer status`): its helpers refuse \
+                 packets that they should take."
+            }
+        }
     }
 }
 

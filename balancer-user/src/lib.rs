@@ -11,13 +11,14 @@
 //! clock, sockets, kernel or randomness. `kernel` is the only room that knows aya and the only
 //! writer of maps; `node` holds the order in which a set becomes the live one. `explain` turns
 //! resolved routes into answers for people, `plan` says what one set in place of another would
-//! change. `cli` chooses words and exit codes. `store` keeps what must outlive a process (VIP
-//! assignments, what was loaded).
+//! change. `cli` chooses words and exit codes. `metrics` is what Prometheus reads. `store` keeps
+//! what must outlive a process (VIP assignments, what was loaded).
 
 pub mod cli;
 pub mod compile;
 pub mod explain;
 pub mod kernel;
+pub mod metrics;
 pub mod node;
 pub mod plan;
 pub mod policy;

@@ -5,6 +5,7 @@ mod bench;
 mod bpf;
 mod ci;
 mod demo;
+mod docs;
 mod lint;
 mod provision;
 mod run;
@@ -77,6 +78,8 @@ enum Verb {
     },
     /// Check the house rules that clippy cannot express
     Lint,
+    /// Write the parts of docs/ that come from the code: families of metrics, reasons
+    Docs,
 }
 
 fn main() -> ExitCode {
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         }
         Verb::Bpf { dump, debug, .. } => bpf::run(dump, debug),
         Verb::Lint => lint::run(),
+        Verb::Docs => docs::run(),
     };
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

@@ -1,6 +1,8 @@
 //! Readers for `status`: how full the maps are, which programs are pinned.
 
-use aya::{maps::MapData, programs::SchedClassifier};
+use std::collections::BTreeMap;
+
+use aya::programs::SchedClassifier;
 use balancer_ebpf::abi::{
     CHUNK_WORDS, ID_FIRST, REAL_FIRST, Real, VipEntry, map_names, route_kind,
 };
@@ -37,23 +39,45 @@ pub struct ProgramRow {
 }
 
 impl View {
-    /// How full each map is that a setting sizes.
+    /// How full each map is that a setting sizes. Looks at every flow.
     ///
     /// # Errors
     /// See [`View::vips`].
     pub fn fill(&self) -> Result<Vec<MapFill>, KernelError> {
+        let mut rows = self.fill_of_set()?;
+        for (maps, names) in [
+            (&self.flows, [map_names::FLOWS4, map_names::FLOWS6]),
+            (&self.half_open, [map_names::HALF_OPEN4, map_names::HALF_OPEN6]),
+        ] {
+            for (map, name) in maps.iter().zip(names) {
+                let mut used = 0;
+                each_raw(name, map, |_, _| used += 1)?;
+                rows.push(row(name, used, u64::from(entries(name, map)?))?);
+            }
+        }
+        Ok(rows)
+    }
+
+    /// How full the maps are that hold the published set: [`View::fill`] without the flows.
+    ///
+    /// # Errors
+    /// See [`View::vips`].
+    pub fn fill_of_set(&self) -> Result<Vec<MapFill>, KernelError> {
         let epoch = self.epoch();
         let settings = &self.settings;
         let routes = (ID_FIRST..settings.routes).map(|id| self.route(epoch, id));
-        let (mut routes_used, mut words, mut counters) = (0, 0, 0);
+        let (mut routes_used, mut counters) = (0, 0);
+        // Routes may share a table.
+        let mut tables = BTreeMap::new();
         for route in routes.filter(|r| r.kind != route_kind::NONE && r.kind != route_kind::INHERIT)
         {
             routes_used += 1;
             counters += u64::from(route.table.backends);
-            for table in [route.table, route.previous] {
-                words += if table.slots > 0 { u64::from(table.words()) } else { 0 };
+            for table in [route.table, route.previous].iter().filter(|table| table.slots > 0) {
+                tables.insert(table.offset, u64::from(table.words()));
             }
         }
+        let words = tables.values().sum();
         let vips = (ID_FIRST..settings.vips)
             .filter(|id| self.vips.read::<VipEntry>(Self::at(epoch, settings.vips, *id)).route != 0)
             .count();
@@ -61,21 +85,7 @@ impl View {
         let reals = (REAL_FIRST as usize..self.real_capacity())
             .filter(|id| self.reals.read::<Real>(*id).family != 0)
             .count();
-        let count = |name: &str, map: &MapData| {
-            let mut n = 0u64;
-            each_raw(name, map, |_, _| n += 1)?;
-            Ok::<_, KernelError>(n)
-        };
-        let row = |name: &str, used: u64, capacity: u64| {
-            let shape = shape(name)?;
-            Ok::<_, KernelError>(MapFill {
-                name: shape.name,
-                used,
-                capacity,
-                setting: shape.setting,
-            })
-        };
-        let mut rows = vec![
+        Ok(vec![
             row(map_names::VIPS, vips as u64, u64::from(settings.vips) - 1)?,
             row(map_names::SOURCES, sources as u64, u64::from(settings.sources) - 1)?,
             row(map_names::ROUTES, routes_used, u64::from(settings.routes) - 1)?,
@@ -86,16 +96,7 @@ impl View {
                 u64::from(entries(map_names::COUNTERS, &self.counters)?) - 1,
             )?,
             row(map_names::ARENA, words, u64::from(self.arena.capacity()?) * CHUNK_WORDS as u64)?,
-        ];
-        for (maps, names) in [
-            (&self.flows, [map_names::FLOWS4, map_names::FLOWS6]),
-            (&self.half_open, [map_names::HALF_OPEN4, map_names::HALF_OPEN6]),
-        ] {
-            for (map, name) in maps.iter().zip(names) {
-                rows.push(row(name, count(name, map)?, u64::from(entries(name, map)?))?);
-            }
-        }
-        Ok(rows)
+        ])
     }
 
     /// The pinned programs, by name.
@@ -117,4 +118,9 @@ impl View {
         rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(rows)
     }
+}
+
+fn row(name: &str, used: u64, capacity: u64) -> Result<MapFill, KernelError> {
+    let shape = shape(name)?;
+    Ok(MapFill { name: shape.name, used, capacity, setting: shape.setting })
 }

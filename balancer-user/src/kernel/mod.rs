@@ -16,6 +16,7 @@
 mod ask;
 mod assignment;
 mod attach;
+mod counted;
 mod create;
 mod datapath;
 mod error;

@@ -55,9 +55,24 @@ pub(crate) fn for_each_element(
     map: BorrowedFd<'_>,
     key_size: usize,
     value_size: usize,
+    visit: impl FnMut(&[u8], &[u8]),
+) -> io::Result<()> {
+    for_first_elements(map, key_size, value_size, usize::MAX, visit)
+}
+
+/// [`for_each_element`] for the first `limit` elements only: of an array, those with the smallest
+/// indices.
+pub(crate) fn for_first_elements(
+    map: BorrowedFd<'_>,
+    key_size: usize,
+    value_size: usize,
+    mut limit: usize,
     mut visit: impl FnMut(&[u8], &[u8]),
 ) -> io::Result<()> {
-    let mut room = BATCH;
+    if limit == 0 {
+        return Ok(());
+    }
+    let mut room = BATCH.min(limit);
     let (mut keys, mut values) = (vec![0; room * key_size], vec![0; room * value_size]);
     let mut position: Option<u32> = None;
     loop {
@@ -89,11 +104,12 @@ pub(crate) fn for_each_element(
         };
         let count = batch.count as usize;
         for (key, value) in
-            keys.chunks_exact(key_size).zip(values.chunks_exact(value_size)).take(count)
+            keys.chunks_exact(key_size).zip(values.chunks_exact(value_size)).take(count.min(limit))
         {
             visit(key, value);
         }
-        if last {
+        limit -= count.min(limit);
+        if last || limit == 0 {
             return Ok(());
         }
         position = Some(next);

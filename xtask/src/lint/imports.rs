@@ -67,6 +67,11 @@ const ROOMS: &[Room] = &[
         never_rooms: &["kernel", "node", "agent", "explain", "store", "settings", "cli"],
     },
     Room {
+        files: "balancer-user/src/metrics",
+        never: &["aya"],
+        never_rooms: &["explain", "store", "settings", "node", "agent", "cli"],
+    },
+    Room {
         files: "balancer-user/src/kernel",
         never: &["saphyr_parser", "serde_yaml"],
         never_rooms: &["policy", "explain", "store", "node", "agent", "cli"],

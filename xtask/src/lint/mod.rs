@@ -10,7 +10,7 @@ use std::{fmt, process::Command};
 
 use anyhow::{Context, Result, ensure};
 
-use crate::run;
+use crate::{docs, run};
 use source::Source;
 
 /// One broken rule.
@@ -42,8 +42,13 @@ pub(crate) fn run() -> Result<()> {
             sources.push(Source { path: path.to_owned(), text });
         }
     }
-    let findings: Vec<_> =
+    let mut findings =
         [imports::check(&sources), map::check(&sources), texts::check(&sources)].concat();
+    let text = |path: &str| {
+        sources.iter().find(|source| source.path == path).map(|source| source.text.as_str())
+    };
+    let stale = docs::stale(text).into_iter();
+    findings.extend(stale.map(|(path, message)| Finding { path: path.into(), line: 0, message }));
     for finding in &findings {
         println!("{finding}");
     }

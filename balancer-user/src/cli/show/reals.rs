@@ -2,10 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use balancer_ebpf::{
-    abi::route_kind,
-    reason::{Fate, Reason},
-};
+use balancer_ebpf::{abi::route_kind, reason::Reason};
 use serde::Serialize;
 
 use super::failed;
@@ -74,12 +71,7 @@ pub(super) fn reasons(view: &View) -> Result<Vec<ReasonLine>, Failure> {
 fn line(reason: Reason, packets: u64) -> ReasonLine {
     ReasonLine {
         reason: reason.name(),
-        fate: match reason.fate() {
-            Fate::Pass => "pass",
-            Fate::Forward => "forward",
-            Fate::Reset => "reset",
-            Fate::Drop => "drop",
-        },
+        fate: reason.fate().name(),
         packets,
         meaning: reason.text().trim_end_matches('.'),
     }

@@ -1,0 +1,124 @@
+use super::*;
+
+fn name(backend: &str) -> Name {
+    Name {
+        mesh: "default".into(),
+        service: "redis".into(),
+        vip: "240.0.0.1:6379".into(),
+        source_class: "everybody".into(),
+        backend: backend.into(),
+        tags: String::new(),
+    }
+}
+
+type Names = Box<dyn FnOnce() -> Vec<Name>>;
+
+/// Route 1 with counters from `first` on for these backends.
+fn route(first: u32, backends: &'static [&'static str]) -> Run<Names> {
+    let fingerprint = backends.iter().flat_map(|name| name.bytes()).map(u64::from).sum();
+    Run {
+        route: 1,
+        run: CounterRun { first, count: backends.len() as u32, backends: fingerprint as u32 },
+        fingerprint,
+        names: Box::new(|| backends.iter().map(|backend| name(backend)).collect()),
+    }
+}
+
+/// Counters by id that counted so many connections.
+fn counted(connections: &[u64]) -> Vec<Counter> {
+    let counter = |&connections| Counter { connections, ..Counter::default() };
+    connections.iter().map(counter).collect()
+}
+
+fn totals(ledger: &Ledger) -> Vec<(&str, u64)> {
+    ledger.totals().map(|(name, total)| (name.backend.as_str(), total.connections)).collect()
+}
+
+#[test]
+fn total_goes_on_when_the_route_gets_other_counters() {
+    let (mut ledger, now) = (Ledger::new(10), Instant::now());
+    ledger.live([route(1, &["a", "b"])], now);
+    ledger.read(&counted(&[0, 5, 7]), now);
+    assert_eq!(totals(&ledger), [("a", 5), ("b", 7)]);
+    ledger.live([route(3, &["a", "c"])], now);
+    // Open connections still count on the old ones.
+    ledger.read(&counted(&[0, 6, 8, 2, 4]), now);
+    assert_eq!(totals(&ledger), [("a", 8), ("b", 8), ("c", 4)]);
+    assert_eq!(ledger.end(), 5);
+}
+
+#[test]
+fn what_counters_held_before_the_first_reading_is_counted() {
+    let (mut ledger, now) = (Ledger::new(10), Instant::now());
+    ledger.live([route(1, &["a"])], now);
+    ledger.read(&counted(&[0, 41]), now);
+    assert_eq!(totals(&ledger), [("a", 41)]);
+    ledger.read(&counted(&[0, 42]), now);
+    assert_eq!(totals(&ledger), [("a", 42)]);
+}
+
+#[test]
+fn counter_that_was_zeroed_and_given_to_another_backend_takes_nothing_along() {
+    let (mut ledger, now) = (Ledger::new(10), Instant::now());
+    ledger.live([route(1, &["a"])], now);
+    ledger.read(&counted(&[0, 5]), now);
+    ledger.live([route(2, &["b"])], now);
+    ledger.read(&counted(&[0, 6, 1]), now);
+    // Zeroed before the set that names it again is live.
+    ledger.read(&counted(&[0, 0, 1]), now);
+    ledger.live([route(1, &["c"])], now);
+    ledger.read(&counted(&[0, 9, 1]), now);
+    assert_eq!(totals(&ledger), [("a", 6), ("b", 1), ("c", 9)]);
+}
+
+#[test]
+fn renaming_moves_only_what_comes_after_it() {
+    let (mut ledger, now) = (Ledger::new(10), Instant::now());
+    ledger.live([route(1, &["a"])], now);
+    ledger.read(&counted(&[0, 5]), now);
+    let run = route(1, &["a"]).run;
+    ledger.live([Run { route: 1, run, fingerprint: 0, names: || vec![name("z")] }], now);
+    ledger.read(&counted(&[0, 7]), now);
+    assert_eq!(totals(&ledger), [("a", 5), ("z", 2)]);
+}
+
+#[test]
+fn beyond_the_limit_backends_are_counted_together() {
+    let (mut ledger, now) = (Ledger::new(2), Instant::now());
+    ledger.live([route(1, &["a", "b", "c", "d"])], now);
+    ledger.read(&counted(&[0, 1, 2, 3, 4]), now);
+    assert_eq!(totals(&ledger), [("a", 1), ("b", 2)]);
+    assert_eq!(ledger.other().unwrap().connections, 7);
+    assert_eq!(ledger.merged(), 2);
+}
+
+#[test]
+fn retired_series_go_after_an_hour_and_never_take_the_sum_back() {
+    let (mut ledger, now) = (Ledger::new(2), Instant::now());
+    ledger.live([route(1, &["a", "b"])], now);
+    ledger.read(&counted(&[0, 5, 7]), now);
+    ledger.live([route(3, &["a"])], now);
+    let almost = now + RETIRED_FOR - Duration::from_secs(1);
+    ledger.read(&counted(&[0, 5, 8, 0]), almost);
+    ledger.read(&counted(&[0, 5, 8, 0]), now + RETIRED_FOR);
+    assert_eq!(totals(&ledger), [("a", 5), ("b", 8)], "it counted a second before");
+    let late = almost + RETIRED_FOR;
+    ledger.read(&counted(&[0, 5, 8, 0]), late);
+    assert_eq!(totals(&ledger), [("a", 5)]);
+    // A connection that slept all the while: nothing that `b` had counted is counted again.
+    ledger.read(&counted(&[0, 5, 9, 0]), late);
+    assert_eq!(ledger.other().unwrap().connections, 1);
+    // There is room again.
+    ledger.live([route(4, &["x"])], late);
+    assert_eq!(ledger.merged(), 0);
+}
+
+#[test]
+fn names_are_made_once_for_as_long_as_nothing_changes() {
+    let (mut ledger, now) = (Ledger::new(10), Instant::now());
+    ledger.live([route(1, &["a"])], now);
+    let Run { route, run, fingerprint, .. } = route(1, &["a"]);
+    let names = || -> Vec<Name> { panic!("asked for again") };
+    ledger.live([Run { route, run, fingerprint, names }], now);
+    assert_eq!(totals(&ledger), [("a", 0)]);
+}
