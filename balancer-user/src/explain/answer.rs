@@ -21,7 +21,7 @@ pub struct Answer {
     pub layer: Layer,
     /// The policy that won; `None` where none matched.
     pub policy: Option<PolicyAnswer>,
-    /// The HTTP rule that matched; `None` at L4.
+    /// The rule of the policy that matched; `None` where the policy has no rules to choose from.
     pub rule: Option<RuleAnswer>,
     /// What happens.
     pub decision: Decision,
@@ -87,7 +87,7 @@ pub enum Decision {
 /// A policy's identity.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct PolicyAnswer {
-    /// `TrafficRoute`.
+    /// `TrafficRoute`, `MeshTCPRoute`.
     pub kind: String,
     /// Its mesh.
     pub mesh: String,
@@ -95,14 +95,14 @@ pub struct PolicyAnswer {
     pub name: String,
 }
 
-/// The HTTP rule that matched.
+/// The rule that matched: an http entry, or the item of `to` of a MeshTCPRoute.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RuleAnswer {
     /// Its place in the policy, from 0.
     pub index: usize,
-    /// What it matches.
-    #[serde(rename = "match")]
-    pub matches: serde_json::Value,
+    /// Which requests it matches; absent at L4.
+    #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
+    pub matches: Option<serde_json::Value>,
 }
 
 /// A weighted destination.

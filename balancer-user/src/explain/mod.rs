@@ -12,10 +12,11 @@ use std::net::{IpAddr, SocketAddr};
 
 use crate::{
     compile::Tables,
-    policy::{Dataplane, PolicySet, Tags},
+    policy::{Dataplane, PolicySet, Tags, TrafficRoute},
     resolve::{
         self, Destination, ResolveSettings, Resolved, Resolver, Route, Vip,
         inventory::Family,
+        mesh_tcp::Proxy,
         resolver::service_alone,
         selection::{Ranking, unknown_source},
         sources::{tag_sets, workload_addresses},
@@ -23,6 +24,7 @@ use crate::{
 };
 
 mod answer;
+mod mesh_tcp;
 mod names;
 mod shares;
 mod steps;
@@ -141,7 +143,7 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
             mesh: policy.mesh.clone(),
             name: policy.name.clone(),
         }),
-        rule: None,
+        rule: source.mesh_tcp.winner.map(|item| RuleAnswer { index: item.index, matches: None }),
         decision: match route.decision {
             resolve::Decision::Forward => Decision::Forward,
             resolve::Decision::Direct => Decision::Direct,
@@ -172,8 +174,18 @@ struct Source<'a> {
     class: Option<usize>,
     /// The tags of the outbound.
     outbound: Tags,
+    mesh_tcp: resolve::mesh_tcp::Ranking<'a>,
+    /// Among TrafficRoutes. It decides where no MeshTCPRoute does.
     ranking: Ranking<'a>,
     route: Route,
+}
+
+impl<'a> Source<'a> {
+    /// The TrafficRoute that decides.
+    fn traffic_route(&self) -> Option<&'a TrafficRoute> {
+        let decides = self.mesh_tcp.winner.is_none();
+        self.ranking.winner.filter(|_| decides).map(|winner| winner.route)
+    }
 }
 
 fn source<'a>(
@@ -202,7 +214,8 @@ fn source<'a>(
                 .map(|dataplane| of_dataplane(resolver, input, dataplane, vip))
                 .collect();
             if fitting.is_empty() {
-                return Ok(of_tags(resolver, vec![tags.clone()], vip));
+                let proxies = [Proxy::tagged(vec![tags.clone()])];
+                return Ok(of_tags(resolver, vec![tags.clone()], &proxies, vip));
             }
             let mut first = fitting.remove(0);
             if let Some(other) = fitting.iter().find(|other| other.route != first.route) {
@@ -236,12 +249,13 @@ fn of_dataplane<'a>(
     match same.or(addresses.first()) {
         Some(address) => of_address(resolver, input, Some(dataplane), *address, vip),
         None => {
-            let sets = if dataplane.meta.mesh == vip.destination.mesh() {
-                tag_sets([dataplane]).into_iter().cloned().collect()
+            let (sets, proxy) = if dataplane.meta.mesh == vip.destination.mesh() {
+                let sets = tag_sets([dataplane]).into_iter().cloned().collect();
+                (sets, Proxy::of(dataplane))
             } else {
-                vec![unknown_source()]
+                (vec![unknown_source()], Proxy::unknown())
             };
-            Source { dataplane: Some(dataplane), ..of_tags(resolver, sets, vip) }
+            Source { dataplane: Some(dataplane), ..of_tags(resolver, sets, &[proxy], vip) }
         }
     }
 }
@@ -256,6 +270,7 @@ fn of_address<'a>(
     let mesh = vip.destination.mesh();
     let tag_sets = resolver.tag_sets(mesh, address);
     let ranking = ranking(resolver, &tag_sets, vip);
+    let proxies = resolver.proxies(mesh, address);
     let outbound = vip
         .destination
         .tag_service()
@@ -271,22 +286,30 @@ fn of_address<'a>(
         tag_sets,
         others: 0,
         class: Some(class),
+        mesh_tcp: resolver.rank_mesh_tcp(&proxies, &vip.destination),
         ranking,
         route: resolved.routes[route].clone(),
     }
 }
 
-fn of_tags<'a>(resolver: &Resolver<'a>, tag_sets: Vec<Tags>, vip: &Vip) -> Source<'a> {
+fn of_tags<'a>(
+    resolver: &Resolver<'a>,
+    tag_sets: Vec<Tags>,
+    proxies: &[Proxy<'_>],
+    vip: &Vip,
+) -> Source<'a> {
     let ranking = ranking(resolver, &tag_sets, vip);
+    let mesh_tcp = resolver.rank_mesh_tcp(proxies, &vip.destination);
     let outbound = vip.destination.tag_service().map_or_else(Tags::new, service_alone);
     let winner = ranking.winner.map(|winner| winner.route);
     let family = Family::of(vip.key.addr.ip());
-    let route = match &vip.destination {
-        Destination::Tags { mesh, .. } => resolver.route(mesh, family, winner, &outbound),
-        other => resolver.object_route(other, None, family),
+    let route = match (&mesh_tcp.winner, &vip.destination) {
+        (Some(item), called) => resolver.mesh_tcp_route(item, called, family),
+        (None, Destination::Tags { mesh, .. }) => resolver.route(mesh, family, winner, &outbound),
+        (None, other) => resolver.object_route(other, None, family),
     };
     let (dataplane, address, class) = (None, None, None);
-    Source { dataplane, address, tag_sets, others: 0, class, outbound, ranking, route }
+    Source { dataplane, address, tag_sets, others: 0, class, outbound, mesh_tcp, ranking, route }
 }
 
 /// Who was considered for a VIP; nobody where it stands for no service by its tag.

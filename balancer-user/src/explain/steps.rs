@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// Names that one sentence lists at most.
-const LISTED: usize = 5;
+pub(super) const LISTED: usize = 5;
 
 /// What the sentences are about.
 pub(super) struct Told<'t, 'a> {
@@ -109,10 +109,14 @@ impl Told<'_, '_> {
         let mesh = self.vip.destination.mesh();
         let ranking = &self.source.ranking;
         let all = self.resolver.traffic_routes(mesh).len();
+        let mut steps = self.mesh_tcp_routes();
+        if self.source.mesh_tcp.winner.is_some() {
+            return steps;
+        }
         let Some(winner) = ranking.winner else {
-            return vec![self.no_policy(all)];
+            steps.push(self.no_policy(all));
+            return steps;
         };
-        let mut steps = Vec::new();
         let matching = 1 + ranking.losers.len();
         let name = &winner.route.meta.name;
         steps.push(format!(
@@ -173,8 +177,7 @@ impl Told<'_, '_> {
 
     /// What a described request changes: nothing, until the proxy exists, and that is said.
     fn requests(&self) -> Vec<String> {
-        let policy = self.source.ranking.winner.map(|winner| winner.route);
-        let has_http = policy.filter(|policy| !policy.conf.http.is_empty());
+        let has_http = self.source.traffic_route().filter(|policy| !policy.conf.http.is_empty());
         let mut steps = Vec::new();
         if let Some(policy) = has_http {
             let instead = if policy.conf.split.is_empty() {
@@ -203,9 +206,7 @@ impl Told<'_, '_> {
     }
 
     fn wildcards(&self) -> Vec<String> {
-        let Some(policy) = self.source.ranking.winner.map(|winner| winner.route) else {
-            return Vec::new();
-        };
+        let Some(policy) = self.source.traffic_route() else { return Vec::new() };
         let mut steps = Vec::new();
         for entry in outer_split(&policy.conf) {
             let changes = self.substitutions(entry);
@@ -255,10 +256,16 @@ impl Told<'_, '_> {
                 Family::of(self.vip.key.addr.ip()),
                 self.other_family(backend)
             ),
-            BackendState::Invalid => format!(
-                "{head}, {part}; no Dataplane of mesh {} offers the service, so this share is reset",
-                self.vip.destination.mesh()
-            ),
+            BackendState::Invalid => {
+                let mesh = self.vip.destination.mesh();
+                let why = match &backend.destination {
+                    Destination::Missing { .. } => {
+                        format!("mesh {mesh} has no such object or port")
+                    }
+                    _ => format!("no Dataplane of mesh {mesh} offers the service"),
+                };
+                format!("{head}, {part}; {why}, so this share is reset")
+            }
         }
     }
 
@@ -324,11 +331,8 @@ impl Told<'_, '_> {
                  it the real with the fewest live connections is taken"
             ),
         };
-        let default = self
-            .source
-            .ranking
-            .winner
-            .is_some_and(|winner| winner.route.conf.load_balancer.is_none());
+        let traffic_route = self.source.traffic_route();
+        let default = traffic_route.is_some_and(|route| route.conf.load_balancer.is_none());
         let default = if default { " (the policy names no load balancer)" } else { "" };
         Some(match &shares.slots {
             Some((all, _)) => format!("table: {all} slots, {how}{default}"),
@@ -430,7 +434,7 @@ fn reals_text(backend: &Backend) -> String {
     }
 }
 
-fn counted(number: usize, one: &str, many: &str) -> String {
+pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
 }
 
@@ -438,7 +442,7 @@ fn percent(share: f64) -> String {
     format!("{:.2} %", share * 100.0)
 }
 
-fn listed(names: impl IntoIterator<Item = String>) -> String {
+pub(super) fn listed(names: impl IntoIterator<Item = String>) -> String {
     let names: Vec<String> = names.into_iter().collect();
     match names.len().checked_sub(LISTED) {
         Some(more) if more > 0 => format!("{} and {more} more", names[..LISTED].join(", ")),

@@ -298,7 +298,7 @@ fn carried_out(
                 return None;
             }
             // Read, so that what is wrong in it is said now; nothing is resolved from it.
-            if matches!(kind, Kind::Kuma(_)) {
+            if !kind.is_resolved() {
                 cx.report(without_effect(field, written));
             }
             Some(kind)

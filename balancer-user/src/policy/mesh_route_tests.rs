@@ -115,12 +115,9 @@ fn the_form_of_kuma_3_refers_by_labels() {
 }
 
 #[test]
-fn a_route_says_that_it_is_not_carried_out_yet() {
+fn a_sound_route_has_no_finding() {
     let body = dialling("{kind: MeshService, name: redis}");
-    let said = finding(&body, &LENIENT, "type");
-    assert!(!said.is_error());
-    assert!(said.message.contains("MeshTCPRoute is not carried out yet"), "{}", said.message);
-    assert_eq!(warnings(&body, &LENIENT), ["type"]);
+    assert_eq!(warnings(&body, &LENIENT), Vec::<String>::new());
 }
 
 #[test]
@@ -226,7 +223,7 @@ fn what_is_wrong_with_a_target_is_said_at_its_field() {
 #[test]
 fn a_gateway_is_reported_and_dials_the_mesh() {
     let body = targeting("{kind: MeshGateway, name: edge, tags: {port: '6379'}}");
-    assert_eq!(warnings(&body, &LENIENT), ["type", "spec.targetRef.kind"]);
+    assert_eq!(warnings(&body, &LENIENT), ["spec.targetRef.kind"]);
     let route = read(&body, &LENIENT);
     assert_eq!(route.to[0].target, ToTarget::Mesh);
     let body = body
@@ -311,7 +308,7 @@ fn a_rule_without_backends_refuses_connections_where_it_is_accepted() {
     const FIELD: &str = "spec.to[0].rules[0].default.backendRefs";
     for rules in ["[{}]", "[{default: {}}]", "[{default: {backendRefs: []}}]"] {
         let body = ruled(rules);
-        assert_eq!(warnings(&body, &KUMA_29), ["type", FIELD], "{rules}");
+        assert_eq!(warnings(&body, &KUMA_29), [FIELD], "{rules}");
         let rule = read(&body, &LENIENT).to[0].rule.clone().expect("a rule");
         assert_eq!(rule.backends, []);
         let body = body.replace("name: redis", "labels: {a: b}");
@@ -372,7 +369,7 @@ fn fields_beside_the_specification_are_errors() {
     assert_eq!(errors(body, &LENIENT), ["mesh"]);
     let body = body.replace("mesh: default\n", "");
     assert_eq!(errors(&body, &LENIENT), ["spec.to"]);
-    assert_eq!(warnings(&policy("{}"), &LENIENT), ["type", "spec.to"]);
+    assert_eq!(warnings(&policy("{}"), &LENIENT), ["spec.to"]);
 }
 
 #[test]

@@ -62,7 +62,10 @@ pub(super) fn meshes<'a>(set: &'a PolicySet, findings: &mut Findings<'a>) {
     }
     let dataplanes = set.dataplanes.iter().map(|dataplane| &dataplane.meta);
     let routes = set.traffic_routes.iter().map(|route| &route.meta);
-    for meta in dataplanes.chain(routes).filter(|meta| !known.contains(meta.mesh.as_str())) {
+    let mesh_tcp = set.mesh_tcp_routes.iter().map(|route| &route.meta);
+    for meta in
+        dataplanes.chain(routes).chain(mesh_tcp).filter(|meta| !known.contains(meta.mesh.as_str()))
+    {
         findings.add(
             meta,
             with_hint(
@@ -109,55 +112,54 @@ fn split_entry<'a>(
     findings: &mut Findings<'a>,
 ) {
     let Some(name) = entry.destination.get(SERVICE_TAG).filter(|name| *name != ANY) else { return };
-    let refused = "its share of the connections is refused";
-    let Some(service) = inventory.service(mesh, name) else {
-        let known = inventory.services().filter(|(of, ..)| *of == mesh).map(|(_, name, _)| name);
-        findings.add(
-            &route.meta,
-            with_hint(
-                Diagnostic::warning(
-                    format!("{}[\"{SERVICE_TAG}\"]", entry.field),
-                    format!("no Dataplane of mesh {mesh} offers service `{name}`: {refused}"),
-                )
-                .at(entry.span),
-                did_you_mean(name, known),
-            ),
-        );
-        return;
-    };
     let wanted: Tags = entry
         .destination
         .iter()
         .filter(|(key, value)| *key != SERVICE_TAG && *key != MESH_TAG && *value != ANY)
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
+    let service_field = format!("{}[\"{SERVICE_TAG}\"]", entry.field);
+    let found = subset(inventory, mesh, name, &wanted, (&service_field, &entry.field));
+    if let Some(found) = found {
+        findings.add(&route.meta, found.at(entry.span));
+    }
+}
+
+/// Why no endpoint of `mesh` can serve a share that goes to endpoints of a service with these
+/// tags; `None` where one can. The first field is that of the service's name, the second that of
+/// the whole destination.
+pub(super) fn subset(
+    inventory: &Inventory<'_>,
+    mesh: &str,
+    name: &str,
+    wanted: &Tags,
+    (service_field, field): (&str, &str),
+) -> Option<Diagnostic> {
+    let refused = "its share of the connections is refused";
+    let Some(service) = inventory.service(mesh, name) else {
+        let known = inventory.services().filter(|(of, ..)| *of == mesh).map(|(_, name, _)| name);
+        let message = format!("no Dataplane of mesh {mesh} offers service `{name}`: {refused}");
+        let found = Diagnostic::warning(service_field.to_owned(), message);
+        return Some(with_hint(found, did_you_mean(name, known)));
+    };
     let tagged = |tags: &Tags| wanted.iter().all(|(key, value)| tags.get(key) == Some(value));
     let mut matching = service.endpoints.iter().filter(|endpoint| tagged(endpoint.tags)).peekable();
     let (what, hint) = if matching.peek().is_some() {
         if matching.any(|endpoint| endpoint.ready) {
-            return;
+            return None;
         }
         ("ready endpoint", None)
     } else if service.endpoints.is_empty() {
         ("endpoint", None)
     } else {
-        ("endpoint", Some(values_there(service.endpoints.iter().map(|e| e.tags), &wanted)))
+        ("endpoint", Some(values_there(service.endpoints.iter().map(|e| e.tags), wanted)))
     };
-    let with = match tags_text(&wanted) {
+    let with = match tags_text(wanted) {
         text if text.is_empty() => String::new(),
         text => format!(" with {text}"),
     };
-    findings.add(
-        &route.meta,
-        with_hint(
-            Diagnostic::warning(
-                entry.field.clone(),
-                format!("service `{name}` has no {what}{with}: {refused}"),
-            )
-            .at(entry.span),
-            hint,
-        ),
-    );
+    let message = format!("service `{name}` has no {what}{with}: {refused}");
+    Some(with_hint(Diagnostic::warning(field.to_owned(), message), hint))
 }
 
 /// "its endpoints have version=v1, version=v2": the values of the keys that were asked for.
@@ -201,11 +203,14 @@ fn http_section<'a>(
     }
 }
 
-fn did_you_mean<'n>(name: &str, known: impl IntoIterator<Item = &'n str>) -> Option<String> {
+pub(super) fn did_you_mean<'n>(
+    name: &str,
+    known: impl IntoIterator<Item = &'n str>,
+) -> Option<String> {
     let close = suggest(name, known);
     (!close.is_empty()).then(|| format!("did you mean {}", close.join(" or ")))
 }
 
-fn with_hint(diagnostic: Diagnostic, hint: Option<String>) -> Diagnostic {
+pub(super) fn with_hint(diagnostic: Diagnostic, hint: Option<String>) -> Diagnostic {
     Diagnostic { hint, ..diagnostic }
 }

@@ -12,9 +12,9 @@ use std::{
 use super::{
     Class, Destination, Route, Source, Vip, VipKey,
     inventory::{Family, MESH_TAG},
-    precedence::SignatureId,
     resolver::{Resolver, service_alone},
-    sources::{namespace_of, tag_sets},
+    signatures::{OfMeshes, SignatureId, Signatures, Winner},
+    sources::namespace_of,
     vips::PlannedVip,
 };
 use crate::policy::{SERVICE_TAG, Tags};
@@ -31,46 +31,47 @@ pub(super) struct Assembled {
 type Differences = Vec<(usize, usize)>;
 
 /// Gives each planned VIP its routes and each source its class.
-pub(super) fn assemble(resolver: &mut Resolver<'_>, planned: &[PlannedVip]) -> Assembled {
-    let signatures = sign_sources(resolver);
+pub(super) fn assemble(
+    resolver: &Resolver<'_>,
+    signatures: &Signatures<'_>,
+    planned: &[PlannedVip],
+) -> Assembled {
     let mut routes = Routes::default();
     let mut defaults = Vec::with_capacity(planned.len());
     let mut by_signature: BTreeMap<(&str, SignatureId), Differences> = BTreeMap::new();
     let mut by_namespace: BTreeMap<&str, Differences> = BTreeMap::new();
     let mut own: BTreeMap<IpAddr, Differences> = BTreeMap::new();
     for (index, vip) in planned.iter().enumerate() {
-        let Some(service) = vip.destination.tag_service() else {
+        let (called, mesh) = (&vip.destination, vip.destination.mesh());
+        if matches!(called, Destination::Service { .. } | Destination::Listener { .. }) {
             defaults.push(routes.object(resolver, vip, None));
-            for clients in resolver.attached.consumers(&vip.destination) {
+            for clients in resolver.attached.consumers(called) {
                 let route = routes.object(resolver, vip, Some(clients));
                 by_namespace.entry(*clients).or_default().push((index, route));
             }
             continue;
+        }
+        let alone = called.tag_service().map(service_alone).unwrap_or_default();
+        let mut route_of = |signature, outbound: &Tags| {
+            let winner = signatures.winner(resolver, signature, called);
+            routes.of(resolver, vip, winner, outbound)
         };
-        let mesh = vip.destination.mesh();
-        let alone = service_alone(service);
-        let default = routes.of(resolver, vip, 0, &alone);
+        let default = route_of(0, &alone);
         defaults.push(default);
-        if let Some(policies) = resolver.policies.get(mesh) {
-            for signature in policies.unlike_unknown(service) {
-                let route = routes.of(resolver, vip, signature, &alone);
-                if route != default {
-                    let key = (mesh, signature);
-                    by_signature.entry(key).or_default().push((index, route));
-                }
+        for signature in signatures.unlike_unknown(resolver, called) {
+            let route = route_of(signature, &alone);
+            if route != default {
+                by_signature.entry((mesh, signature)).or_default().push((index, route));
             }
         }
+        let Some(service) = called.tag_service() else { continue };
         let key = VipKey { addr: vip.addr };
         for address in resolver.sources.declaring(vip.addr) {
             let tags = resolver.outbound_tags(mesh, service, key, address);
             if tags.keys().all(|tag| tag == SERVICE_TAG || tag == MESH_TAG) {
                 continue;
             }
-            let at = signatures.binary_search_by_key(&address, |(address, _)| *address);
-            let of_meshes = at.map_or(&[][..], |at| &signatures[at].1);
-            let of_mesh = of_meshes.iter().find(|(of, _)| *of == mesh);
-            let signature = of_mesh.map_or(0, |(_, signature)| *signature);
-            let route = routes.of(resolver, vip, signature, &tags);
+            let route = route_of(signatures.of(address, mesh), &tags);
             own.entry(address).or_default().push((index, route));
         }
     }
@@ -80,7 +81,7 @@ pub(super) fn assemble(resolver: &mut Resolver<'_>, planned: &[PlannedVip]) -> A
     type Known<'k> = (&'k OfMeshes<'k>, Option<&'k Differences>, Option<&'k Differences>);
     let mut known: BTreeMap<Known<'_>, usize> = BTreeMap::new();
     let mut sources = Vec::new();
-    for ((address, dataplanes), (_, of_meshes)) in resolver.sources.iter().zip(&signatures) {
+    for ((address, dataplanes), of_meshes) in resolver.sources.iter().zip(signatures.of_sources()) {
         let own = own.get(&address);
         let of_namespace = namespace_of(dataplanes).and_then(|name| by_namespace.get(name));
         let class = *known.entry((of_meshes, own, of_namespace)).or_insert_with(|| {
@@ -154,28 +155,8 @@ impl Assembled {
     }
 }
 
-/// A source's signature in each mesh in which it has a Dataplane, sorted by mesh.
-type OfMeshes<'a> = Vec<(&'a str, SignatureId)>;
-
-/// Each source's signatures, in the order of the sources.
-fn sign_sources<'a>(resolver: &mut Resolver<'a>) -> Vec<(IpAddr, OfMeshes<'a>)> {
-    let mut signatures = Vec::new();
-    for (address, dataplanes) in resolver.sources.iter() {
-        let mut of_meshes: OfMeshes<'a> = Vec::with_capacity(1);
-        for of_mesh in dataplanes.chunk_by(|a, b| a.meta.mesh == b.meta.mesh) {
-            let mesh = of_mesh[0].meta.mesh.as_str();
-            if let Some(policies) = resolver.policies.get_mut(mesh) {
-                let sets = tag_sets(of_mesh.iter().copied());
-                of_meshes.push((mesh, policies.signature(&sets)));
-            }
-        }
-        signatures.push((address, of_meshes));
-    }
-    signatures
-}
-
 /// What a route is made from: winner, what is called, outbound tags, family.
-type Recipe = (Option<usize>, Destination, Tags, Family);
+type Recipe = (Winner, Destination, Tags, Family);
 
 /// Distinct routes. The maps are only asked, never walked: their order does not matter.
 #[derive(Default)]
@@ -190,26 +171,21 @@ impl Routes {
         &mut self,
         resolver: &Resolver<'_>,
         vip: &PlannedVip,
-        signature: SignatureId,
+        winner: Winner,
         outbound: &Tags,
     ) -> usize {
-        let mesh = vip.destination.mesh();
-        let policies = resolver.policies.get(mesh);
-        let winner = policies
-            .zip(vip.destination.tag_service())
-            .and_then(|(policies, service)| policies.winner(signature, service));
         let family = Family::of(vip.addr.ip());
         let recipe = (winner, vip.destination.clone(), outbound.clone(), family);
         if let Some(id) = self.by_recipe.get(&recipe) {
             return *id;
         }
-        let policy = policies.and_then(|policies| Some(policies.routes()[winner?]));
-        let id = self.number(resolver.route(mesh, family, policy, outbound));
+        let route = resolver.route_of(winner, &vip.destination, family, outbound);
+        let id = self.number(route);
         self.by_recipe.insert(recipe, id);
         id
     }
 
-    /// The route of a VIP that stands for no service by its tag, for clients of a namespace.
+    /// The route of a VIP that stands for something in no mesh, for clients of a namespace.
     fn object(
         &mut self,
         resolver: &Resolver<'_>,

@@ -6,6 +6,7 @@ use super::{
     ResolveSettings, VipOwner,
     dialled::Place,
     inventory::Family,
+    mesh_tcp::Item,
     sources::{Declared, dialled},
 };
 use crate::policy::{
@@ -23,6 +24,8 @@ pub(super) enum Mention<'a> {
     Destination(&'a TrafficRoute, &'a str),
     /// By a field of an object.
     Object(Place<'a>),
+    /// By an item of a MeshTCPRoute.
+    To(Item<'a>),
 }
 
 impl<'a> Mention<'a> {
@@ -31,6 +34,7 @@ impl<'a> Mention<'a> {
             Self::Inbound(dataplane, _) | Self::Outbound(dataplane, _) => &dataplane.meta,
             Self::Destination(route, _) => &route.meta,
             Self::Object(place) => place.meta,
+            Self::To(item) => &item.policy.meta,
         }
     }
 
@@ -44,6 +48,7 @@ impl<'a> Mention<'a> {
                 format!("destinations[{}].match{service}", index.unwrap_or_default())
             }
             Self::Object(place) => place.field(),
+            Self::To(item) => format!("{}.targetRef.name", item.to().field),
         }
     }
 
@@ -53,6 +58,7 @@ impl<'a> Mention<'a> {
             Self::Outbound(_, outbound) => outbound.span,
             Self::Destination(route, _) => route.meta.span,
             Self::Object(place) => place.span,
+            Self::To(item) => item.to().span,
         }
     }
 }
@@ -83,6 +89,15 @@ impl<'a> Findings<'a> {
     /// Adds a finding about `meta`.
     pub(super) fn add(&mut self, meta: &Meta, diagnostic: Diagnostic) {
         self.found.push((meta.clone(), diagnostic));
+    }
+
+    /// Adds what there is to say about `meta`.
+    pub(super) fn extend(
+        &mut self,
+        meta: &Meta,
+        diagnostics: impl IntoIterator<Item = Diagnostic>,
+    ) {
+        self.found.extend(diagnostics.into_iter().map(|found| (meta.clone(), found)));
     }
 
     /// `file:line:column`, for messages that name a second place.

@@ -12,7 +12,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use crate::policy::{Diagnostic, LoadBalancer, PolicySet, Tags};
+use crate::policy::{Diagnostic, LoadBalancer, Meta, PolicySet, Tags};
 
 mod allocate;
 mod check;
@@ -24,11 +24,13 @@ mod findings;
 pub mod gateway;
 pub mod inventory;
 pub mod kubernetes;
+pub mod mesh_tcp;
 pub mod names;
 pub mod objects;
 mod precedence;
 pub mod resolver;
 pub mod selection;
+mod signatures;
 pub mod sources;
 pub mod split;
 mod vips;
@@ -50,8 +52,10 @@ pub fn resolve(set: &PolicySet, settings: &ResolveSettings) -> Resolved {
     check::traffic_routes(&resolver.inventory, &resolver.policies, &mut findings);
     gateway::gateways(&resolver.attached, &settings.gateway_controller, &mut findings);
     gateway::routes(set, &resolver.attached, &mut findings);
+    let signatures = signatures::Signatures::new(&mut resolver);
     let vips = vips::plan(&resolver, &mut findings);
-    let assembled = classes::assemble(&mut resolver, &vips.planned);
+    mesh_tcp::check(&resolver, &signatures, &mut findings);
+    let assembled = classes::assemble(&resolver, &signatures, &vips.planned);
     Resolved {
         vips: assembled.vips,
         sources: assembled.sources,
@@ -193,7 +197,8 @@ pub enum Decision {
     Forward,
     /// No policy: to the service itself.
     Direct,
-    /// No policy, and the configuration refuses such connections.
+    /// Refused: by the configuration where there is no policy, or by a policy that gives no
+    /// backend any weight.
     Reject,
 }
 
@@ -202,12 +207,19 @@ pub enum Decision {
     Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
 )]
 pub struct PolicyRef {
-    /// `TrafficRoute`.
+    /// `TrafficRoute`, `MeshTCPRoute`.
     pub kind: String,
     /// Its mesh.
     pub mesh: String,
     /// Its name.
     pub name: String,
+}
+
+impl PolicyRef {
+    /// The policy with this identity.
+    fn of(meta: &Meta) -> Self {
+        Self { kind: meta.kind.to_owned(), mesh: meta.mesh.clone(), name: meta.name.clone() }
+    }
 }
 
 /// A weighted destination of a route, wildcards replaced, endpoints found.
@@ -257,7 +269,7 @@ pub struct Resolved {
     /// All assignments, those in `ResolveSettings::assigned` included.
     pub assigned: VipAssignments,
     /// Findings: outbounds on loopback, http sections not carried out, VIPs claimed twice, …
-    pub diagnostics: Vec<(crate::policy::Meta, Diagnostic)>,
+    pub diagnostics: Vec<(Meta, Diagnostic)>,
 }
 
 #[cfg(test)]

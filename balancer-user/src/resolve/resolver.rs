@@ -8,12 +8,17 @@ use super::{
     gateway::{self, Attachments},
     inventory::{Family, Inventory},
     kubernetes,
+    mesh_tcp::{self, Item, MeshTcpRoutes, Proxy},
+    objects::Objects,
     precedence::MeshPolicies,
     selection::{Ranking, rank_routes, unknown_source},
+    signatures::Winner,
     sources::{Sources, tag_sets},
     split::Place,
 };
-use crate::policy::{Dataplane, LoadBalancer, PolicySet, SERVICE_TAG, Tags, TrafficRoute};
+use crate::policy::{
+    Dataplane, LoadBalancer, MeshTcpRoute, PolicySet, SERVICE_TAG, Tags, TrafficRoute,
+};
 
 /// A policy set, indexed. Answers for any source, also for one that does not exist.
 #[derive(Debug)]
@@ -29,6 +34,9 @@ pub struct Resolver<'a> {
     pub(super) dataplanes: Vec<&'a Dataplane>,
     pub(super) sources: Sources<'a>,
     pub(super) policies: BTreeMap<&'a str, MeshPolicies<'a>>,
+    pub(super) mesh_tcp: BTreeMap<&'a str, MeshTcpRoutes<'a>>,
+    /// Objects that stand for services.
+    pub objects: Objects<'a>,
     locality_aware: BTreeMap<&'a str, bool>,
 }
 
@@ -45,8 +53,18 @@ impl<'a> Resolver<'a> {
         }
         let mut inventory = Inventory::of(dataplanes.iter().copied());
         inventory.add_objects(kubernetes::inventory(set));
+        let mut mesh_tcp: Vec<&MeshTcpRoute> = set.mesh_tcp_routes.iter().collect();
+        mesh_tcp.sort_by_key(|policy| (&policy.meta.mesh, &policy.meta.name));
+        let objects = Objects::new(set);
+        let zone = settings.zone.as_deref();
+        let of_mesh = |policies: &[&'a MeshTcpRoute]| {
+            let mesh = policies[0].meta.mesh.as_str();
+            (mesh, MeshTcpRoutes::new(policies.to_vec(), &objects, zone))
+        };
         Self {
             settings,
+            mesh_tcp: mesh_tcp.chunk_by(|a, b| a.meta.mesh == b.meta.mesh).map(of_mesh).collect(),
+            objects,
             inventory,
             attached: gateway::attach(set, &settings.gateway_controller),
             set,
@@ -74,6 +92,37 @@ impl<'a> Resolver<'a> {
     /// The TrafficRoutes of a mesh, by name.
     pub fn traffic_routes(&self, mesh: &str) -> &[&'a TrafficRoute] {
         self.policies.get(mesh).map_or(&[], MeshPolicies::routes)
+    }
+
+    /// The MeshTCPRoutes of a mesh, by name.
+    pub fn mesh_tcp_routes(&self, mesh: &str) -> &[&'a MeshTcpRoute] {
+        self.mesh_tcp.get(mesh).map_or(&[], MeshTcpRoutes::policies)
+    }
+
+    /// Whether an item of a MeshTCPRoute names an object that is there.
+    pub(super) fn names_object(&self, item: &Item<'_>) -> bool {
+        mesh_tcp::names_object(item, &self.objects)
+    }
+
+    /// What an address is to MeshTCPRoutes of `mesh`.
+    pub fn proxies(&self, mesh: &str, address: IpAddr) -> Vec<Proxy<'a>> {
+        let dataplanes = self.sources.dataplanes(address).iter();
+        let proxies: Vec<_> = dataplanes
+            .filter(|dataplane| dataplane.meta.mesh == mesh)
+            .map(|dataplane| Proxy::of(dataplane))
+            .collect();
+        if proxies.is_empty() { vec![Proxy::unknown()] } else { proxies }
+    }
+
+    /// Which MeshTCPRoutes were considered for a workload that calls `called`, and which won.
+    pub fn rank_mesh_tcp(
+        &self,
+        workload: &[Proxy<'_>],
+        called: &Destination,
+    ) -> mesh_tcp::Ranking<'a> {
+        let policies = self.mesh_tcp_routes(called.mesh()).iter().copied();
+        let zone = self.settings.zone.as_deref();
+        mesh_tcp::rank(policies, &self.objects, zone, workload, called)
     }
 
     /// The tag sets by which policies of `mesh` know an address; those of an unknown source
@@ -138,6 +187,35 @@ impl<'a> Resolver<'a> {
             },
             _ => place.direct_route(destination),
         })
+    }
+
+    /// The route that an item of a MeshTCPRoute gives.
+    pub fn mesh_tcp_route(&self, item: &Item<'_>, called: &Destination, family: Family) -> Route {
+        self.place(called.mesh(), family).mesh_tcp_route(item, &self.objects, called)
+    }
+
+    /// The route of whoever decides.
+    pub(super) fn route_of(
+        &self,
+        winner: Winner,
+        called: &Destination,
+        family: Family,
+        outbound: &Tags,
+    ) -> Route {
+        let mesh = called.mesh();
+        if let Winner::MeshTcp(place) = winner
+            && let Some(routes) = self.mesh_tcp.get(mesh)
+        {
+            return self.mesh_tcp_route(&routes.item(place), called, family);
+        }
+        if called.tag_service().is_none() {
+            return self.object_route(called, None, family);
+        }
+        let policy = match winner {
+            Winner::Traffic(index) => Some(self.traffic_routes(mesh)[index]),
+            Winner::MeshTcp(_) | Winner::Nobody => None,
+        };
+        self.route(mesh, family, policy, outbound)
     }
 
     /// What happens where nothing matches (decision D6): a mesh without any TrafficRoute is

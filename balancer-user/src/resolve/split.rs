@@ -49,12 +49,7 @@ pub struct Place<'a> {
 impl Place<'_> {
     /// The route that `policy` gives to an outbound with these tags.
     pub fn policy_route(&self, policy: &TrafficRoute, outbound: &Tags) -> Route {
-        let reference = PolicyRef {
-            kind: policy.meta.kind.to_owned(),
-            mesh: policy.meta.mesh.clone(),
-            name: policy.meta.name.clone(),
-        };
-        self.conf_route(Some(reference), &policy.conf, outbound)
+        self.conf_route(Some(PolicyRef::of(&policy.meta)), &policy.conf, outbound)
     }
 
     /// The route of a conf that was picked already.

@@ -14,7 +14,7 @@ use super::{
     gateway,
     inventory::{Family, Inventory, is_broadcast},
     kubernetes,
-    precedence::MeshPolicies,
+    mesh_tcp::backends::leads_to,
     resolver::service_alone,
     sources::{Declared, dialled},
     split::{outer_split, substitute},
@@ -51,8 +51,8 @@ struct Demand<'a> {
 
 /// Plans all VIPs.
 pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> Vips {
-    let Resolver { settings, inventory, dataplanes, sources, policies, .. } = resolver;
-    let mut demands = demands(dataplanes, inventory, policies);
+    let Resolver { settings, inventory, dataplanes, sources, .. } = resolver;
+    let mut demands = demands(resolver);
     let (claims, loopbacks) = claims(dataplanes, findings);
     let mut entered = Claims::default();
     let mut planned = BTreeMap::new();
@@ -83,7 +83,7 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
     let mut wanted = BTreeMap::new();
     let mut ports = BTreeMap::new();
     for (key, demand) in &demands {
-        let outcome = led_to(key, inventory, policies);
+        let outcome = led_to(key, resolver);
         let of_service = vip_ports(key, demand, inventory, &outcome);
         let families: BTreeSet<Family> =
             outcome.families.difference(&demand.explicit).copied().collect();
@@ -156,11 +156,8 @@ fn tagged(owner: &VipOwner) -> Destination {
 }
 
 /// Services with endpoints, exact destinations of policies, and what outbounds name.
-fn demands<'a>(
-    dataplanes: &[&'a Dataplane],
-    inventory: &Inventory<'a>,
-    policies: &BTreeMap<&'a str, MeshPolicies<'a>>,
-) -> BTreeMap<VipOwner, Demand<'a>> {
+fn demands<'a>(resolver: &Resolver<'a>) -> BTreeMap<VipOwner, Demand<'a>> {
+    let Resolver { inventory, dataplanes, policies, mesh_tcp, .. } = resolver;
     let mut demands: BTreeMap<VipOwner, Demand<'a>> = BTreeMap::new();
     for (mesh, service, known) in inventory.services() {
         if !known.endpoints.is_empty() {
@@ -174,6 +171,14 @@ fn demands<'a>(
     for (mesh, policies) in policies {
         for (service, route) in policies.destinations() {
             mention(VipOwner::tags(mesh, service), Mention::Destination(route, service));
+        }
+    }
+    for (mesh, routes) in mesh_tcp {
+        for (service, item) in routes.tag_services() {
+            // One that names an object too is dialled there.
+            if !resolver.names_object(&item) {
+                mention(VipOwner::tags(mesh, service), Mention::To(item));
+            }
         }
     }
     for dataplane in dataplanes {
@@ -263,11 +268,9 @@ struct Outcome {
 
 /// The families that a service needs a VIP of: those of its endpoints; without endpoints, those
 /// of the backends that its routes lead to; else IPv4.
-fn led_to<'a>(
-    VipOwner { mesh, name: service, .. }: &VipOwner,
-    inventory: &Inventory<'a>,
-    policies: &BTreeMap<&'a str, MeshPolicies<'a>>,
-) -> Outcome {
+fn led_to(owner: &VipOwner, resolver: &Resolver<'_>) -> Outcome {
+    let VipOwner { mesh, name: service, .. } = owner;
+    let Resolver { inventory, policies, mesh_tcp, objects, .. } = resolver;
     let own = inventory.service(mesh, service).filter(|known| !known.endpoints.is_empty());
     if let Some(own) = own {
         return Outcome { families: own.families(), backend_ports: BTreeSet::new() };
@@ -281,6 +284,16 @@ fn led_to<'a>(
                 let tags = substitute(&entry.destination, &outbound);
                 let target = tags.get(SERVICE_TAG).and_then(|name| inventory.service(mesh, name));
                 if let (Some(target), true) = (target, entry.weight > 0) {
+                    families.extend(target.families());
+                    backend_ports.extend(target.ports());
+                }
+            }
+        }
+    }
+    if let Some(routes) = mesh_tcp.get(&**mesh) {
+        for place in routes.winners(&tagged(owner)).into_iter().flatten() {
+            for destination in leads_to(&routes.item(place), objects, inventory) {
+                if let Some(target) = inventory.endpoints(&destination) {
                     families.extend(target.families());
                     backend_ports.extend(target.ports());
                 }

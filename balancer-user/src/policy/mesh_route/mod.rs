@@ -262,9 +262,12 @@ fn rule(cx: &mut Context<'_>, item: &Field<'_>) -> Option<MeshTcpRule> {
         cx.report(if backend::must_be_given(cx) {
             Diagnostic::error(path, "must be defined").at(at)
         } else {
-            Diagnostic::warning(path, "names no backend: connections are refused")
-                .at(at)
-                .hint("leave out the whole rule to send them to the service itself")
+            Diagnostic::warning(
+                path,
+                "names no backend: connections are refused, unless another MeshTCPRoute names some",
+            )
+            .at(at)
+            .hint("leave out the whole rule to send them to the service itself")
         });
     }
     Some(MeshTcpRule { span: item.node.span, field: item.path.clone(), backends })

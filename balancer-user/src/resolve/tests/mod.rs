@@ -3,6 +3,7 @@
 mod classes;
 mod dialled;
 mod findings;
+mod mesh_tcp;
 mod objects;
 mod properties;
 mod routes;

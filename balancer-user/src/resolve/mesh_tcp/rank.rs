@@ -1,0 +1,75 @@
+//! Who wins for one source and one destination, with everybody who was considered.
+
+use super::{
+    super::{Destination, objects::Objects},
+    Item, Nobody, Proxy, Rule, precedence,
+    speaks::{keys, keys_of},
+    target::Clause,
+};
+use crate::policy::MeshTcpRoute;
+
+/// A policy that does not match.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Mismatch<'a> {
+    /// The policy.
+    pub policy: &'a MeshTcpRoute,
+    /// It does not concern this source.
+    pub source: bool,
+    /// It does not speak of this destination.
+    pub destination: bool,
+    /// It concerns nobody at all.
+    pub nobody: Option<Nobody>,
+}
+
+/// Everybody who was considered.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Ranking<'a> {
+    /// The winner; `None` where no policy matches.
+    pub winner: Option<Item<'a>>,
+    /// The others that match, the one that goes first first, each with the rule by which the
+    /// winner goes before it.
+    pub losers: Vec<(Item<'a>, Rule)>,
+    /// Policies that do not match, by name.
+    pub mismatches: Vec<Mismatch<'a>>,
+}
+
+/// Ranks `policies` (all of one mesh) for a workload that connects to `called`. `zone` is this
+/// node's, where it has one.
+pub fn rank<'a>(
+    policies: impl IntoIterator<Item = &'a MeshTcpRoute>,
+    objects: &Objects<'a>,
+    zone: Option<&str>,
+    workload: &[Proxy<'_>],
+    called: &Destination,
+) -> Ranking<'a> {
+    let wanted = keys_of(called);
+    let mut candidates: Vec<Item<'a>> = Vec::new();
+    let mut mismatches = Vec::new();
+    for policy in policies {
+        let clause = Clause::of(policy, zone);
+        let source = clause.as_ref().is_ok_and(|clause| clause.matches(workload));
+        let speaking: Vec<Item<'a>> = (0..policy.to.len())
+            .map(|index| Item { policy, index })
+            .filter(|item| keys(item, objects).iter().any(|key| wanted.contains(key)))
+            .collect();
+        if source && !speaking.is_empty() {
+            candidates.extend(speaking);
+        } else {
+            mismatches.push(Mismatch {
+                policy,
+                source: !source,
+                destination: speaking.is_empty(),
+                nobody: clause.err(),
+            });
+        }
+    }
+    candidates.sort_by(|a, b| precedence(a, b).0);
+    mismatches.sort_by(|a, b| a.policy.meta.name.cmp(&b.policy.meta.name));
+    let mut candidates = candidates.into_iter();
+    let winner = candidates.next();
+    let losers = match &winner {
+        Some(winner) => candidates.map(|loser| (loser, precedence(winner, &loser).1)).collect(),
+        None => Vec::new(),
+    };
+    Ranking { winner, losers, mismatches }
+}
