@@ -15,8 +15,8 @@ END
 
 # The list of what is needed, and the only one: `cargo xtask setup` reads it by --list.
 # Groups: `build` the objects and programs, `run` tests and demo, `vm` tests in guests, `loaders`
-# the tests of other BPF loaders, `provision` the test of this script, `bare` what every machine
-# with rustup on it has anyway.
+# the tests of other BPF loaders, `metrics` the test of what the agent shows to Prometheus,
+# `provision` the test of this script, `bare` what every machine with rustup on it has anyway.
 # The third column says how setup sees that it is there: `toolchain` (a Rust toolchain for BPF),
 # `program:NAME` (on PATH or in /usr/sbin), `header:NAME` (the C compiler finds it), `-` (not
 # looked for).
@@ -38,6 +38,8 @@ loaders    make                      program:make                libbpf is compi
 loaders    pkgconf                   program:pkg-config          libbpf's build finds libelf with it
 loaders    libelf-dev                header:libelf.h             libbpf reads objects with it
 loaders    zlib1g-dev                header:zlib.h               libelf unpacks sections with it
+
+metrics    prometheus                program:prometheus          tests let it and its promtool read what the agent serves
 
 provision  debootstrap               program:debootstrap         the test of the provision script makes a new Debian with it
 
@@ -99,10 +101,23 @@ if [[ " ${missing[*]} " == *' rustc-web '* ]]; then
     fi
 fi
 
+# Debian's prometheus brings a service. Tests start a process of their own, so nothing is to listen
+# here because of them: packages start no service while this script installs, and that one does not
+# come with the next boot. Whoever had a rule of their own for this keeps it.
+policy=/usr/sbin/policy-rc.d
+if [[ ! -e $policy ]]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy"
+    chmod 755 "$policy"
+fi
+
 # Without --no-remove apt would take away what rustc-web conflicts with: Debian's own rustc and
 # rustup, which somebody chose.
 apt_get install --no-install-recommends --no-remove "${missing[@]}" || fail \
     "${missing[*]} cannot be installed" \
     "if apt wants to remove Debian's rustc or rustup for it: either remove that yourself, or keep it and run" \
     '`rustup toolchain install nightly --component rust-src`, which is used instead'
+if [[ " ${missing[*]} " == *' prometheus '* ]] && command -v systemctl >/dev/null; then
+    systemctl --quiet disable prometheus.service || fail 'the service prometheus cannot be disabled'
+fi
 echo "provision: installed ${missing[*]}"

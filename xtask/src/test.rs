@@ -46,7 +46,8 @@ impl Suite {
     fn needs(self) -> &'static [Group] {
         match self {
             Self::Unit | Self::Conformance => &[Group::Build],
-            Self::Datapath | Self::E2e | Self::Cli | Self::Kernel => &[Group::Build, Group::Run],
+            Self::Datapath | Self::Cli | Self::Kernel => &[Group::Build, Group::Run],
+            Self::E2e => &[Group::Build, Group::Run, Group::Metrics],
             Self::Loaders => &[Group::Build, Group::Run, Group::Loaders],
             Self::Vm => &[Group::Build, Group::Run, Group::Vm],
             Self::Provision => &[Group::Provision],

@@ -21,13 +21,25 @@ use tracing::{debug, error, info, warn};
 
 use super::Exporter;
 
-/// Connections at once; others wait in the kernel's queue.
-const CONNECTIONS_MAX: usize = 16;
-/// How long a client may take for its request, and for taking the answer.
-const HEADERS_WITHIN: Duration = Duration::from_secs(5);
-const DONE_WITHIN: Duration = Duration::from_secs(30);
-/// Until the port is tried again.
-const AGAIN_AFTER: Duration = Duration::from_secs(10);
+/// What a client may take of us.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    /// Connections at once; others wait in the kernel's queue.
+    connections: usize,
+    /// Until the request is there.
+    headers_within: Duration,
+    /// Until the answer is taken.
+    done_within: Duration,
+    /// Until a port that somebody else has is tried again.
+    again_after: Duration,
+}
+
+const BOUNDS: Bounds = Bounds {
+    connections: 16,
+    headers_within: Duration::from_secs(5),
+    done_within: Duration::from_secs(30),
+    again_after: Duration::from_secs(10),
+};
 
 const TEXT_FORMAT: &str = "text/plain; version=0.0.4; charset=utf-8";
 const PLAIN: &str = "text/plain; charset=utf-8";
@@ -38,7 +50,7 @@ const PLAIN: &str = "text/plain; charset=utf-8";
 pub async fn serve(address: SocketAddr, exporter: Exporter) -> Infallible {
     tokio::select! {
         never = keep_up(&exporter) => never,
-        never = listen(address, &exporter) => never,
+        never = listen(address, &exporter, BOUNDS) => never,
     }
 }
 
@@ -54,7 +66,7 @@ async fn keep_up(exporter: &Exporter) -> Infallible {
     }
 }
 
-async fn listen(address: SocketAddr, exporter: &Exporter) -> Infallible {
+async fn listen(address: SocketAddr, exporter: &Exporter, bounds: Bounds) -> Infallible {
     let mut refused = false;
     let listener = loop {
         match TcpListener::bind(address).await {
@@ -66,19 +78,19 @@ async fn listen(address: SocketAddr, exporter: &Exporter) -> Infallible {
                         "metrics: cannot listen; everything else goes on, and it is tried again \
                          every {} s. `ss -ltnp` shows who has the port; `metrics:` in the \
                          configuration names another",
-                        AGAIN_AFTER.as_secs()
+                        bounds.again_after.as_secs()
                     );
                 }
-                sleep(AGAIN_AFTER).await;
+                sleep(bounds.again_after).await;
             }
         }
     };
     info!(%address, "metrics: listening");
-    accept(&listener, exporter).await
+    accept(&listener, exporter, bounds).await
 }
 
-async fn accept(listener: &TcpListener, exporter: &Exporter) -> Infallible {
-    let room = Arc::new(Semaphore::new(CONNECTIONS_MAX));
+async fn accept(listener: &TcpListener, exporter: &Exporter, bounds: Bounds) -> Infallible {
+    let room = Arc::new(Semaphore::new(bounds.connections));
     let mut connections = JoinSet::new();
     loop {
         while connections.try_join_next().is_some() {}
@@ -89,7 +101,8 @@ async fn accept(listener: &TcpListener, exporter: &Exporter) -> Infallible {
             Ok((stream, client)) => {
                 let exporter = exporter.clone();
                 connections.spawn(async move {
-                    if timeout(DONE_WITHIN, connection(stream, exporter)).await.is_err() {
+                    let served = connection(stream, exporter, bounds.headers_within);
+                    if timeout(bounds.done_within, served).await.is_err() {
                         debug!(%client, "metrics: the client was too slow");
                     }
                     drop(place);
@@ -104,14 +117,14 @@ async fn accept(listener: &TcpListener, exporter: &Exporter) -> Infallible {
 }
 
 /// One request: connections are not kept, so that idle clients take no place.
-async fn connection(stream: TcpStream, exporter: Exporter) {
+async fn connection(stream: TcpStream, exporter: Exporter, headers_within: Duration) {
     let answer = |request: Request<hyper::body::Incoming>| {
         let exporter = exporter.clone();
         async move { Ok::<_, Infallible>(answer(&request, &exporter).await) }
     };
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
-        .header_read_timeout(HEADERS_WITHIN)
+        .header_read_timeout(headers_within)
         .keep_alive(false)
         .serve_connection(TokioIo::new(stream), service_fn(answer));
     if let Err(error) = served.await {
@@ -162,3 +175,7 @@ fn response(status: StatusCode, kind: &'static str, text: String) -> Response<Fu
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(kind));
     response
 }
+
+#[cfg(test)]
+#[path = "serve_tests.rs"]
+mod tests;

@@ -21,6 +21,8 @@ pub(crate) enum Group {
     Vm,
     /// Tests of other BPF loaders.
     Loaders,
+    /// The test of what the agent shows to Prometheus.
+    Metrics,
     /// The test of the provision script.
     Provision,
     /// What a machine that runs this program has already; for [`SCRIPT`] alone.
@@ -29,7 +31,8 @@ pub(crate) enum Group {
 
 impl Group {
     /// What `cargo xtask setup` and CI want: everything that the default suites use.
-    pub(crate) const ALL: &[Self] = &[Self::Build, Self::Run, Self::Vm, Self::Loaders];
+    pub(crate) const ALL: &[Self] =
+        &[Self::Build, Self::Run, Self::Vm, Self::Loaders, Self::Metrics];
 
     fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -37,6 +40,7 @@ impl Group {
             "run" => Self::Run,
             "vm" => Self::Vm,
             "loaders" => Self::Loaders,
+            "metrics" => Self::Metrics,
             "provision" => Self::Provision,
             "bare" => Self::Bare,
             _ => return None,
