@@ -1,6 +1,6 @@
 //! The right to write: opening for it, and what is remembered between two publishes.
 
-use std::{ops::Deref, path::Path};
+use std::{ops::Deref, path::Path, sync::Arc};
 
 use crate::compile::{Assignment, Limits};
 
@@ -11,7 +11,7 @@ use super::{
 /// A loaded datapath that this process may change. It reads like a [`View`].
 #[derive(Debug)]
 pub struct Datapath {
-    pub(crate) view: View,
+    pub(crate) view: Arc<View>,
     pub(crate) memory: Memory,
     lock: Lock,
 }
@@ -31,7 +31,7 @@ impl Datapath {
     /// [`Datapath::create`]), [`KernelError::AbiVersion`], [`KernelError::MapShape`].
     pub fn open(lock: &Lock) -> Result<Self, KernelError> {
         let view = View::open(lock.path(), Access::Write)?;
-        Ok(Self { view, memory: Memory::unknown(), lock: lock.clone() })
+        Ok(Self { view: Arc::new(view), memory: Memory::unknown(), lock: lock.clone() })
     }
 
     /// Loads programs and maps of the sizes that `limits` ask for, and pins them. Nothing is
@@ -97,6 +97,11 @@ impl Datapath {
     /// What only reads.
     pub fn view(&self) -> &View {
         &self.view
+    }
+
+    /// The same for another thread, which may lack the privileges to open the maps itself.
+    pub fn shared_view(&self) -> Arc<View> {
+        Arc::clone(&self.view)
     }
 
     /// The right to write that this datapath holds.

@@ -42,7 +42,7 @@ pub const LABELS: &[(&str, &str)] = &[
     ("fate", "what became of the packet: `pass`, `forward`, `reset`, `drop`"),
     (
         "outcome",
-        "`changed`: packets see another set now; `unchanged`: the maps held it already; `failed`: the set before stays live",
+        "`changed`: packets see another set now; `unchanged`: the maps held it already; `refused`: the files have an error, the set before stays live; `failed`: the kernel or the disk refused, likewise",
     ),
     ("map", "the map, as `maps list` prints it"),
     ("setting", "the key of the configuration that sizes it"),
@@ -50,7 +50,6 @@ pub const LABELS: &[(&str, &str)] = &[
         "slots",
         "size of the table: a rung of the ladder, or `other` where a policy asks for its own size",
     ),
-    ("severity", "`error` or `warning`"),
     ("state", "says itself"),
     ("version", "of the program"),
     ("abi", "version of the maps' layout"),
@@ -133,12 +132,12 @@ families! {
     SET_INVALID_SINCE = "balancer_set_invalid_since_timestamp_seconds", Gauge, "seconds since 1970",
         [],
         "Since when it is not; 0: it is.";
-    LAST_SUCCESS = "balancer_last_success_timestamp_seconds", Gauge, "seconds since 1970",
+    SET_PROBLEMS = "balancer_set_problems", Gauge, "problems",
         [],
-        "When the policy files last became the live set or were found to be it; 0: not since the agent started.";
-    FINDINGS = "balancer_findings", Gauge, "findings",
-        ["severity"],
-        "What balancer check would report about the policy files as they were last read.";
+        "What is wrong with the policy files, in number.";
+    LAST_PUBLISH = "balancer_last_publish_timestamp_seconds", Gauge, "seconds since 1970",
+        [],
+        "When the agent last published a set; 0: not since it started.";
     POLICY_PATHS = "balancer_policy_paths", Gauge, "paths",
         ["state"],
         "Paths of the key policies: watched, or missing or unreadable (state unreadable).";
@@ -148,6 +147,9 @@ families! {
     LINKS = "balancer_links", Gauge, "links",
         ["state"],
         "Programs on interfaces, two for each interface: wanted by the key attach and the interfaces that are there, and attached.";
+    RESTART = "balancer_restart_needed", Gauge, "keys",
+        [],
+        "Keys of the configuration whose change waits for a restart of the agent.";
     STARTED = "balancer_start_timestamp_seconds", Gauge, "seconds since 1970",
         [],
         "When the agent started.";

@@ -73,11 +73,53 @@ struct Known {
     fingerprint: u64,
 }
 
+/// What of the counters is another set's: made by whoever publishes, for the ledger, which a
+/// reader may hold for a while.
+#[derive(Debug, Default)]
+pub(crate) struct Change {
+    /// Counters that no route of the set has.
+    released: Vec<CounterRun>,
+    /// Counters, whom they count for, and whether they go on counting for the same route.
+    owned: Vec<(CounterRun, Vec<Name>, bool)>,
+}
+
+/// The counters of the live set's routes, by first id.
+#[derive(Debug, Default)]
+pub(crate) struct Roll(BTreeMap<u32, Known>);
+
+impl Roll {
+    /// Another set is live: these are the counters of its routes.
+    pub(crate) fn call<N: FnOnce() -> Vec<Name>>(
+        &mut self,
+        routes: impl IntoIterator<Item = Run<N>>,
+    ) -> Change {
+        let mut before = std::mem::take(&mut self.0);
+        let mut change = Change::default();
+        for Run { route, run, fingerprint, names } in routes {
+            if run.count == 0 {
+                continue;
+            }
+            let known = Known { route, run, fingerprint };
+            self.0.insert(run.first, known);
+            match before.get(&run.first) {
+                Some(same) if *same == known => {
+                    before.remove(&run.first);
+                }
+                // Of the same route, under another name.
+                Some(same) if (same.route, same.run) == (route, run) => {
+                    change.owned.push((run, names(), true));
+                }
+                _ => change.owned.push((run, names(), false)),
+            }
+        }
+        change.released = before.into_values().map(|known| known.run).collect();
+        change
+    }
+}
+
 #[derive(Debug)]
 pub(crate) struct Ledger {
     limit: usize,
-    /// By first counter id.
-    runs: BTreeMap<u32, Known>,
     owned: BTreeMap<u32, Owned>,
     series: BTreeMap<u32, Series>,
     by_name: BTreeMap<Name, u32>,
@@ -91,7 +133,6 @@ impl Ledger {
     pub(crate) fn new(limit: usize) -> Self {
         Self {
             limit,
-            runs: BTreeMap::new(),
             owned: BTreeMap::new(),
             series: BTreeMap::new(),
             by_name: BTreeMap::new(),
@@ -100,37 +141,13 @@ impl Ledger {
         }
     }
 
-    /// Another set is live: these are the counters of its routes. Those that are given out anew
-    /// begin at zero.
-    pub(crate) fn live<N: FnOnce() -> Vec<Name>>(
-        &mut self,
-        routes: impl IntoIterator<Item = Run<N>>,
-        now: Instant,
-    ) {
-        let mut before = std::mem::take(&mut self.runs);
-        let mut renamed = Vec::new();
-        for Run { route, run, fingerprint, names } in routes {
-            if run.count == 0 {
-                continue;
-            }
-            let known = Known { route, run, fingerprint };
-            self.runs.insert(run.first, known);
-            match before.get(&run.first) {
-                Some(same) if *same == known => {
-                    before.remove(&run.first);
-                }
-                // Of the same route, under another name: it goes on counting.
-                Some(same) if (same.route, same.run) == (route, run) => {
-                    renamed.push((run, names, true));
-                }
-                _ => renamed.push((run, names, false)),
-            }
-        }
-        for id in before.values().flat_map(|known| ids(&known.run)) {
+    /// Another set is live. Counters that are given out anew begin at zero.
+    pub(crate) fn apply(&mut self, change: Change, now: Instant) {
+        for id in change.released.iter().flat_map(ids) {
             self.release(id, now);
         }
-        for (run, names, goes_on) in renamed {
-            for (id, name) in ids(&run).zip(names()) {
+        for (run, names, goes_on) in change.owned {
+            for (id, name) in ids(&run).zip(names) {
                 self.own(id, name, goes_on, now);
             }
         }

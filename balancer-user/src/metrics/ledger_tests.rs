@@ -24,6 +24,27 @@ fn route(first: u32, backends: &'static [&'static str]) -> Run<Names> {
     }
 }
 
+/// A ledger that hears of every set.
+struct Told {
+    roll: Roll,
+    ledger: Ledger,
+}
+
+impl Told {
+    fn new(limit: usize) -> Self {
+        Self { roll: Roll::default(), ledger: Ledger::new(limit) }
+    }
+
+    fn live<N: FnOnce() -> Vec<Name>>(&mut self, routes: [Run<N>; 1], now: Instant) {
+        let change = self.roll.call(routes);
+        self.ledger.apply(change, now);
+    }
+
+    fn read(&mut self, values: &[Counter], now: Instant) {
+        self.ledger.read(values, now);
+    }
+}
+
 /// Counters by id that counted so many connections.
 fn counted(connections: &[u64]) -> Vec<Counter> {
     let counter = |&connections| Counter { connections, ..Counter::default() };
@@ -36,89 +57,89 @@ fn totals(ledger: &Ledger) -> Vec<(&str, u64)> {
 
 #[test]
 fn total_goes_on_when_the_route_gets_other_counters() {
-    let (mut ledger, now) = (Ledger::new(10), Instant::now());
-    ledger.live([route(1, &["a", "b"])], now);
-    ledger.read(&counted(&[0, 5, 7]), now);
-    assert_eq!(totals(&ledger), [("a", 5), ("b", 7)]);
-    ledger.live([route(3, &["a", "c"])], now);
+    let (mut told, now) = (Told::new(10), Instant::now());
+    told.live([route(1, &["a", "b"])], now);
+    told.read(&counted(&[0, 5, 7]), now);
+    assert_eq!(totals(&told.ledger), [("a", 5), ("b", 7)]);
+    told.live([route(3, &["a", "c"])], now);
     // Open connections still count on the old ones.
-    ledger.read(&counted(&[0, 6, 8, 2, 4]), now);
-    assert_eq!(totals(&ledger), [("a", 8), ("b", 8), ("c", 4)]);
-    assert_eq!(ledger.end(), 5);
+    told.read(&counted(&[0, 6, 8, 2, 4]), now);
+    assert_eq!(totals(&told.ledger), [("a", 8), ("b", 8), ("c", 4)]);
+    assert_eq!(told.ledger.end(), 5);
 }
 
 #[test]
 fn what_counters_held_before_the_first_reading_is_counted() {
-    let (mut ledger, now) = (Ledger::new(10), Instant::now());
-    ledger.live([route(1, &["a"])], now);
-    ledger.read(&counted(&[0, 41]), now);
-    assert_eq!(totals(&ledger), [("a", 41)]);
-    ledger.read(&counted(&[0, 42]), now);
-    assert_eq!(totals(&ledger), [("a", 42)]);
+    let (mut told, now) = (Told::new(10), Instant::now());
+    told.live([route(1, &["a"])], now);
+    told.read(&counted(&[0, 41]), now);
+    assert_eq!(totals(&told.ledger), [("a", 41)]);
+    told.read(&counted(&[0, 42]), now);
+    assert_eq!(totals(&told.ledger), [("a", 42)]);
 }
 
 #[test]
 fn counter_that_was_zeroed_and_given_to_another_backend_takes_nothing_along() {
-    let (mut ledger, now) = (Ledger::new(10), Instant::now());
-    ledger.live([route(1, &["a"])], now);
-    ledger.read(&counted(&[0, 5]), now);
-    ledger.live([route(2, &["b"])], now);
-    ledger.read(&counted(&[0, 6, 1]), now);
+    let (mut told, now) = (Told::new(10), Instant::now());
+    told.live([route(1, &["a"])], now);
+    told.read(&counted(&[0, 5]), now);
+    told.live([route(2, &["b"])], now);
+    told.read(&counted(&[0, 6, 1]), now);
     // Zeroed before the set that names it again is live.
-    ledger.read(&counted(&[0, 0, 1]), now);
-    ledger.live([route(1, &["c"])], now);
-    ledger.read(&counted(&[0, 9, 1]), now);
-    assert_eq!(totals(&ledger), [("a", 6), ("b", 1), ("c", 9)]);
+    told.read(&counted(&[0, 0, 1]), now);
+    told.live([route(1, &["c"])], now);
+    told.read(&counted(&[0, 9, 1]), now);
+    assert_eq!(totals(&told.ledger), [("a", 6), ("b", 1), ("c", 9)]);
 }
 
 #[test]
 fn renaming_moves_only_what_comes_after_it() {
-    let (mut ledger, now) = (Ledger::new(10), Instant::now());
-    ledger.live([route(1, &["a"])], now);
-    ledger.read(&counted(&[0, 5]), now);
+    let (mut told, now) = (Told::new(10), Instant::now());
+    told.live([route(1, &["a"])], now);
+    told.read(&counted(&[0, 5]), now);
     let run = route(1, &["a"]).run;
-    ledger.live([Run { route: 1, run, fingerprint: 0, names: || vec![name("z")] }], now);
-    ledger.read(&counted(&[0, 7]), now);
-    assert_eq!(totals(&ledger), [("a", 5), ("z", 2)]);
+    told.live([Run { route: 1, run, fingerprint: 0, names: || vec![name("z")] }], now);
+    told.read(&counted(&[0, 7]), now);
+    assert_eq!(totals(&told.ledger), [("a", 5), ("z", 2)]);
 }
 
 #[test]
 fn beyond_the_limit_backends_are_counted_together() {
-    let (mut ledger, now) = (Ledger::new(2), Instant::now());
-    ledger.live([route(1, &["a", "b", "c", "d"])], now);
-    ledger.read(&counted(&[0, 1, 2, 3, 4]), now);
-    assert_eq!(totals(&ledger), [("a", 1), ("b", 2)]);
-    assert_eq!(ledger.other().unwrap().connections, 7);
-    assert_eq!(ledger.merged(), 2);
+    let (mut told, now) = (Told::new(2), Instant::now());
+    told.live([route(1, &["a", "b", "c", "d"])], now);
+    told.read(&counted(&[0, 1, 2, 3, 4]), now);
+    assert_eq!(totals(&told.ledger), [("a", 1), ("b", 2)]);
+    assert_eq!(told.ledger.other().unwrap().connections, 7);
+    assert_eq!(told.ledger.merged(), 2);
 }
 
 #[test]
 fn retired_series_go_after_an_hour_and_never_take_the_sum_back() {
-    let (mut ledger, now) = (Ledger::new(2), Instant::now());
-    ledger.live([route(1, &["a", "b"])], now);
-    ledger.read(&counted(&[0, 5, 7]), now);
-    ledger.live([route(3, &["a"])], now);
+    let (mut told, now) = (Told::new(2), Instant::now());
+    told.live([route(1, &["a", "b"])], now);
+    told.read(&counted(&[0, 5, 7]), now);
+    told.live([route(3, &["a"])], now);
     let almost = now + RETIRED_FOR - Duration::from_secs(1);
-    ledger.read(&counted(&[0, 5, 8, 0]), almost);
-    ledger.read(&counted(&[0, 5, 8, 0]), now + RETIRED_FOR);
-    assert_eq!(totals(&ledger), [("a", 5), ("b", 8)], "it counted a second before");
+    told.read(&counted(&[0, 5, 8, 0]), almost);
+    told.read(&counted(&[0, 5, 8, 0]), now + RETIRED_FOR);
+    assert_eq!(totals(&told.ledger), [("a", 5), ("b", 8)], "it counted a second before");
     let late = almost + RETIRED_FOR;
-    ledger.read(&counted(&[0, 5, 8, 0]), late);
-    assert_eq!(totals(&ledger), [("a", 5)]);
+    told.read(&counted(&[0, 5, 8, 0]), late);
+    assert_eq!(totals(&told.ledger), [("a", 5)]);
     // A connection that slept all the while: nothing that `b` had counted is counted again.
-    ledger.read(&counted(&[0, 5, 9, 0]), late);
-    assert_eq!(ledger.other().unwrap().connections, 1);
+    told.read(&counted(&[0, 5, 9, 0]), late);
+    assert_eq!(told.ledger.other().unwrap().connections, 1);
     // There is room again.
-    ledger.live([route(4, &["x"])], late);
-    assert_eq!(ledger.merged(), 0);
+    told.live([route(4, &["x"])], late);
+    assert_eq!(told.ledger.merged(), 0);
 }
 
 #[test]
 fn names_are_made_once_for_as_long_as_nothing_changes() {
-    let (mut ledger, now) = (Ledger::new(10), Instant::now());
-    ledger.live([route(1, &["a"])], now);
+    let (mut told, now) = (Told::new(10), Instant::now());
+    told.live([route(1, &["a"])], now);
     let Run { route, run, fingerprint, .. } = route(1, &["a"]);
     let names = || -> Vec<Name> { panic!("asked for again") };
-    ledger.live([Run { route, run, fingerprint, names }], now);
-    assert_eq!(totals(&ledger), [("a", 0)]);
+    told.live([Run { route, run, fingerprint, names }], now);
+    assert_eq!(totals(&told.ledger), [("a", 0)]);
 }

@@ -1,8 +1,8 @@
 //! What the agent shows to Prometheus: what the maps count, by names, and how the agent is.
 //!
 //! ```text
-//! agent ──> Exporter::live, published, update ──┐
-//! maps ───> View (own descriptors) ─────────────┴──> page ──> serve: /metrics
+//! agent ──> Exporter::live, published, health ──┐
+//! maps ───> View ───────────────────────────────┴──> page ──> serve: /metrics
 //! ```
 //!
 //! Belongs here: the families, whom a counter counts for over all sets ([`ledger`]), the text
@@ -11,9 +11,8 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::VecDeque,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::{Instant, SystemTime},
+    time::{Instant, SystemTime, UNIX_EPOCH},
 };
 
 use crate::{
@@ -32,24 +31,11 @@ mod state;
 
 pub use ledger::{BACKENDS_MAX, RETIRED_FOR};
 pub use serve::serve;
-pub use state::{AgentState, Outcome};
+pub use state::{Health, Outcome};
 
-use ledger::Ledger;
+use ledger::{Change, Ledger, Roll};
 use page::{Maps, Shown};
 use state::Publishes;
-
-/// The live set, for its names.
-#[derive(Clone, Debug)]
-pub struct Live {
-    /// Its number.
-    pub epoch: u64,
-    /// What it was made of.
-    pub set: Arc<PolicySet>,
-    /// Its routes.
-    pub resolved: Arc<Resolved>,
-    /// Its ids.
-    pub tables: Arc<Tables>,
-}
 
 /// Why there is no page.
 #[derive(Debug, thiserror::Error)]
@@ -63,60 +49,72 @@ pub enum MetricsError {
 }
 
 /// Where the agent says what happened, and where pages come from. Clones are one.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Exporter(Arc<Inner>);
 
-#[derive(Debug)]
 struct Inner {
     limit: usize,
-    started: SystemTime,
-    /// Sets that became live and are not in the ledger yet.
-    queue: Mutex<VecDeque<Live>>,
+    /// Seconds since 1970.
+    started: f64,
+    health: Box<dyn Fn() -> Health + Send + Sync>,
+    told: Mutex<Told>,
     woken: tokio::sync::Notify,
     counted: Mutex<Counted>,
-    agent: Mutex<AgentState>,
     publishes: Mutex<Publishes>,
 }
 
-#[derive(Debug)]
-struct Counted {
+/// What the publisher says: never locked for long, so that a page makes no publish wait.
+#[derive(Default)]
+struct Told {
     /// `None`: nothing is loaded yet.
-    view: Option<View>,
+    view: Option<Arc<View>>,
+    roll: Roll,
+    /// Sets that became live and are not in the ledger yet: epoch and what is another's.
+    changes: Vec<(u64, Change)>,
+}
+
+struct Counted {
     ledger: Ledger,
     /// The set whose counters the ledger knows; `None`: of none yet.
     epoch: Option<u64>,
 }
 
 impl Exporter {
-    /// Pages that speak of the agent only, until there are [maps](Self::maps). At most `limit`
-    /// ([`BACKENDS_MAX`]) backends of routes have series of their own.
+    /// Pages that speak of `health` only, until there are [maps](Self::maps). At most `limit`
+    /// ([`BACKENDS_MAX`]) backends of routes have series of their own. `health` is asked for
+    /// each page and must answer at once.
     ///
     /// # Errors
     /// The families contradict the rules of the text format.
-    pub fn new(limit: usize) -> Result<Self, MetricsError> {
-        let counted = Counted { view: None, ledger: Ledger::new(limit), epoch: None };
+    pub fn new(
+        limit: usize,
+        health: impl Fn() -> Health + Send + Sync + 'static,
+    ) -> Result<Self, MetricsError> {
+        let started = SystemTime::now().duration_since(UNIX_EPOCH);
         Ok(Self(Arc::new(Inner {
             limit,
-            started: SystemTime::now(),
-            queue: Mutex::default(),
+            started: started.map_or(0.0, |since| since.as_secs_f64()),
+            health: Box::new(health),
+            told: Mutex::default(),
             woken: tokio::sync::Notify::new(),
-            counted: Mutex::new(counted),
-            agent: Mutex::default(),
+            counted: Mutex::new(Counted { ledger: Ledger::new(limit), epoch: None }),
             publishes: Mutex::new(Publishes::none()?),
         })))
     }
 
-    /// Where to read from, opened by whoever still has the privileges for it: when the agent has
-    /// opened the datapath or made it (again).
-    pub fn maps(&self, view: View) {
-        lock(&self.0.counted).view = Some(view);
+    /// Where to read from: when the agent has opened the datapath, or made it (again).
+    pub fn maps(&self, view: Arc<View>) {
+        lock(&self.0.told).view = Some(view);
     }
 
-    /// A set is live: after each publish that flipped or found that the maps hold it already
-    /// (names may differ), and for the set that the agent adopts when it starts. Returns at
-    /// once.
-    pub fn live(&self, live: Live) {
-        lock(&self.0.queue).push_back(live);
+    /// A set is live: after each publish, also one that found that the maps hold it already
+    /// (names may differ) or that failed after its flip. Of 10,000 routes this takes a few
+    /// milliseconds.
+    pub fn live(&self, epoch: u64, set: &PolicySet, resolved: &Resolved, tables: &Tables) {
+        let mut told = lock(&self.0.told);
+        let change = told.roll.call(names::runs(set, resolved, tables));
+        told.changes.push((epoch, change));
+        drop(told);
         self.0.woken.notify_one();
     }
 
@@ -125,14 +123,12 @@ impl Exporter {
         lock(&self.0.publishes).add(outcome);
     }
 
-    /// Changes what the agent says of itself.
-    pub fn update(&self, change: impl FnOnce(&mut AgentState)) {
-        change(&mut lock(&self.0.agent));
+    fn health(&self) -> Health {
+        (self.0.health)()
     }
 
-    /// What the agent says of itself.
-    pub fn agent(&self) -> AgentState {
-        lock(&self.0.agent).clone()
+    fn view(&self) -> Option<Arc<View>> {
+        lock(&self.0.told).view.clone()
     }
 
     /// Brings the ledger up to the live set. Blocks for some milliseconds; [`serve()`] calls it.
@@ -140,16 +136,22 @@ impl Exporter {
     /// # Errors
     /// A system call on a map failed.
     pub fn catch_up(&self) -> Result<(), KernelError> {
+        self.caught_up().map(|_| ())
+    }
+
+    fn caught_up(&self) -> Result<MutexGuard<'_, Counted>, KernelError> {
         let mut counted = lock(&self.0.counted);
-        loop {
-            let Some(live) = lock(&self.0.queue).pop_front() else { return Ok(()) };
-            let runs = names::runs(&live.set, &live.resolved, &live.tables);
-            counted.ledger.live(runs, Instant::now());
-            counted.epoch = Some(live.epoch);
-            // What a counter said last must be known before it may be zeroed, which the next
-            // publish could do.
-            counted.read()?;
+        let changes = std::mem::take(&mut lock(&self.0.told).changes);
+        for (epoch, change) in changes {
+            counted.ledger.apply(change, Instant::now());
+            counted.epoch = Some(epoch);
         }
+        // What a counter said last must be known before it may be zeroed, which the next
+        // publish could do.
+        if let Some(view) = self.view() {
+            counted.read(&view)?;
+        }
+        Ok(counted)
     }
 
     /// The page, in text format 0.0.4. Reads the maps, so it blocks for some milliseconds.
@@ -157,16 +159,26 @@ impl Exporter {
     /// # Errors
     /// See [`MetricsError`].
     pub fn page(&self) -> Result<String, MetricsError> {
-        self.catch_up()?;
-        let mut counted = lock(&self.0.counted);
-        let maps = counted.maps()?;
-        let agent = self.agent();
-        let publishes = lock(&self.0.publishes);
+        let begun = Instant::now();
+        let counted = self.caught_up()?;
+        let maps = match self.view() {
+            Some(view) => Some(Maps {
+                epoch: view.epoch(),
+                reasons: view.reasons()?,
+                fill: view.fill_of_set()?,
+                tables: view.table_sizes()?,
+                established: view.active(),
+                took: begun.elapsed(),
+            }),
+            None => None,
+        };
+        let health = self.health();
+        let publishes = lock(&self.0.publishes).clone();
         let shown = Shown {
             ledger: &counted.ledger,
             limit: self.0.limit,
             maps: maps.as_ref(),
-            agent: &agent,
+            health: &health,
             publishes: &publishes,
             started: self.0.started,
         };
@@ -177,8 +189,7 @@ impl Exporter {
 impl Counted {
     /// Reads the counters, unless a set is live that the ledger does not know: the agent is
     /// about to tell of it, and totals that are a moment old are better than wrong ones.
-    fn read(&mut self) -> Result<(), KernelError> {
-        let Some(view) = &self.view else { return Ok(()) };
+    fn read(&mut self, view: &View) -> Result<(), KernelError> {
         let epoch = view.epoch();
         if self.epoch != Some(epoch) {
             return Ok(());
@@ -188,21 +199,6 @@ impl Counted {
             self.ledger.read(&values, Instant::now());
         }
         Ok(())
-    }
-
-    /// Reads everything else too.
-    fn maps(&mut self) -> Result<Option<Maps>, KernelError> {
-        let begun = Instant::now();
-        self.read()?;
-        let Some(view) = &self.view else { return Ok(None) };
-        Ok(Some(Maps {
-            epoch: view.epoch(),
-            reasons: view.reasons()?,
-            fill: view.fill_of_set()?,
-            tables: view.table_sizes()?,
-            established: view.active(),
-            took: begun.elapsed(),
-        }))
     }
 }
 

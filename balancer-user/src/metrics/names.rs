@@ -2,10 +2,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    hash::{Hash as _, Hasher as _},
     sync::Arc,
 };
 
-use xxhash_rust::xxh3::xxh3_64;
+use xxhash_rust::xxh3::Xxh3Default;
 
 use crate::{
     compile::Tables,
@@ -36,11 +37,13 @@ pub(crate) fn runs<'a>(
         let table = spec.table.as_ref()?;
         let backends = &resolved.routes.get(spec.resolved)?.backends;
         let source_class = classes.get(&class).map_or_else(|| EVERYBODY.into(), Arc::clone);
-        let mesh: Arc<str> = vip.destination.mesh().into();
-        let service: Arc<str> = vip.destination.to_string().into();
-        let vip: Arc<str> = vip.key.addr.to_string().into();
-        let text = [&*mesh, &*service, &*vip, &*source_class].join("\n");
+        // Compared within this process only.
+        let mut fingerprint = Xxh3Default::new();
+        (vip.key, &vip.destination, &source_class).hash(&mut fingerprint);
         let names = move || {
+            let mesh: Arc<str> = vip.destination.mesh().into();
+            let service: Arc<str> = vip.destination.to_string().into();
+            let vip: Arc<str> = vip.key.addr.to_string().into();
             let backends = table.backends.iter().filter_map(|&at| backends.get(at));
             backends
                 .map(|backend| Name {
@@ -53,7 +56,7 @@ pub(crate) fn runs<'a>(
                 })
                 .collect()
         };
-        Some(Run { route, run: spec.counters, fingerprint: xxh3_64(text.as_bytes()), names })
+        Some(Run { route, run: spec.counters, fingerprint: fingerprint.finish(), names })
     })
 }
 

@@ -15,7 +15,7 @@ use prometheus::{
 use super::{
     families::{self, Family, Kind},
     ledger::{Ledger, Name},
-    state::{AgentState, Publishes, seconds},
+    state::{Health, Publishes},
 };
 use crate::{compile::RUNGS, kernel::MapFill};
 
@@ -40,9 +40,10 @@ pub(crate) struct Shown<'a> {
     pub(crate) limit: usize,
     /// `None`: nothing is loaded yet.
     pub(crate) maps: Option<&'a Maps>,
-    pub(crate) agent: &'a AgentState,
+    pub(crate) health: &'a Health,
     pub(crate) publishes: &'a Publishes,
-    pub(crate) started: std::time::SystemTime,
+    /// When the agent started, seconds since 1970.
+    pub(crate) started: f64,
 }
 
 /// The page in text format 0.0.4.
@@ -52,9 +53,9 @@ pub(crate) fn text(shown: &Shown<'_>) -> Result<String, prometheus::Error> {
     if let Some(maps) = shown.maps {
         page.maps(maps);
     }
-    page.publishes(shown.publishes);
-    page.agent(shown.agent);
-    page.value(&families::STARTED, seconds(Some(shown.started)));
+    page.publishes(shown.publishes, shown.health.refused);
+    page.health(shown.health);
+    page.value(&families::STARTED, shown.started);
     let labels = [env!("CARGO_PKG_VERSION"), &ABI_VERSION.to_string()];
     page.add(&families::BUILD, [(labels.as_slice(), 1.0)]);
     TextEncoder::new().encode_to_string(&page.families)
@@ -166,12 +167,13 @@ impl Page {
         self.value(&families::READ, maps.took.as_secs_f64());
     }
 
-    fn publishes(&mut self, publishes: &Publishes) {
+    fn publishes(&mut self, publishes: &Publishes, refused: u64) {
         self.values(
             &families::PUBLISHES,
             [
                 ("changed", publishes.changed as f64),
                 ("unchanged", publishes.unchanged as f64),
+                ("refused", refused as f64),
                 ("failed", publishes.failed as f64),
             ],
         );
@@ -180,25 +182,21 @@ impl Page {
         }
     }
 
-    fn agent(&mut self, agent: &AgentState) {
-        let valid = if agent.invalid_since.is_none() { 1.0 } else { 0.0 };
+    fn health(&mut self, health: &Health) {
+        let valid = if health.invalid_since.is_none() { 1.0 } else { 0.0 };
         self.value(&families::SET_VALID, valid);
-        self.value(&families::SET_INVALID_SINCE, seconds(agent.invalid_since));
-        self.value(&families::LAST_SUCCESS, seconds(agent.last_success));
-        for (family, states) in [
-            (&families::FINDINGS, [("error", agent.errors), ("warning", agent.warnings)]),
-            (
-                &families::POLICY_PATHS,
-                [("watched", agent.watched), ("unreadable", agent.unreadable)],
-            ),
-            (&families::NAMES, [("resolved", agent.resolved), ("unresolved", agent.unresolved)]),
-            (
-                &families::LINKS,
-                [("wanted", agent.links_wanted), ("attached", agent.links_attached)],
-            ),
-        ] {
+        self.value(&families::SET_INVALID_SINCE, health.invalid_since.unwrap_or_default());
+        self.value(&families::SET_PROBLEMS, health.problems as f64);
+        self.value(&families::LAST_PUBLISH, health.last_publish.unwrap_or_default());
+        let paths = [("watched", health.watched), ("unreadable", health.unreadable)];
+        let names = [("resolved", health.resolved), ("unresolved", health.unresolved)];
+        let links = [("wanted", health.links_wanted), ("attached", health.links_attached)];
+        for (family, states) in
+            [(&families::POLICY_PATHS, paths), (&families::NAMES, names), (&families::LINKS, links)]
+        {
             self.values(family, states.map(|(state, number)| (state, number as f64)));
         }
+        self.value(&families::RESTART, health.restart_needed as f64);
     }
 }
 

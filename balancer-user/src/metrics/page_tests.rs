@@ -1,12 +1,12 @@
-use std::{
-    collections::BTreeSet,
-    time::{Instant, SystemTime},
-};
+use std::{collections::BTreeSet, time::Instant};
 
 use super::*;
 use crate::{
     compile::CounterRun,
-    metrics::{ledger::Run, state::Outcome},
+    metrics::{
+        ledger::{Roll, Run},
+        state::Outcome,
+    },
 };
 
 fn name(service: &str, source_class: &str) -> Name {
@@ -25,7 +25,8 @@ fn page(names: Vec<Name>) -> String {
     let mut ledger = Ledger::new(2);
     let now = Instant::now();
     let run = CounterRun { first: 1, count: names.len() as u32, backends: 0 };
-    ledger.live([Run { route: 1, run, fingerprint: 0, names: || names }], now);
+    let mut roll = Roll::default();
+    ledger.apply(roll.call([Run { route: 1, run, fingerprint: 0, names: || names }]), now);
     let counter =
         Counter { connections: 3, packets_in: 4, bytes_in: 5, packets_out: 6, bytes_out: 7 };
     ledger.read(&[counter; 9], now);
@@ -41,19 +42,20 @@ fn page(names: Vec<Name>) -> String {
         established: 12,
         took: ms(2),
     };
-    let agent = AgentState {
-        invalid_since: Some(std::time::UNIX_EPOCH + Duration::from_secs(90)),
+    let health = Health {
+        invalid_since: Some(90.5),
+        refused: 2,
         links_wanted: 4,
         links_attached: 2,
-        ..AgentState::default()
+        ..Health::default()
     };
     text(&Shown {
         ledger: &ledger,
         limit: 2,
         maps: Some(&maps),
-        agent: &agent,
+        health: &health,
         publishes: &publishes,
-        started: SystemTime::now(),
+        started: 1.0,
     })
     .unwrap()
 }
@@ -87,6 +89,7 @@ fn page_says_what_was_counted() {
         "balancer_reason_packets_total{reason=\"new_flow\",fate=\"forward\"} 1".into(),
         "balancer_publishes_total{outcome=\"changed\"} 1".into(),
         "balancer_publishes_total{outcome=\"failed\"} 1".into(),
+        "balancer_publishes_total{outcome=\"refused\"} 2".into(),
         "balancer_publish_flip_seconds_bucket{le=\"0.002\"} 0".into(),
         "balancer_publish_flip_seconds_bucket{le=\"0.005\"} 1".into(),
         "balancer_map_used{map=\"VIPS\",setting=\"limits.services\"} 2".into(),
@@ -96,7 +99,7 @@ fn page_says_what_was_counted() {
         "balancer_established_connections 12".into(),
         "balancer_epoch 7".into(),
         "balancer_set_valid 0".into(),
-        "balancer_set_invalid_since_timestamp_seconds 90".into(),
+        "balancer_set_invalid_since_timestamp_seconds 90.5".into(),
         "balancer_links{state=\"wanted\"} 4".into(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");

@@ -146,7 +146,7 @@ async fn answer(request: &Request<impl Body>, exporter: &Exporter) -> Response<F
     }
     match path {
         "/healthz" => response(StatusCode::OK, PLAIN, "alive\n".into()),
-        "/readyz" => match exporter.agent().not_ready {
+        "/readyz" => match exporter.health().not_ready {
             None => response(StatusCode::OK, PLAIN, "ready\n".into()),
             Some(why) => {
                 response(StatusCode::SERVICE_UNAVAILABLE, PLAIN, format!("not ready: {why}\n"))

@@ -4,7 +4,7 @@ use tokio::{
 };
 
 use super::*;
-use crate::metrics::BACKENDS_MAX;
+use crate::metrics::{BACKENDS_MAX, Health};
 
 const MS: Duration = Duration::from_millis(1);
 
@@ -12,19 +12,24 @@ fn runtime() -> Runtime {
     Builder::new_current_thread().enable_all().build().unwrap()
 }
 
-fn exporter() -> Exporter {
-    Exporter::new(BACKENDS_MAX).unwrap()
+fn exporter(not_ready: Option<String>) -> Exporter {
+    let health = move || Health { not_ready: not_ready.clone(), ..Health::default() };
+    Exporter::new(BACKENDS_MAX, health).unwrap()
 }
 
 /// Serves while `clients` run, with an address for them.
-fn served<T>(bounds: Bounds, clients: impl AsyncFnOnce(SocketAddr, Exporter) -> T) -> T {
+fn served<T>(
+    bounds: Bounds,
+    not_ready: Option<String>,
+    clients: impl AsyncFnOnce(SocketAddr) -> T,
+) -> T {
     runtime().block_on(async {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let exporter = exporter();
+        let exporter = exporter(not_ready);
         tokio::select! {
             never = accept(&listener, &exporter, bounds) => match never {},
-            outcome = timeout(MS * 10_000, clients(address, exporter.clone())) => outcome.unwrap(),
+            outcome = timeout(MS * 10_000, clients(address)) => outcome.unwrap(),
         }
     })
 }
@@ -41,7 +46,7 @@ async fn ask(address: SocketAddr, method: &str, path: &str) -> String {
 
 #[test]
 fn page_is_served_in_the_text_format() {
-    served(BOUNDS, async |address, _| {
+    served(BOUNDS, None, async |address| {
         let answer = ask(address, "GET", "/metrics?x=1").await;
         assert!(answer.starts_with("HTTP/1.1 200 OK\r\n"), "{answer}");
         assert!(answer.contains("content-type: text/plain; version=0.0.4; charset=utf-8\r\n"));
@@ -53,7 +58,7 @@ fn page_is_served_in_the_text_format() {
 
 #[test]
 fn other_paths_and_methods_are_refused() {
-    served(BOUNDS, async |address, _| {
+    served(BOUNDS, None, async |address| {
         let answer = ask(address, "GET", "/metric").await;
         assert!(answer.starts_with("HTTP/1.1 404 "), "{answer}");
         assert!(answer.ends_with("there are /metrics, /healthz and /readyz\n"), "{answer}");
@@ -65,12 +70,13 @@ fn other_paths_and_methods_are_refused() {
 
 #[test]
 fn readiness_is_what_the_agent_says() {
-    served(BOUNDS, async |address, exporter| {
+    served(BOUNDS, Some("no set is live".into()), async |address| {
         assert!(ask(address, "GET", "/healthz").await.ends_with("\r\n\r\nalive\n"));
         let answer = ask(address, "GET", "/readyz").await;
         assert!(answer.starts_with("HTTP/1.1 503 "), "{answer}");
-        assert!(answer.ends_with("not ready: the agent is starting\n"), "{answer}");
-        exporter.update(|agent| agent.not_ready = None);
+        assert!(answer.ends_with("not ready: no set is live\n"), "{answer}");
+    });
+    served(BOUNDS, None, async |address| {
         assert!(ask(address, "GET", "/readyz").await.starts_with("HTTP/1.1 200 "));
     });
 }
@@ -78,7 +84,7 @@ fn readiness_is_what_the_agent_says() {
 #[test]
 fn clients_that_send_nothing_do_not_keep_others_out() {
     let bounds = Bounds { connections: 2, headers_within: MS * 200, ..BOUNDS };
-    served(bounds, async |address, _| {
+    served(bounds, None, async |address| {
         let begun = std::time::Instant::now();
         let mut idle = Vec::new();
         for _ in 0..2 {
@@ -93,10 +99,9 @@ fn clients_that_send_nothing_do_not_keep_others_out() {
 #[test]
 fn clients_that_take_no_answer_are_cut_off() {
     let bounds = Bounds { connections: 1, done_within: MS * 200, ..BOUNDS };
-    served(bounds, async |address, exporter| {
-        // More than socket buffers hold.
-        let why = "x".repeat(16 << 20);
-        exporter.update(|agent| agent.not_ready = Some(why));
+    // More than socket buffers hold.
+    let why = "x".repeat(16 << 20);
+    served(bounds, Some(why), async |address| {
         let mut slow = TcpStream::connect(address).await.unwrap();
         slow.write_all(b"GET /readyz HTTP/1.1\r\nHost: x\r\n\r\n").await.unwrap();
         assert!(ask(address, "GET", "/healthz").await.starts_with("HTTP/1.1 200 "));
@@ -112,7 +117,7 @@ fn port_in_use_is_tried_again() {
     runtime().block_on(async {
         let other = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = other.local_addr().unwrap();
-        let exporter = exporter();
+        let exporter = exporter(None);
         let bounds = Bounds { again_after: MS * 20, ..BOUNDS };
         tokio::select! {
             never = listen(address, &exporter, bounds) => match never {},

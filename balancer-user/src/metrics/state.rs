@@ -1,55 +1,39 @@
 //! What the agent says of itself, beside what the maps say.
 
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use prometheus::{Histogram, HistogramOpts};
 
 use super::families::{self, Family};
 
-/// How the agent and its set are.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct AgentState {
-    /// Why `/readyz` says no; `None`: a set is live and the programs are attached.
+/// How the agent and its set are. Times are seconds since 1970.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Health {
+    /// Why `/readyz` says no; `None`: a set is live.
     pub not_ready: Option<String>,
     /// Since when the policy files cannot be read or have an error; `None`: they are the live
     /// set.
-    pub invalid_since: Option<SystemTime>,
-    /// When the files last became the live set or were found to be it.
-    pub last_success: Option<SystemTime>,
-    /// Errors in the files as they were last read.
-    pub errors: usize,
-    /// Warnings.
-    pub warnings: usize,
+    pub invalid_since: Option<f64>,
+    /// What is wrong with them, in number.
+    pub problems: usize,
+    /// When this agent last published.
+    pub last_publish: Option<f64>,
+    /// Sets that were not carried out because something was wrong with them.
+    pub refused: u64,
     /// Paths of the key `policies` that are watched.
     pub watched: usize,
     /// Those that are missing or cannot be read.
     pub unreadable: usize,
     /// Host names that have addresses.
     pub resolved: usize,
-    /// Host names that have none.
+    /// Host names that have none, or no new ones.
     pub unresolved: usize,
     /// Programs that should be on interfaces.
     pub links_wanted: usize,
     /// Programs that are.
     pub links_attached: usize,
-}
-
-impl Default for AgentState {
-    fn default() -> Self {
-        Self {
-            not_ready: Some("the agent is starting".into()),
-            invalid_since: None,
-            last_success: None,
-            errors: 0,
-            warnings: 0,
-            watched: 0,
-            unreadable: 0,
-            resolved: 0,
-            unresolved: 0,
-            links_wanted: 0,
-            links_attached: 0,
-        }
-    }
+    /// Keys of the configuration whose change waits for a restart.
+    pub restart_needed: usize,
 }
 
 /// How a publish ended.
@@ -71,7 +55,7 @@ pub enum Outcome {
 }
 
 /// Publishes so far.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(crate) struct Publishes {
     pub(crate) changed: u64,
     pub(crate) unchanged: u64,
@@ -114,10 +98,4 @@ const BUCKETS: [f64; 14] =
 
 fn histogram(family: &Family) -> Result<Histogram, prometheus::Error> {
     Histogram::with_opts(HistogramOpts::new(family.name, family.help).buckets(BUCKETS.to_vec()))
-}
-
-/// Seconds since 1970; 0 for never.
-pub(crate) fn seconds(time: Option<SystemTime>) -> f64 {
-    time.and_then(|time| time.duration_since(UNIX_EPOCH).ok())
-        .map_or(0.0, |since| since.as_secs_f64())
 }
