@@ -10,6 +10,8 @@ const SNAPSHOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/cli/help.txt");
 pub(crate) const COMMANDS: &[&[&str]] = &[
     &[],
     &["load"],
+    &["agent"],
+    &["config"],
     &["unload"],
     &["check"],
     &["plan"],

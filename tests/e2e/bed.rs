@@ -43,7 +43,7 @@ const CLIENTS: [(&str, &str, &str); 3] = [
 
 /// Sizes of the maps: little memory, because tests run side by side, also in a guest with a
 /// gibibyte; room for whatever a test does. (`examples` loads with the defaults.)
-const LIMITS: &str = "limits: {flows: 32768, half_open: 4096, services: 256, sources: 256, \
+pub(crate) const LIMITS: &str = "limits: {flows: 32768, half_open: 4096, services: 256, sources: 256, \
                       routes: 512, reals: 1024, counters: 1024, arena_slots: 1048576}\n";
 
 /// The topology with its servers running. Dropped in order: servers first.
@@ -191,7 +191,7 @@ pub(crate) fn count<'a>(
 }
 
 /// Mesh and Dataplanes. One Dataplane has one address, so each family has its own.
-fn inventory() -> String {
+pub(crate) fn inventory() -> String {
     let mut yaml = "type: Mesh\nname: default\n".to_owned();
     for (name, v4, v6) in CLIENTS.iter().filter(|(name, ..)| *name != "guest") {
         for (family, address, vips) in [(4, v4, vec![VIP4, OTHER_VIP4]), (6, v6, vec![VIP6])] {

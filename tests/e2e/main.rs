@@ -2,6 +2,7 @@
 //!
 //! Each test builds its own node and hosts, so tests run side by side.
 
+mod agent;
 mod bed;
 mod changes;
 mod demo;

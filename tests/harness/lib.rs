@@ -5,6 +5,7 @@
 //! the process id in its name, and removes what dead processes left. Nothing here decides
 //! whether balancer is right: expectations belong to the suites.
 
+pub mod agent;
 pub mod backends;
 pub mod bpffs;
 pub mod bulk;
@@ -21,6 +22,7 @@ pub mod tap;
 pub mod topology;
 pub mod translated;
 
+pub use agent::Agent;
 pub use backends::{Connection, EchoServer, Greeting};
 pub use bpffs::Bpffs;
 pub use feature::{Feature, since};

@@ -5,6 +5,8 @@ use std::path::{Path, PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use super::{
+    agent::{AGENT_ABOUT, AGENT_AFTER, Agent},
+    config::{CONFIG_ABOUT, CONFIG_AFTER, Config},
     man::{MAN_ABOUT, MAN_AFTER, Man},
     maps::words::{MAPS_ABOUT, MAPS_AFTER, Maps},
     plan::words::{PLAN_ABOUT, PLAN_AFTER, Plan},
@@ -129,6 +131,12 @@ pub(crate) enum Command {
     /// Check, compile and publish policies; attach to interfaces
     #[command(long_about = LOAD_ABOUT, after_long_help = format!("{LOAD_AFTER}{EXIT_CODES}"))]
     Load(Load),
+    /// Keep what is live true to policies, interfaces and names
+    #[command(long_about = AGENT_ABOUT, after_long_help = format!("{AGENT_AFTER}{EXIT_CODES}"))]
+    Agent(Agent),
+    /// Print a configuration file, or check one
+    #[command(long_about = CONFIG_ABOUT, after_long_help = format!("{CONFIG_AFTER}{EXIT_CODES}"))]
+    Config(Config),
     /// Remove everything of ours: programs, maps, links, qdiscs, pins
     #[command(long_about = UNLOAD_ABOUT, after_long_help = format!("{UNLOAD_AFTER}{EXIT_CODES}"))]
     Unload,

@@ -32,7 +32,7 @@ pub(crate) fn run(args: &Check, global: &Global) -> Result<(), Failure> {
     if options.lenient() && report.valid() {
         let settings = Settings::default().resolve_settings(Default::default());
         let resolved = resolve::resolve(&reading.set, &settings);
-        inputs::merge(&mut report, &resolved.diagnostics);
+        report.merge(&resolved.diagnostics);
     }
     print(form, &reading.set.texts, &report)
 }

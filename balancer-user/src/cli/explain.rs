@@ -72,7 +72,7 @@ fn from_files(args: &Explain, global: &Global, query: &Query) -> Result<Answer, 
     }
     let resolve_settings = settings.resolve_settings(assignments(&state)?);
     let resolved = resolve::resolve(&reading.set, &resolve_settings);
-    inputs::merge(&mut reading.report, &resolved.diagnostics);
+    reading.report.merge(&resolved.diagnostics);
     inputs::accept(&reading.set.texts, &reading.report)?;
     let limits = settings.limits.unwrap_or_default();
     let tables = compile::compile(&resolved, &Assignment::default(), &limits)

@@ -12,7 +12,7 @@ use super::{
 use crate::{
     kernel::KernelError,
     node::NodeError,
-    policy::{self, Diagnostic, Meta, ReadOptions, Reading, Report, SourceText},
+    policy::{self, ReadOptions, Reading, Report, SourceText},
     settings::{self, Settings},
     store::StoreError,
 };
@@ -76,33 +76,6 @@ pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, 
     Ok(reading)
 }
 
-/// Puts findings that concern several resources into the report, each at its resource.
-pub(crate) fn merge(report: &mut Report, findings: &[(Meta, Diagnostic)]) {
-    for (meta, finding) in findings {
-        let place = report.resources.iter_mut().find(|resource| {
-            resource.text == meta.span.text
-                && resource.document == meta.document
-                && resource.kind.as_deref() == Some(meta.kind)
-                // Several items of a `List` share a document.
-                && resource.name.as_deref().is_some_and(|name| {
-                    meta.name == name || meta.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
-                })
-        });
-        match place {
-            Some(resource) => resource.violations.push(finding.clone()),
-            None => report.resources.push(policy::ResourceReport {
-                kind: Some(meta.kind.to_owned()),
-                mesh: Some(meta.mesh.clone()),
-                namespace: meta.namespace.clone(),
-                name: Some(meta.name.clone()),
-                text: meta.span.text,
-                document: meta.document,
-                violations: vec![finding.clone()],
-            }),
-        }
-    }
-}
-
 /// `12 resources in 3 files: 2 errors, 1 warning`.
 pub(crate) fn summary(texts: &[SourceText], report: &Report) -> String {
     let (errors, warnings) = totals(report);
@@ -139,25 +112,53 @@ pub(crate) fn accept(texts: &[SourceText], report: &Report) -> Result<(), Failur
 /// Reads `--config`; `None` without it.
 pub(crate) fn settings(config: Option<&Path>) -> Result<Option<Settings>, Failure> {
     let Some(path) = config else { return Ok(None) };
+    settings_with_text(path).map(|(settings, _)| Some(settings))
+}
+
+/// Reads a configuration file, and gives its text back for findings of others.
+pub(crate) fn settings_with_text(path: &Path) -> Result<(Settings, Vec<SourceText>), Failure> {
     if path.is_dir() {
         return Err(Failure::usage(format!("{} is a directory", path.display()))
             .hint("name the configuration file itself after --config"));
     }
     let texts = policy::gather(&[path.to_owned()]).map_err(Failure::wrong_usage)?;
-    let Some(text) = texts.first() else { return Ok(Some(Settings::default())) };
-    settings::read(text).map(Some).map_err(|problems| {
-        let report = Report {
-            resources: vec![policy::ResourceReport { violations: problems, ..Default::default() }],
-            notes: Vec::new(),
-        };
-        output::say(policy::render::report(&texts, &report, output::stderr_colours()).trim_end());
-        let (errors, _) = totals(&report);
-        Failure::usage(format!(
-            "the configuration file {} has {}; nothing was changed",
-            path.display(),
-            count(errors, "error")
-        ))
-    })
+    let Some(text) = texts.first() else { return Ok((Settings::default(), texts)) };
+    match settings::read(text) {
+        Ok(settings) => Ok((settings, texts)),
+        Err(problems) => Err(configuration_refused(&texts, problems)),
+    }
+}
+
+/// Says what of the configuration the agent does not carry out; fails where packets would go
+/// another way than asked for.
+pub(crate) fn undone(settings: &Settings, texts: &[SourceText]) -> Result<(), Failure> {
+    let findings = settings::undone(settings);
+    if findings.iter().any(policy::Diagnostic::is_error) {
+        return Err(configuration_refused(texts, findings));
+    }
+    if !findings.is_empty() {
+        let report = configuration_report(findings);
+        output::say(policy::render::report(texts, &report, output::stderr_colours()).trim_end());
+    }
+    Ok(())
+}
+
+fn configuration_report(findings: Vec<policy::Diagnostic>) -> Report {
+    Report {
+        resources: vec![policy::ResourceReport { violations: findings, ..Default::default() }],
+        notes: Vec::new(),
+    }
+}
+
+fn configuration_refused(texts: &[SourceText], findings: Vec<policy::Diagnostic>) -> Failure {
+    let report = configuration_report(findings);
+    output::say(policy::render::report(texts, &report, output::stderr_colours()).trim_end());
+    let (errors, _) = totals(&report);
+    let name = texts.first().map_or("", |text| &text.name);
+    Failure::usage(format!(
+        "the configuration file {name} has {}; nothing was changed",
+        count(errors, "error")
+    ))
 }
 
 /// Whose fault an error of the kernel room is, and what was being done.

@@ -51,19 +51,18 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
     let mut node = Node::open(&bpffs, &state).map_err(inputs::node)?;
     let resolve_settings = settings.resolve_settings(node.assigned().map_err(inputs::node)?);
     let resolved = resolve::resolve(&reading.set, &resolve_settings);
-    inputs::merge(&mut reading.report, &resolved.diagnostics);
+    reading.report.merge(&resolved.diagnostics);
     inputs::accept(&reading.set.texts, &reading.report)?;
 
     let interfaces: Vec<String> =
         args.attach.iter().map(|attach| attach.interface.clone()).collect();
-    let carried = node.carry_out(&Wanted {
+    let wanted = Wanted {
         set: &reading.set,
         resolve_settings: &resolve_settings,
         resolved: &resolved,
         settings: &settings,
-        interfaces: &interfaces,
-    });
-    let carried = match carried {
+    };
+    let carried = match node.carry_out(&wanted, &interfaces) {
         Ok(carried) => carried,
         Err(error) => {
             if let Err(error) = node.give_up() {

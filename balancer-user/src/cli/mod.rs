@@ -15,8 +15,10 @@ use self::{
     failure::Failure,
 };
 
+mod agent;
 mod args;
 mod check;
+mod config;
 mod explain;
 mod failure;
 mod inputs;
@@ -47,6 +49,8 @@ fn run(cli: &Cli) -> Result<(), Failure> {
     let global = &cli.global;
     match &cli.command {
         Command::Load(args) => load::run(args, global),
+        Command::Agent(args) => agent::run(args, global),
+        Command::Config(args) => config::run(args, global),
         Command::Unload => unload::run(global),
         Command::Check(args) => check::run(args, global),
         Command::Plan(args) => plan::run(args, global),

@@ -45,6 +45,7 @@ pub use error::KernelError;
 pub use events::{Event, Told, TraceRequest, Tracer};
 pub use health::{MapFill, ProgramRow};
 pub use lock::{Lock, lock};
+pub use netlink::{Interface, interfaces};
 pub use publish::{BeforeFlip, PublishOptions, Published, Written};
 pub use raw::{Element, MapRow};
 pub(crate) use read::real_address;

@@ -22,11 +22,15 @@ use super::{Direction, KernelError};
 
 /// A network interface.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Interface {
-    pub(crate) name: String,
-    pub(crate) index: u32,
-    pub(crate) up: bool,
-    pub(crate) loopback: bool,
+pub struct Interface {
+    /// Its name.
+    pub name: String,
+    /// Its number, which a deleted and recreated interface of the same name does not keep.
+    pub index: u32,
+    /// Set up: packets pass.
+    pub up: bool,
+    /// It is the loopback.
+    pub loopback: bool,
 }
 
 /// A filter of the clsact qdisc.
@@ -103,7 +107,10 @@ fn failed(action: &str) -> impl FnOnce(io::Error) -> KernelError + '_ {
 }
 
 /// The interfaces of this namespace.
-pub(crate) fn interfaces() -> Result<Vec<Interface>, KernelError> {
+///
+/// # Errors
+/// The kernel refuses to list them.
+pub fn interfaces() -> Result<Vec<Interface>, KernelError> {
     let answers = Connection::open()
         .and_then(|mut c| c.ask(RouteNetlinkMessage::GetLink(LinkMessage::default()), NLM_F_DUMP))
         .map_err(failed("listing interfaces"))?;

@@ -10,13 +10,13 @@
 //! when something changes, or words for people: `cli` loads once by it, `agent` again and again.
 #![forbid(unsafe_code)]
 
-use std::{path::Path, time::Duration};
+use std::{net::SocketAddr, path::Path, time::Duration};
 
 use crate::{
     compile::{Assignment, Compiler, Tables},
     kernel::{
-        self, AttachOptions, Attached, Attachment, Datapath, KernelError, Lock, PublishOptions,
-        Published,
+        self, AttachOptions, Attached, Attachment, BeforeFlip, Datapath, KernelError, Link, Lock,
+        PublishOptions, Published,
     },
     policy::PolicySet,
     resolve::{ResolveSettings, Resolved, VipAssignments, VipKey},
@@ -55,8 +55,6 @@ pub struct Wanted<'a> {
     pub resolved: &'a Resolved,
     /// `limits` and `drain`.
     pub settings: &'a Settings,
-    /// Interfaces to attach to, each there.
-    pub interfaces: &'a [String],
 }
 
 /// A set that is live.
@@ -144,66 +142,163 @@ impl Node {
         Ok(self.datapath.as_mut())
     }
 
+    /// What is loaded, where somebody has looked; see [`Node::datapath`].
+    pub fn datapath_if_open(&self) -> Option<&Datapath> {
+        self.datapath.as_ref()
+    }
+
+    /// The live epoch, where anything is loaded.
+    pub fn epoch(&self) -> Option<u64> {
+        self.datapath.as_ref().map(|datapath| datapath.epoch())
+    }
+
+    /// Every real of the maps, those that drain or are gone included; sorted.
+    ///
+    /// # Errors
+    /// A system call on a map failed.
+    pub fn reals(&mut self) -> Result<Vec<SocketAddr>, KernelError> {
+        Ok(self.loaded()?.assignment()?.reals.keys().copied().collect())
+    }
+
+    /// See [`Datapath::forget_gone_interfaces`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn forget_gone_interfaces(&mut self) -> Result<Vec<String>, KernelError> {
+        self.loaded()?.forget_gone_interfaces()
+    }
+
+    /// See [`Datapath::detach`].
+    ///
+    /// # Errors
+    /// As there.
+    pub fn detach(&mut self, interface: &str) -> Result<Vec<Link>, KernelError> {
+        self.loaded()?.detach(interface)
+    }
+
+    /// Keeps a file beside the other state.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        self.store.keep(name, bytes)
+    }
+
+    /// Retires what has run out since `tables` were published: reals that are gone, tables before
+    /// a change, ports that nothing uses.
+    ///
+    /// # Errors
+    /// What the kernel says, or the record of a new epoch cannot be written.
+    pub fn sweep(&mut self, tables: &Tables, settings: &Settings) -> Result<(), NodeError> {
+        let store = self.store.clone();
+        let failed = NodeError::kernel("cannot retire what is no longer named");
+        let datapath = self.loaded().map_err(&failed)?;
+        let current = datapath.epoch();
+        let mut record = |epoch| {
+            if epoch == current {
+                Ok(())
+            } else {
+                store.copy_live(current, epoch).map_err(Into::into)
+            }
+        };
+        let published =
+            datapath.publish(tables, options(settings, &mut record)).map_err(&failed)?;
+        if published.epoch != current {
+            store.forget_others(published.epoch)?;
+        }
+        Ok(())
+    }
+
     /// Makes the set the live one and attaches to its interfaces, those first: the programs then
     /// carry the set before (none, at first), and a hook that refuses leaves that set live.
     ///
     /// # Errors
     /// The set before stays live. Where nothing was loaded before, [`Node::give_up`] removes what
     /// was made.
-    pub fn carry_out(&mut self, wanted: &Wanted<'_>) -> Result<Carried, NodeError> {
+    pub fn carry_out(
+        &mut self,
+        wanted: &Wanted<'_>,
+        interfaces: &[String],
+    ) -> Result<Carried, NodeError> {
         let tables = self.compile(wanted)?;
-        let first = self.datapath.is_none();
-        let limits = wanted.settings.limits.unwrap_or_default();
-        let datapath = match &mut self.datapath {
-            Some(datapath) => datapath,
-            missing => {
-                let made = Datapath::create(&self.lock, &limits)
-                    .map_err(NodeError::kernel("cannot load"))?;
-                self.made = true;
-                missing.insert(made)
-            }
-        };
-        let before = datapath.assignment().map_err(NodeError::kernel("cannot load"))?;
-        let difference = Difference::of(before, &tables);
-        let attached = attach(datapath, wanted.interfaces)?;
-        let published = self.publish(&tables, wanted)?;
-        let left = self.store.forget_others(published.epoch).err();
+        let first = self.make(wanted.settings)?;
+        let attached = self
+            .attach(interfaces)
+            .map_err(NodeError::kernel("cannot attach; the set before stays live"))?;
+        let (difference, published, left) = self.publish(&tables, wanted)?;
         Ok(Carried { first, tables, difference, attached, published, left })
     }
 
-    /// What the maps should hold: ids that are in use stay, and everything fits.
-    fn compile(&mut self, wanted: &Wanted<'_>) -> Result<Tables, NodeError> {
-        let bpffs = self.lock.path().to_owned();
-        let pinned = self.datapath()?.is_some();
+    /// What the maps should hold: ids that are in use stay, and everything fits. Writes nothing.
+    ///
+    /// # Errors
+    /// [`NodeError::Capacity`], [`NodeError::LimitsDiffer`], or the maps cannot be read.
+    pub fn compile(&mut self, wanted: &Wanted<'_>) -> Result<Tables, NodeError> {
+        self.datapath()?;
+        let Self { lock, datapath, compiler, .. } = self;
         let failed = NodeError::kernel("cannot load");
         let nothing = Assignment::default();
-        let (before, limits) = match &mut self.datapath {
+        let pinned = datapath.is_some();
+        let (before, limits) = match datapath {
             Some(datapath) => {
                 let limits = datapath.limits().map_err(&failed)?;
-                limits_are_pinned(&bpffs, wanted.settings, &limits)?;
+                limits_are_pinned(lock.path(), wanted.settings, &limits)?;
                 (datapath.assignment().map_err(&failed)?, limits)
             }
             None => (&nothing, wanted.settings.limits.unwrap_or_default()),
         };
-        self.compiler
+        compiler
             .compile(wanted.resolved, before, &limits)
             .map_err(|source| NodeError::Capacity { source, pinned })
     }
 
-    fn publish(&mut self, tables: &Tables, wanted: &Wanted<'_>) -> Result<Published, NodeError> {
-        let Self { lock, store, datapath: Some(datapath), .. } = self else {
-            return Err(NodeError::kernel("cannot publish")(KernelError::NotLoaded {
-                path: self.lock.path().to_owned(),
-            }));
-        };
+    /// Makes programs and maps, of the sizes of `settings`, where nothing (complete) is pinned.
+    /// True: they were made now.
+    ///
+    /// # Errors
+    /// What the kernel says; nothing is left of the attempt.
+    pub fn make(&mut self, settings: &Settings) -> Result<bool, NodeError> {
+        if self.datapath()?.is_some() {
+            return Ok(false);
+        }
+        let datapath = Datapath::create(&self.lock, &settings.limits.unwrap_or_default())
+            .map_err(NodeError::kernel("cannot load"))?;
+        self.datapath = Some(datapath);
+        self.made = true;
+        Ok(true)
+    }
+
+    /// Attaches to interfaces, all of them or none.
+    ///
+    /// # Errors
+    /// See [`Datapath::attach`].
+    pub fn attach(&mut self, interfaces: &[String]) -> Result<Attached, KernelError> {
+        let attachments: Vec<Attachment> =
+            interfaces.iter().map(|name| Attachment { interface: name.clone() }).collect();
+        self.loaded()?.attach(&attachments, AttachOptions::default())
+    }
+
+    /// Records the set and makes `tables`, compiled from it, the live ones.
+    ///
+    /// # Errors
+    /// The set before stays live; [`KernelError::AfterFlip`] is the exception and says so.
+    pub fn publish(
+        &mut self,
+        tables: &Tables,
+        wanted: &Wanted<'_>,
+    ) -> Result<(Difference, Published, Option<StoreError>), NodeError> {
         let live = Live {
-            bpffs: lock.path().to_owned(),
+            bpffs: self.lock.path().to_owned(),
             settings: ResolveSettings {
                 assigned: wanted.resolved.assigned.clone(),
                 ..wanted.resolve_settings.clone()
             },
             texts: wanted.set.texts.clone(),
         };
+        let store = self.store.clone();
+        let failed = NodeError::kernel("cannot publish; the set before stays live");
+        let datapath = self.loaded().map_err(&failed)?;
+        let difference = Difference::of(datapath.assignment().map_err(&failed)?, tables);
         let save = |epoch| {
             store.save_assignments(&live.settings.assigned)?;
             store.save_live(epoch, &live)
@@ -214,24 +309,20 @@ impl Node {
             recorded = Some(epoch);
             saved.map_err(Into::into)
         };
-        let drain = wanted.settings.drain;
-        let published = datapath
-            .publish(
-                tables,
-                PublishOptions {
-                    previous_for: drain.previous_for,
-                    gone_reset: (drain.on_gone == OnGone::Reset).then_some(GONE_RESET),
-                    interfaces: wanted.interfaces,
-                    before_flip: Some(&mut record),
-                },
-            )
-            .map_err(NodeError::kernel("cannot publish; the set before stays live"))?;
-        self.made = false;
+        let published =
+            datapath.publish(tables, options(wanted.settings, &mut record)).map_err(&failed)?;
         // Equal tables are not published again, but names and positions may have changed.
         if recorded != Some(published.epoch) {
             save(published.epoch)?;
         }
-        Ok(published)
+        self.made = false;
+        let left = self.store.forget_others(published.epoch).err();
+        Ok((difference, published, left))
+    }
+
+    fn loaded(&mut self) -> Result<&mut Datapath, KernelError> {
+        let path = self.lock.path();
+        self.datapath.as_mut().ok_or_else(|| KernelError::NotLoaded { path: path.to_owned() })
     }
 
     /// Removes programs and maps that this process made and to which nothing was published:
@@ -251,10 +342,12 @@ impl Node {
     }
 }
 
-fn attach(datapath: &mut Datapath, interfaces: &[String]) -> Result<Attached, NodeError> {
-    let attachments: Vec<Attachment> =
-        interfaces.iter().map(|name| Attachment { interface: name.clone() }).collect();
-    datapath
-        .attach(&attachments, AttachOptions::default())
-        .map_err(NodeError::kernel("cannot attach; the set before stays live"))
+fn options<'a>(settings: &Settings, record: BeforeFlip<'a>) -> PublishOptions<'a> {
+    PublishOptions {
+        previous_for: settings.drain.previous_for,
+        gone_reset: (settings.drain.on_gone == OnGone::Reset).then_some(GONE_RESET),
+        // Those that matter are attached to already.
+        interfaces: &[],
+        before_flip: Some(record),
+    }
 }

@@ -1,6 +1,6 @@
 //! The outcome of reading: what is valid, and everything that is not.
 
-use super::{Diagnostic, PolicySet, Span};
+use super::{Diagnostic, Meta, PolicySet, Span};
 
 /// Whose rules apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -86,6 +86,34 @@ impl Report {
     /// Whether no resource has an error.
     pub fn valid(&self) -> bool {
         self.resources.iter().all(ResourceReport::valid)
+    }
+
+    /// Puts findings that concern several resources into the report, each at its resource.
+    pub fn merge(&mut self, findings: &[(Meta, Diagnostic)]) {
+        for (meta, finding) in findings {
+            let place = self.resources.iter_mut().find(|resource| {
+                resource.text == meta.span.text
+                    && resource.document == meta.document
+                    && resource.kind.as_deref() == Some(meta.kind)
+                    // Several items of a `List` share a document.
+                    && resource.name.as_deref().is_some_and(|name| {
+                        meta.name == name
+                            || meta.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
+                    })
+            });
+            match place {
+                Some(resource) => resource.violations.push(finding.clone()),
+                None => self.resources.push(ResourceReport {
+                    kind: Some(meta.kind.to_owned()),
+                    mesh: Some(meta.mesh.clone()),
+                    namespace: meta.namespace.clone(),
+                    name: Some(meta.name.clone()),
+                    text: meta.span.text,
+                    document: meta.document,
+                    violations: vec![finding.clone()],
+                }),
+            }
+        }
     }
 
     /// Every finding.

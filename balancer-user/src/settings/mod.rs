@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
@@ -15,13 +16,18 @@ use std::{
 
 use crate::{
     compile::Limits,
+    policy::Span,
     resolve::{GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings, VipAssignments},
 };
 
+mod example;
 mod read;
+mod undone;
 mod values;
 
+pub use example::EXAMPLE;
 pub use read::read;
+pub use undone::undone;
 
 /// The whole file, defaults where it is silent.
 #[derive(Clone, Debug, PartialEq)]
@@ -51,6 +57,10 @@ pub struct Settings {
     pub l7_fallback: L7Fallback,
     /// `limits`: sizes of the maps; `None` where the file does not have the key.
     pub limits: Option<Limits>,
+    /// `dns.servers`: whom the agent asks for addresses of names; empty: the system's servers.
+    pub dns_servers: Vec<SocketAddr>,
+    /// `log`: what the agent says on standard error.
+    pub log: Log,
     /// `metrics`: where the agent serves them.
     pub metrics: Option<SocketAddr>,
     /// `api.socket`: where the agent listens.
@@ -61,6 +71,8 @@ pub struct Settings {
     pub state: PathBuf,
     /// The keys that the file has, in its order: `policies`, `drain.deadline`, …
     pub present: Vec<String>,
+    /// Where in the file the value of each key stands: `attach[0].hook`, `drain.deadline`, …
+    pub positions: BTreeMap<String, Span>,
 }
 
 /// One entry of `attach`.
@@ -145,6 +157,39 @@ pub enum L7Fallback {
     Reset,
 }
 
+/// `log`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Log {
+    /// `format`.
+    pub form: LogForm,
+    /// `level`: this and what is graver.
+    pub level: LogLevel,
+}
+
+/// `log.format`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogForm {
+    /// `text`: for people.
+    #[default]
+    Text,
+    /// `json`: one object a line.
+    Json,
+}
+
+/// `log.level`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum LogLevel {
+    /// `error`: what the agent cannot do.
+    Error,
+    /// `warn`: and what a person should look at.
+    Warn,
+    /// `info`: and what changed.
+    #[default]
+    Info,
+    /// `debug`: and what was looked at and found as it was.
+    Debug,
+}
+
 /// Where pins are where nobody says otherwise.
 pub const DEFAULT_BPFFS: &str = "/sys/fs/bpf/balancer";
 /// Where state is kept where nobody says otherwise.
@@ -166,11 +211,14 @@ impl Default for Settings {
             drain: Drain::default(),
             l7_fallback: L7Fallback::default(),
             limits: None,
+            dns_servers: Vec::new(),
+            log: Log::default(),
             metrics: None,
             api_socket: "/run/balancer/agent.sock".into(),
             bpffs: DEFAULT_BPFFS.into(),
             state: DEFAULT_STATE.into(),
             present: Vec::new(),
+            positions: BTreeMap::new(),
         }
     }
 }

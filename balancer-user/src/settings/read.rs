@@ -1,6 +1,11 @@
 //! The file's text into [`Settings`], with the position of whatever is wrong.
 
-use super::{AttachRule, Drain, Forwarding, Hook, L7Fallback, Mode, OnGone, Settings, values};
+use std::collections::BTreeMap;
+
+use super::{
+    AttachRule, Drain, Forwarding, Hook, L7Fallback, LogForm, LogLevel, Mode, OnGone, Settings,
+    values,
+};
 use crate::{
     compile::Limits,
     policy::{
@@ -11,7 +16,7 @@ use crate::{
     resolve::NoRoute,
 };
 
-const KEYS: &[&str] = &[
+pub(super) const KEYS: &[&str] = &[
     "policies",
     "attach",
     "forwarding",
@@ -23,6 +28,8 @@ const KEYS: &[&str] = &[
     "drain",
     "l7_fallback",
     "limits",
+    "dns",
+    "log",
     "metrics",
     "api",
     "bpffs",
@@ -62,6 +69,7 @@ pub fn read(text: &SourceText) -> Result<Settings, Vec<Diagnostic>> {
 struct Reader {
     problems: Vec<Diagnostic>,
     present: Vec<String>,
+    positions: BTreeMap<String, Span>,
 }
 
 impl Reader {
@@ -121,6 +129,12 @@ impl Reader {
                     &[("l4", L7Fallback::L4), ("reset", L7Fallback::Reset)],
                 ),
                 "limits" => settings.limits = Some(self.limits(value)),
+                "dns" => {
+                    for Entry { value, .. } in self.mapping(value, "dns", &["servers"]) {
+                        settings.dns_servers = self.list(value, "dns.servers", Self::dns_server);
+                    }
+                }
+                "log" => self.log(value, settings),
                 "metrics" => self.text(value, key, &mut settings.metrics, |text| {
                     text.parse().map(Some).map_err(|_| {
                         format!("`{text}` is no address and port; write it like `127.0.0.1:9901`")
@@ -140,6 +154,7 @@ impl Reader {
         // Of these two, keys differ in who uses them: they are listed one by one.
         settings.present = std::mem::take(&mut self.present);
         settings.present.retain(|key| !matches!(key.as_str(), "drain" | "limits"));
+        settings.positions = std::mem::take(&mut self.positions);
     }
 
     fn drain(&mut self, node: &Node, drain: &mut Drain) {
@@ -161,6 +176,36 @@ impl Reader {
             }
             self.present.push(path);
         }
+    }
+
+    fn log(&mut self, node: &Node, settings: &mut Settings) {
+        for Entry { key, value, .. } in self.mapping(node, "log", &["format", "level"]) {
+            match key.as_str() {
+                "format" => self.word(
+                    value,
+                    "log.format",
+                    &mut settings.log.form,
+                    &[("text", LogForm::Text), ("json", LogForm::Json)],
+                ),
+                _ => self.word(
+                    value,
+                    "log.level",
+                    &mut settings.log.level,
+                    &[
+                        ("error", LogLevel::Error),
+                        ("warn", LogLevel::Warn),
+                        ("info", LogLevel::Info),
+                        ("debug", LogLevel::Debug),
+                    ],
+                ),
+            }
+        }
+    }
+
+    fn dns_server(&mut self, node: &Node, path: &str) -> Option<std::net::SocketAddr> {
+        let mut server = None;
+        self.text(node, path, &mut server, |text| values::dns_server(text).map(Some));
+        server
     }
 
     fn limits(&mut self, node: &Node) -> Limits {
@@ -256,6 +301,9 @@ impl Reader {
                 None => problem.hint(format!("known here: {}", known.join(", "))),
             });
         }
+        for entry in &known_entries {
+            self.positions.insert(yaml::key_path(path, &entry.key), entry.value.span);
+        }
         known_entries
     }
 
@@ -337,137 +385,5 @@ fn what(node: &Node) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::time::Duration;
-
-    use super::*;
-
-    fn read_text(text: &str) -> Result<Settings, Vec<Diagnostic>> {
-        read(&SourceText { name: "config.yaml".to_owned(), text: text.into() })
-    }
-
-    /// Checks that `text` has one problem, at `line:column`, in `field`, saying `part`.
-    #[track_caller]
-    fn refused(text: &str, place: &str, field: &str, part: &str) {
-        let problems = read_text(text).expect_err("the file is wrong");
-        let [problem] = problems.as_slice() else { panic!("more than one problem: {problems:?}") };
-        let span = problem.span.expect("a position");
-        assert_eq!(format!("{}:{}", span.line, span.column), place, "{problem:?}");
-        assert_eq!(problem.field, field);
-        let said = format!("{} {}", problem.message, problem.hint.as_deref().unwrap_or_default());
-        assert!(said.contains(part), "{said}");
-    }
-
-    const FULL: &str = "\
-policies: [/etc/balancer/policies]
-attach:
-- {interface: 'veth*', hook: tc}
-- {interface: eth0, hook: xdp, mode: dsr-l2}
-forwarding: stack
-vips: {ipv4: 241.0.0.0/8, ipv6: 'fd00:1::/64'}
-zone: east
-no_route: deny
-gateway_controller: example.com/node
-allow_plain: true
-drain: {deadline: 10m, on_gone: keep, previous_for: 5s}
-l7_fallback: reset
-limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304}
-metrics: 127.0.0.1:9901
-api: {socket: /run/x.sock}
-bpffs: /sys/fs/bpf/x
-state: /tmp/x
-";
-
-    #[test]
-    fn every_key_is_read() {
-        let settings = read_text(FULL).unwrap();
-        assert_eq!(settings.policies, [std::path::PathBuf::from("/etc/balancer/policies")]);
-        assert_eq!(
-            settings.attach[1],
-            AttachRule { interface: "eth0".to_owned(), hook: Hook::Xdp, mode: Mode::DsrL2 }
-        );
-        assert_eq!(settings.forwarding, Forwarding::Stack);
-        assert_eq!(settings.vips4, ("241.0.0.0".parse().unwrap(), 8));
-        assert_eq!(settings.vips6, ("fd00:1::".parse().unwrap(), 64));
-        assert_eq!(settings.zone.as_deref(), Some("east"));
-        assert_eq!(settings.no_route, NoRoute::Deny);
-        assert_eq!(settings.gateway_controller, "example.com/node");
-        assert!(settings.allow_plain);
-        assert_eq!(
-            settings.drain,
-            Drain {
-                deadline: Some(Duration::from_secs(600)),
-                on_gone: OnGone::Keep,
-                previous_for: Duration::from_secs(5),
-            }
-        );
-        assert_eq!(settings.l7_fallback, L7Fallback::Reset);
-        assert_eq!(
-            settings.limits,
-            Some(Limits {
-                flows: 1,
-                half_open: 2,
-                services: 3,
-                sources: 4,
-                routes: 5,
-                reals: 6,
-                counters: 7,
-                arena_slots: 4_194_304,
-            })
-        );
-        assert_eq!(settings.metrics, Some("127.0.0.1:9901".parse().unwrap()));
-        assert_eq!(settings.api_socket, std::path::Path::new("/run/x.sock"));
-        assert_eq!(settings.bpffs, std::path::Path::new("/sys/fs/bpf/x"));
-        assert_eq!(settings.state, std::path::Path::new("/tmp/x"));
-        assert!(settings.present.contains(&"drain.deadline".to_owned()), "{:?}", settings.present);
-        assert!(settings.present.contains(&"limits.flows".to_owned()), "{:?}", settings.present);
-    }
-
-    #[test]
-    fn empty_file_is_all_defaults() {
-        for text in ["", "# nothing\n", "{}"] {
-            assert_eq!(read_text(text).unwrap(), Settings::default(), "{text:?}");
-        }
-    }
-
-    #[test]
-    fn unknown_keys_are_refused_with_what_is_meant() {
-        refused("zone: a\nlimit: {flows: 1}\n", "2:1", "limit", "did you mean `limits`?");
-        refused("limits: {flow: 1}\n", "1:10", "limits.flow", "did you mean `flows`?");
-        refused("vips: {v4: 240.0.0.0/8}\n", "1:8", "vips.v4", "known here: ipv4, ipv6");
-        refused(
-            "attach:\n- {interface: a, hook: tc, mod: nat}\n",
-            "2:28",
-            "attach[0].mod",
-            "`mode`",
-        );
-    }
-
-    #[test]
-    fn wrong_types_and_values_are_refused_where_they_stand() {
-        refused("limits: {flows: many}\n", "1:17", "limits.flows", "`many` is no whole number");
-        refused("limits: {flows: 0}\n", "1:17", "limits.flows", "holds nothing");
-        refused("limits: {flows: -1}\n", "1:17", "limits.flows", "no whole number");
-        refused("limits: [1]\n", "1:9", "limits", "a list where keys belong");
-        refused("policies: /etc\n", "1:11", "policies", "where a list belongs");
-        refused("no_route: drop\n", "1:11", "no_route", "none of direct, deny");
-        refused("allow_plain: yes please\n", "1:14", "allow_plain", "none of false, true");
-        refused("gateway_controller: node\n", "1:21", "gateway_controller", "a domain, `/`");
-        refused("vips: {ipv4: 240.0.0.1/8}\n", "1:14", "vips.ipv4", "`240.0.0.0/8`");
-        refused("drain: {previous_for: none}\n", "1:23", "drain.previous_for", "no duration");
-        refused("drain: {deadline: 5}\n", "1:19", "drain.deadline", "`5s`");
-        refused("metrics: 9901\n", "1:10", "metrics", "127.0.0.1:9901");
-        refused("bpffs: balancer\n", "1:8", "bpffs", "begins with `/`");
-        refused("attach: [{interface: eth0}]\n", "1:10", "attach[0].hook", "hook is missing");
-        refused("- zone\n", "1:3", "", "a list where keys belong");
-        refused("zone: a\nzone: b\n", "2:1", "zone", "twice");
-        refused("zone: a\n---\nzone: b\n", "3:1", "", "a second one");
-    }
-
-    #[test]
-    fn every_problem_is_reported_in_the_order_of_positions() {
-        let problems = read_text("zon: a\nlimits: {flows: x, flow: 1}\nno_route: y\n").unwrap_err();
-        let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
-        assert_eq!(fields, ["zon", "limits.flows", "limits.flow", "no_route"]);
-    }
-}
+#[path = "read_tests.rs"]
+mod tests;

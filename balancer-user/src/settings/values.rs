@@ -1,7 +1,7 @@
 //! Values that YAML has no type for: durations, address ranges and paths.
 
 use std::{
-    net::{IpAddr, Ipv4Addr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr},
     path::PathBuf,
     time::Duration,
 };
@@ -87,6 +87,17 @@ pub(super) fn controller(text: &str) -> Result<String, String> {
         return Ok(text.to_owned());
     }
     Err(format!("`{text}` is no controller name; one is a domain, `/` and a path"))
+}
+
+/// `10.0.0.53`, `10.0.0.53:5353`, `[fd00::53]:53`: port 53 where none is given.
+pub(super) fn dns_server(text: &str) -> Result<SocketAddr, String> {
+    let address = text.parse().or_else(|_| text.parse().map(|ip: IpAddr| SocketAddr::new(ip, 53)));
+    match address {
+        Ok(address) if address.port() != 0 => Ok(address),
+        _ => Err(format!(
+            "`{text}` is no address of a DNS server; write it like `10.0.0.53` or `10.0.0.53:5353`"
+        )),
+    }
 }
 
 /// An absolute path: the agent and a person's shell stand in different directories.

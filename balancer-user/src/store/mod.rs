@@ -163,6 +163,59 @@ impl Store {
         )
     }
 
+    /// Records that `to` is made of what `from` was. Call it before `to` is published.
+    ///
+    /// # Errors
+    /// The record of `from` is missing or damaged, or a file cannot be written.
+    pub fn copy_live(&self, from: u64, to: u64) -> Result<(), StoreError> {
+        let path = self.root.join(live_name(from));
+        match read_json::<LiveFile>(&path)? {
+            Some(record) => self.write_json(&live_name(to), &record),
+            None => Err(failed("read", &path, io::ErrorKind::NotFound.into())),
+        }
+    }
+
+    /// Keeps a file of another form beside the records. It is replaced as a whole, and need not
+    /// survive a power cut.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let path = self.root.join(name);
+        self.make_directory(&self.root)?;
+        let beside = self.root.join(format!(".{name}.beside"));
+        let written = fs::OpenOptions::new()
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .mode(0o600)
+            .open(&beside)
+            .and_then(|mut file| file.write_all(bytes))
+            .and_then(|()| fs::rename(&beside, &path));
+        written.map_err(|source| failed("write", &path, source))
+    }
+
+    /// The file that [`Store::keep`] keeps; `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        let path = self.root.join(name);
+        match fs::read(&path) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(failed("read", &path, source)),
+        }
+    }
+
+    fn make_directory(&self, directory: &Path) -> Result<(), StoreError> {
+        fs::DirBuilder::new()
+            .recursive(true)
+            .mode(0o700)
+            .create(directory)
+            .map_err(|source| failed("create", directory, source))
+    }
+
     /// What `epoch` was made of; `None` where no record of it is here.
     ///
     /// # Errors
@@ -287,11 +340,7 @@ impl Store {
     /// Writes beside `path`, syncs, renames into place.
     fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
         let directory = path.parent().unwrap_or(&self.root);
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .map_err(|source| failed("create", directory, source))?;
+        self.make_directory(directory)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         let beside = directory.join(format!(".{name}.{}", std::process::id()));
         let written = fs::OpenOptions::new()

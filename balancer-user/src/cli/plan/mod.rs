@@ -66,7 +66,7 @@ impl Policies {
     /// Resolves; `None` where the policies contradict each other, which the report says then.
     fn resolve(&mut self, settings: &ResolveSettings) -> Option<Resolved> {
         let resolved = resolve::resolve(&self.reading.set, settings);
-        inputs::merge(&mut self.reading.report, &resolved.diagnostics);
+        self.reading.report.merge(&resolved.diagnostics);
         self.reading.report.valid().then_some(resolved)
     }
 }
@@ -117,7 +117,7 @@ fn against_live(
             .foresee(&tables, settings.drain.previous_for)
             .map_err(|error| inputs::kernel(error, "cannot be loaded"))?;
         let mut reading = policy::read(names.set.texts.clone(), &ReadOptions::default());
-        inputs::merge(&mut reading.report, &names.resolved.diagnostics);
+        reading.report.merge(&names.resolved.diagnostics);
         let old = Old {
             side: Side { resolved: &names.resolved, tables: &names.tables },
             assignment,

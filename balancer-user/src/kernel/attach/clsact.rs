@@ -149,6 +149,19 @@ fn remove_record(pins: &Pins, interface: &str) -> Result<(), KernelError> {
     }
 }
 
+/// Removes the records of interfaces that were deleted: their qdisc went along. Returns the
+/// names of those.
+pub(super) fn forget_gone(pins: &Pins) -> Result<Vec<String>, KernelError> {
+    let mut gone = Vec::new();
+    for interface in recorded(pins)? {
+        if netlink::interface_index(&interface)?.is_none() {
+            remove_record(pins, &interface)?;
+            gone.push(interface);
+        }
+    }
+    Ok(gone)
+}
+
 /// Removes our filter of one direction, if the one at our place is `program`.
 pub(super) fn detach(
     interface: &str,

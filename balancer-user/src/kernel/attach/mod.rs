@@ -5,6 +5,7 @@
 //! out by trying. Never a second link, never a program of somebody else touched.
 
 mod clsact;
+mod follow;
 mod tcx;
 
 use std::{fs, io, path::Path};

@@ -96,8 +96,53 @@ pub(super) fn programs(
             .map(|p| (p.id(), String::from_utf8_lossy(p.name()).into_owned()))
             .collect()),
         Err(e) if lacks_tcx(&e) => Ok(Vec::new()),
+        // Names are for CAP_SYS_ADMIN only, which the agent has given up; ids are not.
+        Err(ProgramError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EPERM) => {
+            let ids = ids(interface, direction)
+                .map_err(|e| KernelError::system(format!("listing programs of {interface}"), e))?;
+            Ok(ids.into_iter().map(|id| (id, format!("(id {id})"))).collect())
+        }
         Err(e) => Err(program_failed(format!("listing programs of {interface}"), e)),
     }
+}
+
+/// `bpf_attr.query` (linux/bpf.h).
+#[repr(C)]
+#[derive(Default)]
+struct Query {
+    interface: u32,
+    attach_type: u32,
+    query_flags: u32,
+    attach_flags: u32,
+    programs: u64,
+    count: u32,
+    padding: u32,
+    program_flags: u64,
+    links: u64,
+    link_flags: u64,
+    revision: u64,
+}
+
+/// Ids of all programs on the hook.
+fn ids(interface: &str, direction: Direction) -> io::Result<Vec<u32>> {
+    const BPF_PROG_QUERY: libc::c_int = 16;
+    /// As many as a tcx hook takes (`BPF_MPROG_MAX`, linux/bpf_mprog.h).
+    const PROGRAMS_MAX: usize = 64;
+    let attach_type = match direction {
+        Direction::Ingress => 46,
+        Direction::Egress => 47,
+    };
+    let mut ids = vec![0u32; PROGRAMS_MAX];
+    let mut query = Query {
+        interface: nix::net::if_::if_nametoindex(interface)?,
+        attach_type,
+        programs: ids.as_mut_ptr() as u64,
+        count: PROGRAMS_MAX as u32,
+        ..Query::default()
+    };
+    sys::bpf(BPF_PROG_QUERY, &mut query)?;
+    ids.truncate(query.count as usize);
+    Ok(ids)
 }
 
 /// Whether the kernel has tcx: lists the programs on the loopback, which every network
@@ -156,6 +201,16 @@ pub(super) fn attach(
         }
         detach(pins, interface, direction)?;
     }
+    // Asking the hook is quick; looking through all pins is not.
+    if programs(interface, direction)?.iter().any(|(on_hook, _)| *on_hook == id)
+        && let Some(before) = renamed(pins, index, direction)?
+    {
+        let before = pin(pins, &before, direction);
+        fs::rename(&before, &path).map_err(|e| {
+            KernelError::system(format!("renaming {} to {}", before.display(), path.display()), e)
+        })?;
+        return Ok(Outcome::Adopted(link));
+    }
     let order = TcAttachOptions::TcxOrder(LinkOrder::default());
     let made = match program.attach_with_options(interface, attach_type(direction), order) {
         Ok(made) => made,
@@ -169,6 +224,32 @@ pub(super) fn attach(
         KernelError::system(format!("pinning {}", path.display()), io::Error::other(e))
     })?;
     Ok(Outcome::Made(link))
+}
+
+/// The name under which a link of interface `index` is pinned: the interface was renamed since.
+fn renamed(pins: &Pins, index: u32, direction: Direction) -> Result<Option<String>, KernelError> {
+    for link in links(pins)? {
+        // A link whose name still fits its interface is no former name of another.
+        if link.direction == direction
+            && !link.live
+            && Info::of(pins, &link.interface, direction)?.is_some_and(|i| i.interface == index)
+        {
+            return Ok(Some(link.interface));
+        }
+    }
+    Ok(None)
+}
+
+/// Removes the pins of links whose interface was deleted. Returns the names of those.
+pub(super) fn forget_gone(pins: &Pins) -> Result<Vec<String>, KernelError> {
+    let mut gone = Vec::new();
+    for link in links(pins)?.into_iter().filter(|link| !link.live) {
+        if Info::of(pins, &link.interface, link.direction)?.is_some_and(|i| i.interface == 0) {
+            detach(pins, &link.interface, link.direction)?;
+            gone.push(link.interface);
+        }
+    }
+    Ok(gone)
 }
 
 /// Takes the program off and removes the pin.

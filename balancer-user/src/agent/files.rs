@@ -1,0 +1,236 @@
+//! Watching policy paths: which directories, and reading them at rest.
+//!
+//! A directory is watched by what it is now (device and inode), not by its name alone: one that
+//! is replaced by a rename, or reached by a symbolic link that was flipped, is another directory
+//! of the same name, and the old watch would stay with the old one.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    os::unix::fs::MetadataExt as _,
+    path::{Path, PathBuf},
+    sync::Arc,
+    time::Duration,
+};
+
+use notify::{
+    EventKind, RecommendedWatcher, RecursiveMode, Watcher as _,
+    event::{AccessKind, AccessMode},
+};
+use tracing::{debug, warn};
+
+use super::bell::{Bell, Cause};
+use crate::policy::{self, InputError, SourceText};
+
+/// Device and inode.
+type Identity = (u64, u64);
+
+/// A file or directory as its metadata tells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Stamp {
+    identity: Identity,
+    size: u64,
+    /// Seconds and nanoseconds: of content, and of anything.
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+impl Stamp {
+    fn of(metadata: &fs::Metadata) -> Self {
+        Self {
+            identity: identity(metadata),
+            size: metadata.size(),
+            modified: (metadata.mtime(), metadata.mtime_nsec()),
+            changed: (metadata.ctime(), metadata.ctime_nsec()),
+        }
+    }
+}
+
+fn identity(metadata: &fs::Metadata) -> Identity {
+    (metadata.dev(), metadata.ino())
+}
+
+/// The paths that are watched, and the means.
+pub(crate) struct Files {
+    watcher: RecommendedWatcher,
+    policies: Vec<PathBuf>,
+    config: Option<PathBuf>,
+    watched: BTreeMap<PathBuf, Identity>,
+    /// What was there at the last look.
+    seen: BTreeMap<PathBuf, Stamp>,
+    /// Watches that failed, so that each is said once.
+    failed: BTreeSet<PathBuf>,
+}
+
+/// How often a file that vanishes while its directory is read is looked for again.
+const RETRIES: u32 = 5;
+const RETRY_AFTER: Duration = Duration::from_millis(5);
+
+impl Files {
+    /// Begins to watch nothing; see [`Files::follow`].
+    pub(crate) fn new(bell: Arc<Bell>, config: Option<PathBuf>) -> notify::Result<Self> {
+        let name = config.as_deref().and_then(Path::file_name).map(ToOwned::to_owned);
+        let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
+            match event {
+                // Reading opens and closes files too: that is no change.
+                Ok(event) if is_reading(event.kind) => {}
+                Ok(event) => {
+                    let of_config = |path: &PathBuf| path.file_name() == name.as_deref();
+                    if name.is_some() && event.paths.iter().any(of_config) {
+                        bell.ring(Cause::Configuration);
+                    }
+                    bell.ring(Cause::Files);
+                }
+                Err(error) => {
+                    warn!(%error, "cannot follow changes of files; they are looked for instead");
+                    bell.ring(Cause::Files);
+                }
+            }
+        })?;
+        Ok(Self {
+            watcher,
+            policies: Vec::new(),
+            config,
+            watched: BTreeMap::new(),
+            seen: BTreeMap::new(),
+            failed: BTreeSet::new(),
+        })
+    }
+
+    /// From now on these paths.
+    pub(crate) fn follow(&mut self, policies: &[PathBuf]) {
+        self.policies = policies.to_vec();
+    }
+
+    /// Watches what is there now. True: something is other than at the last look.
+    pub(crate) fn look(&mut self) -> bool {
+        let mut place = Place::default();
+        for path in self.policies.iter().chain(&self.config) {
+            place.add_parents(path);
+        }
+        for path in &self.policies {
+            place.add(path, 0);
+        }
+        let gone: Vec<PathBuf> = self
+            .watched
+            .iter()
+            .filter(|(path, identity)| place.directories.get(*path) != Some(identity))
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in gone {
+            // Fails where the directory was deleted: its watch went along.
+            if let Err(error) = self.watcher.unwatch(&path) {
+                debug!(directory = %path.display(), %error, "was not watched any more");
+            }
+            self.watched.remove(&path);
+        }
+        for (path, identity) in place.directories {
+            if self.watched.contains_key(&path) {
+                continue;
+            }
+            match self.watcher.watch(&path, RecursiveMode::NonRecursive) {
+                Ok(()) => {
+                    debug!(directory = %path.display(), "watching");
+                    self.failed.remove(&path);
+                    self.watched.insert(path, identity);
+                }
+                Err(error) if self.failed.insert(path.clone()) => warn!(
+                    directory = %path.display(),
+                    %error,
+                    "cannot be watched; changes are looked for every few seconds instead"
+                ),
+                Err(_) => {}
+            }
+        }
+        let changed = self.seen != place.stamps;
+        self.seen = place.stamps;
+        changed
+    }
+
+    /// Reads the policy paths. A file that vanishes meanwhile is one more change that will be
+    /// told: the directory is read again at once.
+    pub(crate) fn read(&mut self) -> Result<Vec<SourceText>, InputError> {
+        let mut tries = 0;
+        loop {
+            match policy::gather(&self.policies) {
+                Err(InputError::Vanished { .. }) if tries < RETRIES => {
+                    tries += 1;
+                    std::thread::sleep(RETRY_AFTER);
+                    self.look();
+                }
+                read => return read,
+            }
+        }
+    }
+
+    /// Each policy path with what keeps it from being read, if anything does.
+    pub(crate) fn paths(&self) -> Vec<(PathBuf, Option<String>)> {
+        self.policies.iter().map(|path| (path.clone(), unreadable(path))).collect()
+    }
+}
+
+/// Why a path cannot be read.
+fn unreadable(path: &Path) -> Option<String> {
+    let looked = match fs::metadata(path) {
+        Ok(metadata) if metadata.is_dir() => fs::read_dir(path).map(drop),
+        Ok(_) => fs::File::open(path).map(drop),
+        Err(error) => Err(error),
+    };
+    looked.err().map(|error| match error.kind() {
+        io::ErrorKind::NotFound => "is not there".to_owned(),
+        _ => format!("cannot be read: {error}"),
+    })
+}
+
+fn is_reading(kind: EventKind) -> bool {
+    match kind {
+        EventKind::Access(AccessKind::Close(AccessMode::Write)) => false,
+        EventKind::Access(_) => true,
+        _ => false,
+    }
+}
+
+/// What is below the paths.
+#[derive(Default)]
+struct Place {
+    directories: BTreeMap<PathBuf, Identity>,
+    stamps: BTreeMap<PathBuf, Stamp>,
+}
+
+/// Deeper than any tree that is read.
+const DEPTH_MAX: usize = 64;
+
+impl Place {
+    /// The directory that holds the name, and the one that holds what a link points at.
+    fn add_parents(&mut self, path: &Path) {
+        let real = fs::canonicalize(path).ok();
+        for parent in [Some(path), real.as_deref()].into_iter().flatten().filter_map(Path::parent) {
+            if let Ok(metadata) = fs::metadata(parent)
+                && metadata.is_dir()
+            {
+                self.directories.insert(parent.to_owned(), identity(&metadata));
+            }
+        }
+    }
+
+    fn add(&mut self, path: &Path, depth: usize) {
+        // What cannot be looked at is told when it is read.
+        let Ok(metadata) = fs::metadata(path) else { return };
+        self.stamps.insert(path.to_owned(), Stamp::of(&metadata));
+        if !metadata.is_dir() || depth > DEPTH_MAX {
+            return;
+        }
+        let twice = self.directories.insert(path.to_owned(), identity(&metadata)).is_some();
+        if twice && depth > 0 {
+            return;
+        }
+        let Ok(entries) = fs::read_dir(path) else { return };
+        for entry in entries.flatten() {
+            let linked = entry.file_type().is_ok_and(|kind| kind.is_symlink());
+            if linked {
+                self.add_parents(&entry.path());
+            }
+            self.add(&entry.path(), depth + 1);
+        }
+    }
+}

@@ -1,0 +1,219 @@
+//! Which interfaces the configuration means, and attaching to them as they come.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use tracing::{error, info, warn};
+
+use super::state::PatternState;
+use crate::{
+    kernel::{self, Attached, KernelError},
+    node::Node,
+    settings::AttachRule,
+};
+
+/// Whether `name` is what `pattern` means; `*` stands for any characters.
+fn matches(pattern: &str, name: &str) -> bool {
+    let Some((head, rest)) = pattern.split_once('*') else { return pattern == name };
+    let Some(mut name) = name.strip_prefix(head) else { return false };
+    let parts: Vec<&str> = rest.split('*').collect();
+    let (last, middle) = match parts.split_last() {
+        Some((last, middle)) => (*last, middle),
+        None => ("", &[][..]),
+    };
+    for part in middle {
+        match name.find(part) {
+            Some(at) => name = &name[at + part.len()..],
+            None => return false,
+        }
+    }
+    name.ends_with(last)
+}
+
+/// Attached interfaces, and what was said of those that are not.
+#[derive(Debug, Default)]
+pub(super) struct Interfaces {
+    /// Name to index: another index is another interface.
+    attached: BTreeMap<String, u32>,
+    /// Patterns that match nothing, and interfaces that refuse: said once.
+    said: BTreeSet<String>,
+}
+
+impl Interfaces {
+    /// Attaches to whatever the rules mean and is not attached to. True: something changed.
+    pub(super) fn follow(
+        &mut self,
+        node: &mut Node,
+        rules: &[AttachRule],
+    ) -> Result<(bool, Vec<PatternState>), KernelError> {
+        let present = kernel::interfaces()?;
+        let mut wanted: BTreeMap<String, u32> = BTreeMap::new();
+        let mut states: Vec<PatternState> = Vec::new();
+        let mut said = BTreeSet::new();
+        for rule in rules {
+            let found =
+                present.iter().filter(|interface| matches(&rule.interface, &interface.name));
+            let names: BTreeMap<String, u32> =
+                found.map(|interface| (interface.name.clone(), interface.index)).collect();
+            if names.is_empty() {
+                said.insert(rule.interface.clone());
+                if !self.said.contains(&rule.interface) {
+                    warn!(
+                        interface = rule.interface,
+                        "no interface is called so; it will be attached to when it comes"
+                    );
+                }
+            }
+            states.push(PatternState {
+                pattern: rule.interface.clone(),
+                attached: names.keys().cloned().collect(),
+                problems: Vec::new(),
+            });
+            wanted.extend(names);
+        }
+        if node.datapath_if_open().is_none() {
+            self.said = said;
+            states.iter_mut().for_each(|state| state.attached.clear());
+            return Ok((false, states));
+        }
+
+        let mut changed = false;
+        for name in node.forget_gone_interfaces()? {
+            info!(interface = name, "the interface is gone");
+            changed = true;
+        }
+        let new: Vec<String> = wanted
+            .iter()
+            .filter(|(name, index)| self.attached.get(*name) != Some(index))
+            .map(|(name, _)| name.clone())
+            .collect();
+        self.attached.retain(|name, index| wanted.get(name) == Some(index));
+        let refused = self.attach(node, &new, &wanted);
+        changed |= refused.len() < new.len();
+        for (name, problem) in refused {
+            let line = format!("{name}: {problem}");
+            if !self.said.contains(&line) {
+                error!(interface = name, "cannot be attached to: {problem}");
+            }
+            for state in &mut states {
+                let before = state.attached.len();
+                state.attached.retain(|attached| *attached != name);
+                if state.attached.len() < before {
+                    state.problems.push(line.clone());
+                }
+            }
+            said.insert(line);
+        }
+        self.said = said;
+        Ok((changed, states))
+    }
+
+    /// All at once; where one refuses, one by one, so that it stands in nobody's way. Returns
+    /// those that refuse.
+    fn attach(
+        &mut self,
+        node: &mut Node,
+        names: &[String],
+        indices: &BTreeMap<String, u32>,
+    ) -> Vec<(String, String)> {
+        if names.is_empty() {
+            return Vec::new();
+        }
+        if let Ok(attached) = node.attach(names) {
+            self.note(attached, names, indices);
+            return Vec::new();
+        }
+        let mut refused = Vec::new();
+        for name in names {
+            match node.attach(std::slice::from_ref(name)) {
+                Ok(attached) => self.note(attached, std::slice::from_ref(name), indices),
+                Err(error) => refused.push((name.clone(), error.to_string())),
+            }
+        }
+        refused
+    }
+
+    fn note(&mut self, attached: Attached, names: &[String], indices: &BTreeMap<String, u32>) {
+        for link in &attached.made {
+            info!(
+                interface = link.interface,
+                direction = link.direction.name(),
+                hook = link.hook.name(),
+                "attached"
+            );
+        }
+        for link in &attached.adopted {
+            info!(
+                interface = link.interface,
+                direction = link.direction.name(),
+                hook = link.hook.name(),
+                "was attached already"
+            );
+        }
+        for program in &attached.foreign {
+            warn!(
+                interface = program.interface,
+                direction = program.direction.name(),
+                hook = program.hook.name(),
+                program = program.name,
+                "a program of somebody else is there too; it is not touched"
+            );
+        }
+        for warning in &attached.warnings {
+            warn!("{warning}");
+        }
+        for name in names {
+            if let Some(index) = indices.get(name) {
+                self.attached.insert(name.clone(), *index);
+            }
+        }
+    }
+
+    /// Takes our programs off interfaces that the rules before meant and these do not.
+    pub(super) fn let_go(
+        &mut self,
+        node: &mut Node,
+        before: &[AttachRule],
+        now: &[AttachRule],
+    ) -> Result<(), KernelError> {
+        let meant = |rules: &[AttachRule], name: &str| {
+            rules.iter().any(|rule| matches(&rule.interface, name))
+        };
+        let names: Vec<String> = self
+            .attached
+            .keys()
+            .filter(|name| meant(before, name) && !meant(now, name))
+            .cloned()
+            .collect();
+        for name in names {
+            node.detach(&name)?;
+            self.attached.remove(&name);
+            info!(interface = name, "detached: the configuration does not mean it any more");
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::matches;
+
+    #[test]
+    fn a_star_stands_for_any_characters() {
+        for (pattern, name) in [
+            ("eth0", "eth0"),
+            ("veth*", "veth"),
+            ("veth*", "veth1a2b"),
+            ("*", "lo"),
+            ("*-ext", "a-ext"),
+            ("v*-*-x", "v1-2-x"),
+            ("a*b*b", "axbxb"),
+        ] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in
+            [("eth0", "eth01"), ("veth*", "eth0"), ("*-ext", "ext"), ("a*b*b", "ab"), ("a*a", "a")]
+        {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+}

@@ -1,0 +1,488 @@
+//! The one that writes: what a cause asks for, in an order in which each step can use the last.
+
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use tokio::sync::watch;
+use tracing::{debug, error, info, warn};
+
+use super::{
+    bell::{Cause, Causes},
+    drain::Draining,
+    files::Files,
+    interfaces::Interfaces,
+    problems::{Broken, Said},
+    reload,
+    state::{self, AgentState, PathState, Problem, PublishState, SetState},
+};
+use crate::{
+    compile::Tables,
+    node::{Node, NodeError, Wanted},
+    policy::{self, PolicySet, ReadOptions, Report, SourceText},
+    resolve::{self, VipAssignments},
+    settings::Settings,
+};
+
+/// What there is to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Job {
+    pub(super) causes: Causes,
+    /// When the first of them was noticed.
+    pub(super) since: Option<Instant>,
+}
+
+/// Holds whatever is written, and what was written last.
+pub(super) struct Writer {
+    pub(super) node: Node,
+    pub(super) settings: Settings,
+    /// The configuration file, and what the command line says besides.
+    pub(super) config: Option<PathBuf>,
+    pub(super) files: Files,
+    pub(super) shared: Arc<watch::Sender<AgentState>>,
+    interfaces: Interfaces,
+    /// The last good set, with what it was compiled to.
+    good: Option<Good>,
+    /// What was read last, and whether it is to be tried again without a change.
+    texts: Vec<SourceText>,
+    again: bool,
+    assigned: Option<VipAssignments>,
+    said: Said,
+    draining: Draining,
+    no_policies_said: bool,
+}
+
+/// A set that is live.
+struct Good {
+    set: PolicySet,
+    report: Report,
+    tables: Tables,
+}
+
+impl Writer {
+    pub(super) fn new(
+        node: Node,
+        settings: Settings,
+        config: Option<PathBuf>,
+        files: Files,
+        shared: Arc<watch::Sender<AgentState>>,
+    ) -> Self {
+        Self {
+            node,
+            settings,
+            config,
+            files,
+            shared,
+            interfaces: Interfaces::default(),
+            good: None,
+            texts: Vec::new(),
+            again: false,
+            assigned: None,
+            said: Said::default(),
+            draining: Draining::default(),
+            no_policies_said: false,
+        }
+    }
+
+    /// Does what the causes ask for. Errors are said, kept in the state, and leave everything
+    /// that runs as it is.
+    ///
+    /// # Errors
+    /// Only at the first call, and only what no change of a file, an interface or a name would
+    /// mend: the caller gives up.
+    pub(super) fn work(&mut self, job: Job) -> Result<(), NodeError> {
+        let Job { causes, since } = job;
+        let mut read = causes.has(Cause::Files);
+        let mut links = causes.has(Cause::Links);
+        let mut publish = causes.has(Cause::Routes) || causes.has(Cause::Names);
+        if causes.has(Cause::Configuration) && self.reload() {
+            (read, links, publish) = (true, true, true);
+        }
+        self.files.follow(&self.settings.policies);
+        let other = self.files.look();
+        read |= other && causes.has(Cause::Poll);
+        read |= self.again && causes.has(Cause::Sweep);
+        if links {
+            publish |= self.attach();
+        }
+        let mut failure = None;
+        let mut tried = false;
+        if read {
+            match self.read(publish) {
+                Some(Ok((set, report))) => {
+                    tried = true;
+                    failure = self.try_set(set, report, since).err();
+                }
+                Some(Err(broken)) => self.refuse(broken),
+                None => {}
+            }
+        }
+        // The last good set again: names, routes and times are not in the files.
+        if !tried && (publish || causes.has(Cause::Sweep)) {
+            self.again(publish, since);
+        }
+        self.tell();
+        failure.map_or(Ok(()), Err)
+    }
+
+    /// Reads the configuration file anew. True: something of it is to be applied.
+    fn reload(&mut self) -> bool {
+        let Some(path) = &self.config else { return false };
+        let read = match reload::read(path) {
+            Ok(read) => read,
+            Err(broken) => {
+                for problem in &broken.problems {
+                    error!(
+                        file = problem.object,
+                        line = problem.line,
+                        column = problem.column,
+                        field = problem.field,
+                        hint = problem.hint,
+                        "the configuration is not applied: {}",
+                        problem.message
+                    );
+                }
+                return false;
+            }
+        };
+        let changes = reload::changes(&self.settings, &read);
+        for change in changes.iter().filter(|change| !change.live) {
+            warn!(
+                file = %path.display(),
+                key = change.key,
+                old = change.old,
+                new = change.new,
+                "the change of this key waits for a restart of the agent"
+            );
+        }
+        let waiting: Vec<String> = changes
+            .iter()
+            .filter(|change| !change.live)
+            .map(|change| change.key.to_owned())
+            .collect();
+        self.shared.send_modify(|state| state.restart_for = waiting);
+        let mut applied = false;
+        for change in changes.iter().filter(|change| change.live) {
+            info!(
+                file = %path.display(),
+                key = change.key,
+                old = change.old,
+                new = change.new,
+                "the configuration has changed"
+            );
+            applied = true;
+        }
+        if applied {
+            if let Err(error) =
+                self.interfaces.let_go(&mut self.node, &self.settings.attach, &read.attach)
+            {
+                error!(%error, "cannot detach from interfaces that the configuration gave up");
+            }
+            reload::apply(&mut self.settings, read);
+        }
+        applied
+    }
+
+    /// Attaches to what has come. True: expected interfaces of sources may be others now.
+    fn attach(&mut self) -> bool {
+        match self.interfaces.follow(&mut self.node, &self.settings.attach) {
+            Ok((changed, states)) => {
+                self.shared.send_modify(|state| state.interfaces = states);
+                changed
+            }
+            Err(error) => {
+                error!(%error, "cannot look after interfaces");
+                false
+            }
+        }
+    }
+
+    /// What stands in the files; `None` where it is what was tried already.
+    fn read(&mut self, anyway: bool) -> Option<Result<(PolicySet, Report), Broken>> {
+        if self.settings.policies.is_empty() {
+            if !std::mem::replace(&mut self.no_policies_said, true) {
+                warn!("the configuration names no policies: nothing is carried out");
+            }
+            return None;
+        }
+        let begun = Instant::now();
+        self.shared.send_modify(|state| state.counts.reads += 1);
+        let texts = match self.files.read() {
+            Ok(texts) => texts,
+            Err(error) => {
+                // Whatever comes next is to be looked at, be it what was there before.
+                self.texts.clear();
+                return Some(Err(Broken::input(&error)));
+            }
+        };
+        if texts == self.texts && !self.again && !anyway {
+            debug!(files = texts.len(), "the files are as they were");
+            return None;
+        }
+        self.texts = texts.clone();
+        let reading = policy::read(texts, &ReadOptions::default());
+        debug!(files = self.texts.len(), ms = millis(begun.elapsed()), "read");
+        if reading.report.resources.is_empty() {
+            let object = self.settings.policies.iter().map(|path| path.display().to_string());
+            return Some(Err(Broken::one(Problem {
+                object: object.collect::<Vec<_>>().join(", "),
+                message: "no resource is there".to_owned(),
+                hint: Some("to carry out nothing, stop the agent and `balancer unload`".to_owned()),
+                ..Problem::default()
+            })));
+        }
+        Some(match Broken::report(&self.texts, &reading.report) {
+            Some(broken) => Err(broken),
+            None => Ok((reading.set, reading.report)),
+        })
+    }
+
+    /// Makes a set that was read the live one.
+    fn try_set(
+        &mut self,
+        set: PolicySet,
+        report: Report,
+        since: Option<Instant>,
+    ) -> Result<(), NodeError> {
+        match self.carry_out(&set, &report, since) {
+            Ok(tables) => {
+                self.again = false;
+                self.good = Some(Good { set, report, tables });
+                Ok(())
+            }
+            Err(Failed::Broken(broken)) => {
+                self.again = broken.again;
+                self.refuse(broken);
+                Ok(())
+            }
+            Err(Failed::Node(error)) => {
+                let broken = Broken::node(&error);
+                self.again = broken.again;
+                self.refuse(broken);
+                Err(error)
+            }
+        }
+    }
+
+    fn carry_out(
+        &mut self,
+        set: &PolicySet,
+        report: &Report,
+        since: Option<Instant>,
+    ) -> Result<Tables, Failed> {
+        let begun = Instant::now();
+        let settings = self.settings.clone();
+        let assigned = match &self.assigned {
+            Some(assigned) => assigned.clone(),
+            None => self.node.assigned()?,
+        };
+        let resolve_settings = settings.resolve_settings(assigned);
+        let resolved = resolve::resolve(set, &resolve_settings);
+        let mut report = report.clone();
+        report.merge(&resolved.diagnostics);
+        if let Some(broken) = Broken::report(&set.texts, &report) {
+            return Err(Failed::Broken(broken));
+        }
+        let wanted = Wanted {
+            set,
+            resolve_settings: &resolve_settings,
+            resolved: &resolved,
+            settings: &settings,
+        };
+        let mut tables = self.node.compile(&wanted)?;
+        debug!(ms = millis(begun.elapsed()), "resolved and compiled");
+        if self.node.make(&settings)? {
+            info!(bpffs = %self.node.bpffs().display(), "programs and maps are made");
+            // With nothing published yet the programs let every packet pass.
+            self.attach();
+            tables = self.node.compile(&wanted)?;
+        }
+        self.draining.expire(&mut self.node, &mut tables, self.settings.drain.deadline);
+        let before = self.node.epoch();
+        let published = self.node.publish(&tables, &wanted);
+        if published.is_err() {
+            self.assigned = None;
+        }
+        let (difference, published, left) = published?;
+        let assigned = resolved.assigned;
+        self.assigned = Some(assigned);
+        if let Some(error) = left {
+            warn!(%error, "records of earlier sets are left");
+        }
+        self.said.report(&set.texts, &report);
+        for warning in &tables.warnings {
+            warn!("{warning}");
+        }
+        let noticed_to_flip_ms = since.map(|since| {
+            millis(begun.saturating_duration_since(since))
+                + millis(begun.elapsed().saturating_sub(published.grace))
+        });
+        let news = PublishState {
+            epoch: published.epoch,
+            at: state::now(),
+            noticed_to_flip_ms,
+            flip_ms: millis(published.flip),
+            grace_ms: millis(published.grace),
+            vips: tables.vips.len(),
+            sources: tables.sources.len(),
+            routes: tables.routes.len(),
+            reals: tables.reals.len(),
+        };
+        let flipped = before != Some(published.epoch);
+        if flipped {
+            info!(
+                epoch = news.epoch,
+                vips = news.vips,
+                sources = news.sources,
+                routes = news.routes,
+                reals = news.reals,
+                vips_added = difference.vips_added.len(),
+                vips_removed = difference.vips_removed.len(),
+                tables_written = published.written.tables,
+                flip_ms = news.flip_ms,
+                grace_ms = news.grace_ms,
+                noticed_to_flip_ms,
+                "published"
+            );
+        } else {
+            debug!(epoch = news.epoch, "what is live already");
+        }
+        self.shared.send_modify(|state| {
+            if !state.set.good && state.set.ever {
+                info!(epoch = news.epoch, "the set is good again");
+            }
+            state.set = SetState { good: true, ever: true, ..SetState::default() };
+            if flipped {
+                state.counts.publishes += 1;
+                state.counts.flip_ms_sum += news.flip_ms;
+                state.counts.grace_ms_sum += news.grace_ms;
+            }
+            if flipped || state.publish.is_none() {
+                state.publish = Some(news);
+            }
+        });
+        Ok(tables)
+    }
+
+    /// The last good set once more. With `anew` it is resolved again; else only what has run out
+    /// is retired.
+    fn again(&mut self, anew: bool, since: Option<Instant>) {
+        let Some(good) = self.good.take() else { return };
+        let Good { set, report, tables } = good;
+        let due = self.draining.due(self.settings.drain.deadline);
+        let outcome = if anew || due {
+            self.carry_out_again(&set, &report, since)
+        } else {
+            self.node.sweep(&tables, &self.settings).map(|()| None)
+        };
+        let tables = match outcome {
+            Ok(new) => new.unwrap_or(tables),
+            Err(error) => {
+                let broken = Broken::node(&error);
+                for problem in &broken.problems {
+                    error!(hint = problem.hint, "the live set is not kept up: {}", problem.message);
+                }
+                tables
+            }
+        };
+        self.good = Some(Good { set, report, tables });
+    }
+
+    /// As [`Writer::carry_out`], but what the state says of the files stays.
+    fn carry_out_again(
+        &mut self,
+        set: &PolicySet,
+        report: &Report,
+        since: Option<Instant>,
+    ) -> Result<Option<Tables>, NodeError> {
+        let said = self.shared.borrow().set.clone();
+        let outcome = self.carry_out(set, report, since);
+        match outcome {
+            Ok(tables) => {
+                self.shared.send_modify(|state| state.set = said);
+                Ok(Some(tables))
+            }
+            Err(Failed::Broken(broken)) => {
+                broken.say();
+                Ok(None)
+            }
+            Err(Failed::Node(error)) => Err(error),
+        }
+    }
+
+    /// The set before stays, and everybody is told why.
+    fn refuse(&mut self, broken: Broken) {
+        let same = {
+            let state = self.shared.borrow();
+            !state.set.good && state.set.problems == broken.problems
+        };
+        if !same {
+            broken.say();
+            let live = self.node.epoch();
+            match live {
+                Some(epoch) => warn!(epoch, "the last good set stays live"),
+                None => warn!("there is no good set yet: nothing is carried out"),
+            }
+        }
+        self.shared.send_modify(|state| {
+            state.counts.refused += u64::from(!same);
+            let since = state.set.broken_since.filter(|_| !state.set.good);
+            state.set = SetState {
+                good: false,
+                ever: state.set.ever,
+                broken_since: Some(since.unwrap_or_else(state::now)),
+                problems: broken.problems,
+                problems_total: broken.total,
+            };
+        });
+    }
+
+    /// Writes the state for `status`.
+    fn tell(&mut self) {
+        let paths = self
+            .files
+            .paths()
+            .into_iter()
+            .map(|(path, problem)| PathState { path: path.display().to_string(), problem });
+        let paths: Vec<PathState> = paths.collect();
+        let old = self.shared.borrow().paths.clone();
+        for now in &paths {
+            let before = old.iter().find(|before| before.path == now.path);
+            match (before.and_then(|before| before.problem.as_ref()), &now.problem) {
+                (before, Some(problem)) if before != Some(problem) => {
+                    error!(path = now.path, "{problem}; the last good set stays live");
+                }
+                (Some(_), None) => info!(path = now.path, "is there again"),
+                _ => {}
+            }
+        }
+        self.shared.send_modify(|state| state.paths = paths);
+        let bytes = serde_json::to_vec_pretty(&*self.shared.borrow());
+        let kept = bytes.map_err(|error| error.to_string()).and_then(|bytes| {
+            self.node.keep(state::STATE_FILE, &bytes).map_err(|error| error.to_string())
+        });
+        if let Err(error) = kept {
+            warn!(file = state::STATE_FILE, error, "the state of the agent cannot be kept");
+        }
+    }
+}
+
+/// Why a set was not carried out.
+enum Failed {
+    /// Something is wrong with it.
+    Broken(Broken),
+    /// It does not fit, or the node refuses.
+    Node(NodeError),
+}
+
+impl From<NodeError> for Failed {
+    fn from(error: NodeError) -> Self {
+        Self::Node(error)
+    }
+}
+
+fn millis(duration: Duration) -> f64 {
+    (duration.as_secs_f64() * 100_000.0).round() / 100.0
+}

@@ -1,0 +1,129 @@
+//! What is read of a configuration file, and what is refused where.
+
+use std::time::Duration;
+
+use super::*;
+
+fn read_text(text: &str) -> Result<Settings, Vec<Diagnostic>> {
+    read(&SourceText { name: "config.yaml".to_owned(), text: text.into() })
+}
+
+/// Checks that `text` has one problem, at `line:column`, in `field`, saying `part`.
+#[track_caller]
+fn refused(text: &str, place: &str, field: &str, part: &str) {
+    let problems = read_text(text).expect_err("the file is wrong");
+    let [problem] = problems.as_slice() else { panic!("more than one problem: {problems:?}") };
+    let span = problem.span.expect("a position");
+    assert_eq!(format!("{}:{}", span.line, span.column), place, "{problem:?}");
+    assert_eq!(problem.field, field);
+    let said = format!("{} {}", problem.message, problem.hint.as_deref().unwrap_or_default());
+    assert!(said.contains(part), "{said}");
+}
+
+const FULL: &str = "\
+policies: [/etc/balancer/policies]
+attach:
+- {interface: 'veth*', hook: tc}
+- {interface: eth0, hook: xdp, mode: dsr-l2}
+forwarding: stack
+vips: {ipv4: 241.0.0.0/8, ipv6: 'fd00:1::/64'}
+zone: east
+no_route: deny
+gateway_controller: example.com/node
+allow_plain: true
+drain: {deadline: 10m, on_gone: keep, previous_for: 5s}
+l7_fallback: reset
+limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304}
+metrics: 127.0.0.1:9901
+api: {socket: /run/x.sock}
+bpffs: /sys/fs/bpf/x
+state: /tmp/x
+";
+
+#[test]
+fn every_key_is_read() {
+    let settings = read_text(FULL).unwrap();
+    assert_eq!(settings.policies, [std::path::PathBuf::from("/etc/balancer/policies")]);
+    assert_eq!(
+        settings.attach[1],
+        AttachRule { interface: "eth0".to_owned(), hook: Hook::Xdp, mode: Mode::DsrL2 }
+    );
+    assert_eq!(settings.forwarding, Forwarding::Stack);
+    assert_eq!(settings.vips4, ("241.0.0.0".parse().unwrap(), 8));
+    assert_eq!(settings.vips6, ("fd00:1::".parse().unwrap(), 64));
+    assert_eq!(settings.zone.as_deref(), Some("east"));
+    assert_eq!(settings.no_route, NoRoute::Deny);
+    assert_eq!(settings.gateway_controller, "example.com/node");
+    assert!(settings.allow_plain);
+    assert_eq!(
+        settings.drain,
+        Drain {
+            deadline: Some(Duration::from_secs(600)),
+            on_gone: OnGone::Keep,
+            previous_for: Duration::from_secs(5),
+        }
+    );
+    assert_eq!(settings.l7_fallback, L7Fallback::Reset);
+    assert_eq!(
+        settings.limits,
+        Some(Limits {
+            flows: 1,
+            half_open: 2,
+            services: 3,
+            sources: 4,
+            routes: 5,
+            reals: 6,
+            counters: 7,
+            arena_slots: 4_194_304,
+        })
+    );
+    assert_eq!(settings.metrics, Some("127.0.0.1:9901".parse().unwrap()));
+    assert_eq!(settings.api_socket, std::path::Path::new("/run/x.sock"));
+    assert_eq!(settings.bpffs, std::path::Path::new("/sys/fs/bpf/x"));
+    assert_eq!(settings.state, std::path::Path::new("/tmp/x"));
+    assert!(settings.present.contains(&"drain.deadline".to_owned()), "{:?}", settings.present);
+    assert!(settings.present.contains(&"limits.flows".to_owned()), "{:?}", settings.present);
+}
+
+#[test]
+fn empty_file_is_all_defaults() {
+    for text in ["", "# nothing\n", "{}"] {
+        assert_eq!(read_text(text).unwrap(), Settings::default(), "{text:?}");
+    }
+}
+
+#[test]
+fn unknown_keys_are_refused_with_what_is_meant() {
+    refused("zone: a\nlimit: {flows: 1}\n", "2:1", "limit", "did you mean `limits`?");
+    refused("limits: {flow: 1}\n", "1:10", "limits.flow", "did you mean `flows`?");
+    refused("vips: {v4: 240.0.0.0/8}\n", "1:8", "vips.v4", "known here: ipv4, ipv6");
+    refused("attach:\n- {interface: a, hook: tc, mod: nat}\n", "2:28", "attach[0].mod", "`mode`");
+}
+
+#[test]
+fn wrong_types_and_values_are_refused_where_they_stand() {
+    refused("limits: {flows: many}\n", "1:17", "limits.flows", "`many` is no whole number");
+    refused("limits: {flows: 0}\n", "1:17", "limits.flows", "holds nothing");
+    refused("limits: {flows: -1}\n", "1:17", "limits.flows", "no whole number");
+    refused("limits: [1]\n", "1:9", "limits", "a list where keys belong");
+    refused("policies: /etc\n", "1:11", "policies", "where a list belongs");
+    refused("no_route: drop\n", "1:11", "no_route", "none of direct, deny");
+    refused("allow_plain: yes please\n", "1:14", "allow_plain", "none of false, true");
+    refused("gateway_controller: node\n", "1:21", "gateway_controller", "a domain, `/`");
+    refused("vips: {ipv4: 240.0.0.1/8}\n", "1:14", "vips.ipv4", "`240.0.0.0/8`");
+    refused("drain: {previous_for: none}\n", "1:23", "drain.previous_for", "no duration");
+    refused("drain: {deadline: 5}\n", "1:19", "drain.deadline", "`5s`");
+    refused("metrics: 9901\n", "1:10", "metrics", "127.0.0.1:9901");
+    refused("bpffs: balancer\n", "1:8", "bpffs", "begins with `/`");
+    refused("attach: [{interface: eth0}]\n", "1:10", "attach[0].hook", "hook is missing");
+    refused("- zone\n", "1:3", "", "a list where keys belong");
+    refused("zone: a\nzone: b\n", "2:1", "zone", "twice");
+    refused("zone: a\n---\nzone: b\n", "3:1", "", "a second one");
+}
+
+#[test]
+fn every_problem_is_reported_in_the_order_of_positions() {
+    let problems = read_text("zon: a\nlimits: {flows: x, flow: 1}\nno_route: y\n").unwrap_err();
+    let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
+    assert_eq!(fields, ["zon", "limits.flows", "limits.flow", "no_route"]);
+}

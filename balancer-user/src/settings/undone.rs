@@ -1,0 +1,109 @@
+//! What the file may say and the agent cannot do yet. Each is told with its place: silence would
+//! be taken for consent.
+
+use super::{Forwarding, Hook, L7Fallback, Mode, OnGone, Settings};
+use crate::policy::Diagnostic;
+
+/// What of `settings` the agent does not carry out: errors, where packets would go another way
+/// than asked for, and warnings, where only something is missing.
+pub fn undone(settings: &Settings) -> Vec<Diagnostic> {
+    let mut findings = Vec::new();
+    let mut say = |severe: bool, path: String, message: &str, hint: &str| {
+        let make = if severe { Diagnostic::error } else { Diagnostic::warning };
+        let mut finding = make(path.clone(), message.to_owned()).hint(hint);
+        finding.span = settings.positions.get(&path).copied();
+        findings.push(finding);
+    };
+    for (at, rule) in settings.attach.iter().enumerate() {
+        if rule.hook == Hook::Xdp {
+            say(
+                true,
+                format!("attach[{at}].hook"),
+                "the hook xdp is not carried out yet",
+                "write `hook: tc`",
+            );
+        }
+        if rule.mode != Mode::Nat {
+            say(
+                true,
+                format!("attach[{at}].mode"),
+                "direct server return is not carried out yet",
+                "write `mode: nat`, or leave it out",
+            );
+        }
+    }
+    if settings.forwarding == Forwarding::Direct {
+        say(
+            true,
+            "forwarding".to_owned(),
+            "direct forwarding is not carried out yet",
+            "write `forwarding: auto` or `stack`: both go through the stack",
+        );
+    }
+    if settings.l7_fallback == L7Fallback::Reset {
+        say(
+            true,
+            "l7_fallback".to_owned(),
+            "refusing connections of HTTP routes is not carried out yet",
+            "write `l7_fallback: l4`: the outer split applies",
+        );
+    }
+    if settings.drain.deadline.is_some() && settings.drain.on_gone == OnGone::Keep {
+        say(
+            true,
+            "drain.deadline".to_owned(),
+            "a deadline resets connections as `on_gone: reset` does, and on_gone is `keep`",
+            "write `deadline: none`, or `on_gone: reset`",
+        );
+    }
+    if settings.api_socket != Settings::default().api_socket {
+        say(
+            false,
+            "api.socket".to_owned(),
+            "the agent serves no API yet",
+            "leave `api` out; `balancer status` and `show` need no API",
+        );
+    }
+    findings.sort_by_key(|finding| finding.span);
+    findings
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{policy::SourceText, settings::read};
+
+    #[track_caller]
+    fn found(text: &str) -> Vec<String> {
+        let text = SourceText { name: "config.yaml".to_owned(), text: text.into() };
+        undone(&read(&text).expect("a configuration"))
+            .into_iter()
+            .map(|finding| {
+                let span = finding.span.expect("a position");
+                format!("{} {}:{} {}", finding.severity, span.line, span.column, finding.field)
+            })
+            .collect()
+    }
+
+    #[test]
+    fn what_is_not_carried_out_is_told_with_its_place() {
+        let text = "attach:\n- {interface: a, hook: xdp, mode: dsr-l2}\nforwarding: direct\n\
+                    l7_fallback: reset\napi: {socket: /run/x.sock}\n";
+        assert_eq!(
+            found(text),
+            [
+                "error 2:24 attach[0].hook",
+                "error 2:35 attach[0].mode",
+                "error 3:13 forwarding",
+                "error 4:14 l7_fallback",
+                "warning 5:15 api.socket",
+            ]
+        );
+        assert_eq!(found("drain: {deadline: 5m, on_gone: keep}\n"), ["error 1:19 drain.deadline"]);
+    }
+
+    #[test]
+    fn the_defaults_are_all_carried_out() {
+        assert_eq!(undone(&Settings::default()), []);
+    }
+}

@@ -1,0 +1,4 @@
+//! `balancer agent`: what it follows, what it survives, what it tells.
+
+mod files;
+mod world;
