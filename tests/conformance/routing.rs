@@ -31,6 +31,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cases::Verdict,
+    mesh_tcp,
     resources::{array, dataplane, dialled, number, read_conf, tags, text, traffic_routes},
 };
 
@@ -39,6 +40,9 @@ const KINDS: [&str; 3] = ["Mesh", "Dataplane", "TrafficRoute"];
 
 /// Judges one case.
 pub(crate) fn judge(case: &Value) -> Verdict {
+    if text(&case["policy_kind"]).as_deref() == Some("MeshTCPRoute") {
+        return mesh_tcp::judge(case).unwrap_or_else(unreadable);
+    }
     let resources = array(&case["resources"]);
     let kind = |resource: &Value| text(&resource["type"]).or(text(&resource["kind"]));
     if !resources.iter().all(|r| kind(r).is_some_and(|kind| KINDS.contains(&kind.as_str()))) {
@@ -57,13 +61,14 @@ pub(crate) fn judge(case: &Value) -> Verdict {
         Some("requests") if built => requests(case),
         _ => return Verdict::NotBuilt,
     };
-    judged.unwrap_or_else(|reason| Verdict::Failed {
-        expected: "a case that can be read".to_owned(),
-        found: reason,
-    })
+    judged.unwrap_or_else(unreadable)
 }
 
-fn compared<T: PartialEq + std::fmt::Debug>(expected: T, found: T) -> Verdict {
+fn unreadable(reason: String) -> Verdict {
+    Verdict::Failed { expected: "a case that can be read".to_owned(), found: reason }
+}
+
+pub(crate) fn compared<T: PartialEq + std::fmt::Debug>(expected: T, found: T) -> Verdict {
     if expected == found {
         Verdict::Passed
     } else {
@@ -225,7 +230,7 @@ fn outbounds(case: &Value) -> Result<Verdict, String> {
 
 /// The one route of a listener that decides connections: at L4, or an HTTP route for every path
 /// that changes nothing.
-fn sole_route(listener: &Value) -> Option<&Value> {
+pub(crate) fn sole_route(listener: &Value) -> Option<&Value> {
     if let [only] = array(&listener["routes"]) {
         return only["match"].is_null().then_some(only);
     }
@@ -385,7 +390,7 @@ fn agrees(expect: &Value, times: u64, shares: &BTreeMap<&str, f64>) -> bool {
         })
 }
 
-fn settings() -> ResolveSettings {
+pub(crate) fn settings() -> ResolveSettings {
     ResolveSettings {
         vips4: (Ipv4Addr::new(240, 0, 0, 0), 8),
         vips6: ("fd62:616c::".parse().unwrap_or(std::net::Ipv6Addr::UNSPECIFIED), 64),

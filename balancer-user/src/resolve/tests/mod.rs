@@ -2,6 +2,7 @@
 
 mod classes;
 mod dialled;
+mod examples;
 mod findings;
 mod mesh_tcp;
 mod objects;
