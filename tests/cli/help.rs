@@ -30,6 +30,7 @@ pub(crate) const COMMANDS: &[&[&str]] = &[
     &["maps", "list"],
     &["maps", "dump"],
     &["maps", "lookup"],
+    &["trace"],
     &["status"],
     &["completions"],
     &["man"],
@@ -85,7 +86,8 @@ fn help_lists_no_command_that_the_snapshot_lacks() {
 
 #[test]
 fn every_help_names_its_exit_codes_and_an_example() {
-    for command in ["load", "unload", "check", "plan", "explain", "show", "maps", "status"] {
+    for command in ["load", "unload", "check", "plan", "explain", "show", "maps", "trace", "status"]
+    {
         balancer(&[command, "--help"]).exits(0).prints(&["Examples:", "Exit codes:", "--bpffs"]);
     }
 }

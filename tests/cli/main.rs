@@ -12,4 +12,5 @@ mod plan;
 mod refused;
 mod requirements;
 mod run;
+mod trace;
 mod world;

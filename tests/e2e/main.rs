@@ -11,5 +11,6 @@ mod expected;
 mod fall_backs;
 mod paths;
 mod shares;
+mod trace;
 mod unload;
 mod wires;

@@ -10,6 +10,7 @@ use super::{
     man::{MAN_ABOUT, MAN_AFTER, Man},
     maps::words::{MAPS_ABOUT, MAPS_AFTER, Maps},
     plan::words::{PLAN_ABOUT, PLAN_AFTER, Plan},
+    trace::words::{TRACE_ABOUT, TRACE_AFTER, Trace},
     values::{Attach, Tuple, parse_attach, parse_header, parse_tuple},
 };
 use crate::{
@@ -155,6 +156,9 @@ pub(crate) enum Command {
     /// Print the pinned maps as they are: ids, both halves, empty elements
     #[command(long_about = MAPS_ABOUT, after_long_help = format!("{MAPS_AFTER}{EXIT_CODES}"))]
     Maps(Maps),
+    /// Follow new flows and refused packets as they come, with names
+    #[command(long_about = TRACE_ABOUT, after_long_help = format!("{TRACE_AFTER}{EXIT_CODES}"))]
+    Trace(Trace),
     /// Say what is loaded and attached, how full it is, and what stands in its way
     #[command(long_about = STATUS_ABOUT, after_long_help = format!("{STATUS_AFTER}{EXIT_CODES}"))]
     Status(Status),

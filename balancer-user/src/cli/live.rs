@@ -138,6 +138,20 @@ impl Names {
         self.route(route)?.backends.get(*table.backends.get(ordinal)?)
     }
 
+    /// Counter id → the backend that it counts for.
+    pub(crate) fn backends_of_counters(&self) -> BTreeMap<u32, String> {
+        let mut backends = BTreeMap::new();
+        for (id, route) in &self.tables.routes {
+            let count = route.table.as_ref().map_or(0, |table| table.backends.len());
+            for ordinal in 0..count {
+                if let Some(backend) = self.backend(*id, ordinal) {
+                    backends.insert(route.counters.first + ordinal as u32, backend_name(backend));
+                }
+            }
+        }
+        backends
+    }
+
     /// Dataplanes (`MESH/NAME`) of a class; everybody's is `*`.
     pub(crate) fn sources_of(&self, class: u32) -> Vec<String> {
         if class == 0 {

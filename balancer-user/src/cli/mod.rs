@@ -31,6 +31,7 @@ mod plan;
 mod requirements;
 mod show;
 mod status;
+mod trace;
 mod unload;
 mod values;
 
@@ -57,6 +58,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Explain(args) => explain::run(args, global),
         Command::Show(args) => show::run(args, global),
         Command::Maps(args) => maps::run(args, global),
+        Command::Trace(args) => trace::run(args, global),
         Command::Status(args) if args.requirements => requirements::run(global),
         Command::Status(_) => status::run(global),
         Command::Completions { shell } => completions(*shell),

@@ -115,6 +115,15 @@ pub struct Told {
     pub full: u64,
 }
 
+/// What ended a wait, besides events and time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Woken {
+    /// There is something to read.
+    pub readable: bool,
+    /// The other end is gone.
+    pub closed: bool,
+}
+
 /// The one reader of a datapath's events. The programs tell while it lives.
 pub struct Tracer {
     request: TraceRequest,
@@ -220,21 +229,23 @@ impl Tracer {
         Ok(())
     }
 
-    fn stop(&self) {
+    /// Has nothing more told. What was told before can still be read.
+    pub fn stop(&self) {
         self.trace.store_release(0, 0);
     }
 
-    /// Waits until there are events, or one of `others` has something to say (or its other end
-    /// is gone), or `timeout` has passed. Renews the lease as it goes, so it must be called
-    /// again within a second or so.
+    /// Waits until there are events, or `readable` can be read, or the other end of `closed` is
+    /// gone, or `timeout` has passed. Renews the lease as it goes, so it must be called again
+    /// within a second or so.
     ///
     /// # Errors
     /// [`KernelError::Replaced`]: these events will never come again.
     pub fn wait(
         &mut self,
-        others: &[BorrowedFd<'_>],
+        readable: BorrowedFd<'_>,
+        closed: BorrowedFd<'_>,
         timeout: Duration,
-    ) -> Result<(), KernelError> {
+    ) -> Result<Woken, KernelError> {
         if self.renewed.elapsed() >= RENEWAL {
             self.renew()?;
         }
@@ -242,10 +253,18 @@ impl Tracer {
         // Rounded up: a wait of no time at all would be asked for again and again.
         let left =
             PollTimeout::try_from(left.as_micros().div_ceil(1000)).unwrap_or(PollTimeout::MAX);
-        let mut fds: Vec<PollFd<'_>> = vec![PollFd::new(self.ring.as_fd(), PollFlags::POLLIN)];
-        fds.extend(others.iter().map(|fd| PollFd::new(*fd, PollFlags::POLLIN)));
+        let mut fds = [
+            PollFd::new(self.ring.as_fd(), PollFlags::POLLIN),
+            PollFd::new(readable, PollFlags::POLLIN),
+            // Only what is always told: errors, and that nobody is there.
+            PollFd::new(closed, PollFlags::empty()),
+        ];
         match poll(&mut fds, left) {
-            Ok(_) | Err(Errno::EINTR) => Ok(()),
+            Ok(_) => {
+                let any = |fd: &PollFd<'_>| fd.any().unwrap_or(false);
+                Ok(Woken { readable: any(&fds[1]), closed: any(&fds[2]) })
+            }
+            Err(Errno::EINTR) => Ok(Woken::default()),
             Err(e) => Err(KernelError::map(map_names::EVENTS, "poll", e.into())),
         }
     }

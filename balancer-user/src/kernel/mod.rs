@@ -42,7 +42,7 @@ pub use attach::{AttachOptions, Attached, Attachment, Direction, ForeignProgram,
 pub use create::{MapMemory, map_memory};
 pub use datapath::Datapath;
 pub use error::KernelError;
-pub use events::{Event, Told, TraceRequest, Tracer};
+pub use events::{Event, Told, TraceRequest, Tracer, Woken};
 pub use health::{MapFill, ProgramRow};
 pub use lock::{Lock, lock};
 pub use netlink::{Interface, interfaces};

@@ -28,6 +28,7 @@ mod values;
 pub use example::EXAMPLE;
 pub use read::read;
 pub use undone::undone;
+pub(crate) use values::duration;
 
 /// The whole file, defaults where it is silent.
 #[derive(Clone, Debug, PartialEq)]

@@ -1,7 +1,5 @@
 //! `show flows`: live connections.
 
-use std::collections::BTreeMap;
-
 use balancer_ebpf::abi::flow_state;
 use serde::Serialize;
 
@@ -10,7 +8,7 @@ use crate::{
     cli::{
         args::Global,
         failure::Failure,
-        live::{self, LiveSet, backend_name},
+        live::{self, LiveSet},
         output,
     },
     kernel::FlowRow,
@@ -45,7 +43,7 @@ fn lines(live: &LiveSet, limit: usize) -> Result<(Vec<FlowLine>, usize), Failure
     let all = flows.len();
     flows.truncate(if limit == 0 { all } else { limit });
     let reals = live.addresses_of_reals().map_err(failed)?;
-    let backends = backends_of_counters(live);
+    let backends = live.names.backends_of_counters();
     let lines = flows
         .iter()
         .map(|flow| FlowLine {
@@ -62,20 +60,6 @@ fn lines(live: &LiveSet, limit: usize) -> Result<(Vec<FlowLine>, usize), Failure
         })
         .collect();
     Ok((lines, all))
-}
-
-/// Counter id → the backend that it counts for.
-fn backends_of_counters(live: &LiveSet) -> BTreeMap<u32, String> {
-    let mut backends = BTreeMap::new();
-    for (id, route) in &live.names.tables.routes {
-        let count = route.table.as_ref().map_or(0, |table| table.backends.len());
-        for ordinal in 0..count {
-            if let Some(backend) = live.names.backend(*id, ordinal) {
-                backends.insert(route.counters.first + ordinal as u32, backend_name(backend));
-            }
-        }
-    }
-    backends
 }
 
 fn state(flow: &FlowRow) -> &'static str {

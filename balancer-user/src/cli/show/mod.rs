@@ -15,6 +15,8 @@ mod reals;
 mod routes;
 mod vips;
 
+pub(super) use vips::interface;
+
 pub(crate) fn run(args: &Show, global: &Global) -> Result<(), Failure> {
     let form = global.output;
     match args.what {

@@ -90,7 +90,7 @@ pub(super) fn sources(live: &LiveSet) -> Result<Vec<SourceLine>, Failure> {
 }
 
 /// The name of an interface; its index where it is in another namespace or gone.
-fn interface(index: u32) -> String {
+pub(crate) fn interface(index: u32) -> String {
     if_indextoname(index)
         .ok()
         .and_then(|name| name.into_string().ok())
