@@ -182,7 +182,7 @@ fn outbounds(case: &Value) -> Result<Verdict, String> {
         }
     }
     let listed = all.iter().filter_map(|(service, addr, tags, _)| {
-        Some((service.as_str(), Endpoint { addr: (*addr)?, tags, ready: true }))
+        Some((service.as_str(), Endpoint::new((*addr)?, tags, true)))
     });
     let inventory = Inventory::of_endpoints(&source.meta.mesh, listed);
 

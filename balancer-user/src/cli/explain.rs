@@ -5,7 +5,7 @@ use serde::Serialize;
 use super::{
     args::{Explain, Form, Global},
     failure::Failure,
-    inputs, live,
+    inputs, live, lookup,
     output::{self, columns, printable, share, word},
     values::Tuple,
 };
@@ -14,7 +14,7 @@ use crate::{
     explain::{self, Answer, BackendAnswer, Input, Query, RequestQuery},
     kernel,
     policy::ReadOptions,
-    resolve::{self, VipAssignments, VipKey},
+    resolve::{self, ResolveSettings, VipAssignments, VipKey},
     store::{Store, StoreError},
 };
 
@@ -70,7 +70,10 @@ fn from_files(args: &Explain, global: &Global, query: &Query) -> Result<Answer, 
     if !reading.report.valid() {
         inputs::accept(&reading.set.texts, &reading.report)?;
     }
-    let resolve_settings = settings.resolve_settings(assignments(&state)?);
+    let resolve_settings = ResolveSettings {
+        names: lookup::look_up([&reading.set]),
+        ..settings.resolve_settings(assignments(&state)?)
+    };
     let resolved = resolve::resolve(&reading.set, &resolve_settings);
     reading.report.merge(&resolved.diagnostics);
     inputs::accept(&reading.set.texts, &reading.report)?;

@@ -10,14 +10,14 @@ use serde::Serialize;
 use super::{
     args::{Form, Global, Load},
     failure::Failure,
-    inputs,
+    inputs, lookup,
     output::{self, count},
 };
 use crate::{
     kernel,
     node::{Carried, Node, Wanted},
     policy::ReadOptions,
-    resolve::{self, VipKey},
+    resolve::{self, ResolveSettings, VipKey},
     settings::Settings,
 };
 
@@ -49,7 +49,10 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
     }
 
     let mut node = Node::open(&bpffs, &state).map_err(inputs::node)?;
-    let resolve_settings = settings.resolve_settings(node.assigned().map_err(inputs::node)?);
+    let resolve_settings = ResolveSettings {
+        names: lookup::look_up([&reading.set]),
+        ..settings.resolve_settings(node.assigned().map_err(inputs::node)?)
+    };
     let resolved = resolve::resolve(&reading.set, &resolve_settings);
     reading.report.merge(&resolved.diagnostics);
     inputs::accept(&reading.set.texts, &reading.report)?;

@@ -24,6 +24,7 @@ mod failure;
 mod inputs;
 mod live;
 mod load;
+mod lookup;
 mod man;
 mod maps;
 mod output;

@@ -244,7 +244,7 @@ fn of_dataplane<'a>(
     vip: &Vip,
 ) -> Source<'a> {
     let family = Family::of(vip.key.addr.ip());
-    let addresses = workload_addresses(dataplane);
+    let addresses = workload_addresses(dataplane, &input.settings.names);
     let same = addresses.iter().find(|address| Family::of(**address) == family);
     match same.or(addresses.first()) {
         Some(address) => of_address(resolver, input, Some(dataplane), *address, vip),
@@ -324,9 +324,9 @@ fn no_vip(input: &Input<'_>, asker: &names::Asker<'_>, addr: SocketAddr, query: 
     let dataplane = asker.dataplanes().first().copied();
     let address = match asker {
         names::Asker::Address(address, _) => Some(*address),
-        names::Asker::Dataplane(_) | names::Asker::Tags(..) => {
-            dataplane.and_then(|dataplane| workload_addresses(dataplane).first().copied())
-        }
+        names::Asker::Dataplane(_) | names::Asker::Tags(..) => dataplane.and_then(|dataplane| {
+            workload_addresses(dataplane, &input.settings.names).first().copied()
+        }),
     };
     Answer {
         source: SourceAnswer {

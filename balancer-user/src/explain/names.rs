@@ -9,7 +9,7 @@ use super::{Input, QueryError};
 use crate::{
     policy::{Dataplane, SERVICE_TAG, Tags, suggest::suggest},
     resolve::{
-        Vip,
+        Names, Vip,
         inventory::Family,
         selection::selector_matches,
         sources::{tag_sets, workload_addresses},
@@ -40,12 +40,15 @@ impl<'a> Asker<'a> {
     }
 
     /// The family of its packets, where only one is possible.
-    fn family(&self) -> Option<Family> {
+    fn family(&self, names: &Names) -> Option<Family> {
         let addresses: BTreeSet<Family> = match self {
             Self::Address(address, _) => BTreeSet::from([Family::of(*address)]),
-            Self::Dataplane(_) | Self::Tags(..) => {
-                self.dataplanes().into_iter().flat_map(workload_addresses).map(Family::of).collect()
-            }
+            Self::Dataplane(_) | Self::Tags(..) => self
+                .dataplanes()
+                .into_iter()
+                .flat_map(|dataplane| workload_addresses(dataplane, names))
+                .map(Family::of)
+                .collect(),
         };
         addresses.first().copied().filter(|_| addresses.len() == 1)
     }
@@ -55,7 +58,9 @@ impl<'a> Asker<'a> {
 pub(super) fn asker<'a>(input: &Input<'a>, text: &str) -> Result<Asker<'a>, QueryError> {
     if let Ok(address) = text.parse::<IpAddr>() {
         let address = address.to_canonical();
-        let has = |dataplane: &&Dataplane| workload_addresses(dataplane).contains(&address);
+        let has = |dataplane: &&Dataplane| {
+            workload_addresses(dataplane, &input.settings.names).contains(&address)
+        };
         return Ok(Asker::Address(address, sorted(input.set.dataplanes.iter().filter(has))));
     }
     if text.contains('=') {
@@ -190,7 +195,7 @@ pub(super) fn target<'a>(
         };
         return Err(QueryError { message, candidates: addresses(&others) });
     };
-    let family = asker.family().unwrap_or(Family::V4);
+    let family = asker.family(&input.settings.names).unwrap_or(Family::V4);
     let of = |vip: &&Vip| Family::of(vip.key.addr.ip());
     let family = if of_service.iter().any(|vip| of(vip) == family) { family } else { of(first) };
     Ok(Target::Vips(of_service.into_iter().filter(|vip| of(vip) == family).collect()))

@@ -79,6 +79,7 @@ impl Told<'_, '_> {
         let vip = self.vip;
         let origin = match vip.origin {
             VipOrigin::Outbound => "named by an outbound",
+            VipOrigin::Status => "named by its status",
             VipOrigin::Allocated => "allocated",
             VipOrigin::Service => "an address of the Service",
             VipOrigin::Gateway => "an address of the Gateway",
@@ -285,16 +286,15 @@ impl Told<'_, '_> {
 
     fn locality(&self) -> Vec<String> {
         let family = Family::of(self.vip.key.addr.ip());
-        let Some(zone) = self.resolver.place(self.vip.destination.mesh(), family).zone else {
-            return Vec::new();
-        };
+        let place = self.resolver.place(self.vip.destination.mesh(), family);
         let mut steps = Vec::new();
         for backend in self.route.backends.iter().filter(|b| !b.reals.is_empty()) {
             let inventory = &self.resolver.inventory;
+            let Some(zone) = place.zone_for(&backend.destination) else { continue };
             let subset =
                 |zone| inventory.subset(&backend.destination, &backend.tags, family, zone).len();
             let (everywhere, near) = (subset(None), subset(Some(zone)));
-            let out = everywhere - near;
+            let out = everywhere.saturating_sub(near);
             if out > 0 {
                 steps.push(format!(
                     "locality: {} of {} in other zones left out while zone {zone} has one",

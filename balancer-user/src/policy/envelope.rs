@@ -297,10 +297,6 @@ fn carried_out(
                 );
                 return None;
             }
-            // Read, so that what is wrong in it is said now; nothing is resolved from it.
-            if !kind.is_resolved() {
-                cx.report(without_effect(field, written));
-            }
             Some(kind)
         }
         Lookup::Unknown { meant } => {

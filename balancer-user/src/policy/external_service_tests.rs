@@ -102,14 +102,14 @@ fn what_is_wrong_is_said_at_its_field() {
 }
 
 #[test]
-fn it_says_that_it_is_not_carried_out_yet_and_is_gone_in_kuma_3() {
-    assert_eq!(warnings(&at("a:1"), &LENIENT), ["type"]);
+fn it_is_gone_in_kuma_3_and_unknown_fields_are_said() {
+    assert!(warnings(&at("a:1"), &LENIENT).is_empty());
     let gone = finding(&at("a:1"), &exactly(Api::Kuma3), "type");
     assert!(gone.is_error());
     assert_eq!(gone.message, "ExternalService does not exist in Kuma 3");
     assert!(gone.hint.is_some_and(|hint| hint.contains("MeshExternalService")));
     let unknown = at("a:1") + "networkin: {}\n";
-    assert_eq!(warnings(&unknown, &LENIENT), ["type", "networkin"]);
+    assert_eq!(warnings(&unknown, &LENIENT), ["networkin"]);
 }
 
 proptest! {

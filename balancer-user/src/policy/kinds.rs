@@ -44,15 +44,6 @@ impl Kind {
         matches!(self, Self::Kuma(kind) if kind.form() == Form::Schema)
     }
 
-    /// Whether anything comes of its documents.
-    pub(super) fn is_resolved(self) -> bool {
-        match self {
-            Self::Mesh | Self::Dataplane | Self::TrafficRoute | Self::Object(_) => true,
-            Self::Kuma(kind) => kind.is_resolved(),
-            Self::Other(_) => false,
-        }
-    }
-
     /// What Kuma 3 has instead, if it has not this kind.
     pub(super) fn instead_in_kuma_3(self) -> Option<&'static str> {
         match self {

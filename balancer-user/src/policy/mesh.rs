@@ -16,7 +16,10 @@ pub(super) fn mesh(cx: &mut Context<'_>, meta: Meta, mut spec: Fields<'_>) -> Me
         }
         for (name, instead) in [
             ("zoneEgress", "endpoints in other zones are dialled directly"),
-            ("defaultForbidMeshExternalServiceAccess", "there are no MeshExternalServices yet"),
+            (
+                "defaultForbidMeshExternalServiceAccess",
+                "every workload reaches MeshExternalServices",
+            ),
         ] {
             if let Some(field) = routing.take(cx, name)
                 && field.boolean(cx) == Some(true)
@@ -35,7 +38,7 @@ pub(super) fn mesh(cx: &mut Context<'_>, meta: Meta, mut spec: Fields<'_>) -> Me
             && mode != "Disabled"
         {
             cx.report(field.warning(format!(
-                "the mode {mode} is not carried out yet: services are those of the tag `kuma.io/service`"
+                "the mode {mode} is not carried out: MeshServices are those that are written, and services of the tag `kuma.io/service` are dialled as well"
             )));
         }
         services.finish(cx);

@@ -48,11 +48,6 @@ impl MeshKind {
         }
     }
 
-    /// Whether anything comes of its documents.
-    pub(super) fn is_resolved(self) -> bool {
-        self == Self::MeshTcpRoute
-    }
-
     /// What Kuma 3 has instead, if it has not this kind.
     pub(super) fn instead_in_kuma_3(self) -> Option<&'static str> {
         (self == Self::ExternalService).then_some("MeshExternalService")

@@ -170,6 +170,14 @@ impl Destination {
         }
     }
 
+    /// The same with its mesh, if it is in one.
+    pub fn called_in_mesh(&self) -> String {
+        match self.mesh() {
+            "" => self.called(),
+            mesh => format!("{} of mesh {mesh}", self.called()),
+        }
+    }
+
     /// The port that its name ends with; a tag's value may name one in other ways too.
     pub fn own_port(&self) -> Option<NonZeroU16> {
         match self {

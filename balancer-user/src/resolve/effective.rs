@@ -33,7 +33,8 @@ pub fn effective_route(
     zone: Option<&str>,
     no_route: NoRoute,
 ) -> Route {
-    let place = Place { inventory, mesh, family: Family::of(outbound.addr.ip()), zone };
+    let place =
+        Place { inventory, mesh, family: Family::of(outbound.addr.ip()), zone, own_zone: zone };
     match (outbound.conf, no_route) {
         (Some(conf), _) => place.conf_route(None, conf, outbound.tags),
         (None, NoRoute::Direct) => place.no_policy_route(Decision::Direct, outbound.tags),
@@ -53,8 +54,7 @@ mod tests {
     #[test]
     fn picked_conf_becomes_a_route() {
         let (one, two) = (tags("service=db,role=master"), tags("service=db,role=replica"));
-        let endpoint =
-            |addr: &str, tags| Endpoint { addr: addr.parse().unwrap(), tags, ready: true };
+        let endpoint = |addr: &str, tags| Endpoint::new(addr.parse().unwrap(), tags, true);
         let inventory = Inventory::of_endpoints(
             "m",
             [("db", endpoint("10.0.0.1:1", &one)), ("db", endpoint("10.0.0.2:1", &two))],

@@ -3,14 +3,17 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    ResolveSettings, VipOwner,
+    Names, ResolveSettings, VipOwner,
     dialled::Place,
-    inventory::Family,
+    inventory::{Family, endpoint_addresses},
     mesh_tcp::Item,
-    sources::{Declared, dialled},
+    objects::Object,
+    sources::dialled,
+    vips::{Claim, ClaimedBy},
 };
 use crate::policy::{
-    Dataplane, Diagnostic, Host, Meta, Outbound, PolicySet, SERVICE_TAG, Span, Tags, TrafficRoute,
+    Dataplane, Diagnostic, ExternalEndpoint, Host, Meta, Outbound, PolicySet, SERVICE_TAG,
+    ServiceRef, Span, Tags, TrafficRoute, suggest::suggest,
 };
 
 /// Where a service is named.
@@ -26,6 +29,10 @@ pub(super) enum Mention<'a> {
     Object(Place<'a>),
     /// By an item of a MeshTCPRoute.
     To(Item<'a>),
+    /// By its own name.
+    Named(&'a Meta),
+    /// By an address that somebody gives it.
+    Claimed(&'a Meta, ClaimedBy<'a>),
 }
 
 impl<'a> Mention<'a> {
@@ -35,6 +42,7 @@ impl<'a> Mention<'a> {
             Self::Destination(route, _) => &route.meta,
             Self::Object(place) => place.meta,
             Self::To(item) => &item.policy.meta,
+            Self::Named(meta) | Self::Claimed(meta, _) => meta,
         }
     }
 
@@ -49,6 +57,8 @@ impl<'a> Mention<'a> {
             }
             Self::Object(place) => place.field(),
             Self::To(item) => format!("{}.targetRef.name", item.to().field),
+            Self::Named(_) => "name".to_owned(),
+            Self::Claimed(_, by) => by.field(),
         }
     }
 
@@ -59,19 +69,30 @@ impl<'a> Mention<'a> {
             Self::Destination(route, _) => route.meta.span,
             Self::Object(place) => place.span,
             Self::To(item) => item.to().span,
+            Self::Named(meta) => meta.span,
+            Self::Claimed(meta, by) => by.span().unwrap_or(meta.span),
         }
     }
+}
+
+/// Who is dialled at an address.
+#[derive(Clone, Debug)]
+pub(super) struct RealPlace {
+    /// "inbound 0 of Dataplane redis".
+    who: String,
+    span: Span,
 }
 
 /// Collects diagnostics.
 pub(super) struct Findings<'a> {
     set: &'a PolicySet,
+    names: &'a Names,
     found: Vec<(Meta, Diagnostic)>,
 }
 
 impl<'a> Findings<'a> {
-    pub(super) fn new(set: &'a PolicySet) -> Self {
-        Self { set, found: Vec::new() }
+    pub(super) fn new(set: &'a PolicySet, names: &'a Names) -> Self {
+        Self { set, names, found: Vec::new() }
     }
 
     /// All of them, in an order that does not depend on the input's.
@@ -106,38 +127,60 @@ impl<'a> Findings<'a> {
         format!("{file}:{}:{}", span.line, span.column)
     }
 
-    /// The inbound that is dialled at `addr`, the first by (mesh, name).
-    pub(super) fn inbound_at(&self, addr: SocketAddr) -> Option<(&'a Dataplane, usize)> {
-        let mut found: Vec<(&'a Dataplane, usize)> = self
-            .set
-            .dataplanes
-            .iter()
-            .flat_map(|dataplane| {
-                let inbounds = dataplane.inbounds.iter().enumerate();
-                inbounds.map(move |(index, inbound)| (dataplane, index, inbound))
-            })
-            .filter(|(dataplane, _, inbound)| {
-                super::inventory::endpoint_address(dataplane, inbound) == Some(addr)
-            })
-            .map(|(dataplane, index, _)| (dataplane, index))
-            .collect();
-        found
-            .sort_by_key(|(dataplane, index)| (&dataplane.meta.mesh, &dataplane.meta.name, *index));
-        found.first().copied()
+    /// Who is dialled at `addr`: the first by kind, mesh and name.
+    pub(super) fn real_at(&self, addr: SocketAddr) -> Option<RealPlace> {
+        let names = self.names;
+        let mut found: Vec<(&Meta, usize, &str, Span)> = Vec::new();
+        for dataplane in &self.set.dataplanes {
+            for (index, inbound) in dataplane.inbounds.iter().enumerate() {
+                if endpoint_addresses(dataplane, inbound, names).any(|other| other == addr) {
+                    found.push((&dataplane.meta, index, "inbound", inbound.span));
+                }
+            }
+        }
+        let is = |host: &Host, port: std::num::NonZeroU16| {
+            port.get() == addr.port()
+                && match host {
+                    Host::Ip(address) => address.to_canonical() == addr.ip(),
+                    Host::Name(name) => names.of(name).contains(&addr.ip()),
+                }
+        };
+        for service in &self.set.mesh_external_services {
+            for (index, ExternalEndpoint { address, port, span, .. }) in
+                service.endpoints.iter().enumerate()
+            {
+                if is(address, *port) {
+                    found.push((&service.meta, index, "endpoint", *span));
+                }
+            }
+        }
+        for external in &self.set.external_services {
+            if is(&external.address, external.port) {
+                found.push((&external.meta, 0, "address", external.meta.span));
+            }
+        }
+        for slice in &self.set.endpoint_slices {
+            for (index, endpoint) in slice.endpoints.iter().enumerate() {
+                if endpoint.address == Host::Ip(addr.ip()) {
+                    found.push((&slice.meta, index, "slice", endpoint.span));
+                }
+            }
+        }
+        found.sort_by_key(|(meta, index, ..)| (meta.kind, &meta.mesh, &meta.name, *index));
+        found.first().map(|(meta, index, part, span)| RealPlace {
+            who: match *part {
+                "address" => format!("{} {}", meta.kind, meta.name),
+                "slice" => format!("the EndpointSlice {}", meta.name),
+                part => format!("{part} {index} of {} {}", meta.kind, meta.name),
+            },
+            span: *span,
+        })
     }
 
-    /// Whose endpoint an address is, for messages: of an inbound, or named by a slice.
+    /// Whose endpoint an address is, for messages.
     pub(super) fn endpoint_of(&self, addr: SocketAddr) -> String {
-        if let Some((dataplane, index)) = self.inbound_at(addr) {
-            let at = self.position(dataplane.inbounds[index].span);
-            return format!(" of inbound {index} of Dataplane {} ({at})", dataplane.meta.name);
-        }
-        let endpoints = self.set.endpoint_slices.iter().flat_map(|slice| {
-            slice.endpoints.iter().map(move |endpoint| (&slice.meta.name, endpoint))
-        });
-        let mut at = endpoints.filter(|(_, endpoint)| endpoint.address == Host::Ip(addr.ip()));
-        at.next().map_or(String::new(), |(slice, endpoint)| {
-            format!(" of the EndpointSlice {slice} ({})", self.position(endpoint.span))
+        self.real_at(addr).map_or(String::new(), |real| {
+            format!(" of {} ({})", real.who, self.position(real.span))
         })
     }
 
@@ -155,82 +198,84 @@ impl<'a> Findings<'a> {
 
     pub(super) fn loopback_outbound(
         &mut self,
-        dataplane: &Dataplane,
-        outbound: &Outbound,
+        addr: SocketAddr,
+        claim: &Claim<'_>,
         instead: &[SocketAddr],
     ) {
-        let addr = dialled(outbound);
-        let service = service_of(outbound);
+        let called = claim.destination.called();
         let vips = instead.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
-        let serves = if instead.is_empty() {
-            format!("service `{service}` has no VIP that could serve instead")
-        } else {
-            format!("the service's VIP serves instead: {vips}")
+        let serves = match (&claim.by, instead) {
+            (_, []) => format!("{called} has no VIP that could serve instead"),
+            (ClaimedBy::Outbound(_), _) => format!("the service's VIP serves instead: {vips}"),
+            (_, _) => format!("the VIP of {called} serves instead: {vips}"),
         };
         let mut message =
             format!("the outbound on {addr} is not carried out (needs the socket hook); {serves}");
-        let others = outbound.tags.iter().filter(|(key, _)| *key != SERVICE_TAG);
-        let others: Vec<_> = others.map(|(key, value)| format!("{key}={value}")).collect();
-        if !others.is_empty() {
-            message += &format!("; there its tags {} do not apply", others.join(","));
+        if let ClaimedBy::Outbound(outbound) = claim.by {
+            let others = outbound.tags.iter().filter(|(key, _)| *key != SERVICE_TAG);
+            let others: Vec<_> = others.map(|(key, value)| format!("{key}={value}")).collect();
+            if !others.is_empty() {
+                message += &format!("; there its tags {} do not apply", others.join(","));
+            }
         }
         let hint = match instead.first() {
             Some(vip) => format!("let clients dial {vip}, or give the outbound an `address`"),
             None => "give the outbound an `address` outside of 127.0.0.0/8 and ::1".to_owned(),
         };
-        let found = Diagnostic::warning(outbound_field(outbound), message);
-        self.add(&dataplane.meta, found.at(outbound.span).hint(hint));
+        let found = Diagnostic::warning(claim.field(), message);
+        self.add(claim.meta, found.at(claim.span()).hint(hint));
     }
 
-    pub(super) fn refused_outbound(
-        &mut self,
-        dataplane: &Dataplane,
-        outbound: &Outbound,
-        kind: &str,
-    ) {
-        let found = Diagnostic::error(
-            format!("{}.address", outbound_field(outbound)),
-            format!("{} is {kind}, which nobody can dial", outbound.address),
-        );
-        let hint = "name an address that nothing else has, or leave `address` out: the service \
-                    then gets a VIP from the configured range";
-        self.add(&dataplane.meta, found.at(outbound.span).hint(hint));
+    pub(super) fn refused_address(&mut self, address: IpAddr, claim: &Claim<'_>, kind: &str) {
+        let message = format!("{address} is {kind}, which nobody can dial");
+        let (field, hint) = match claim.by {
+            ClaimedBy::Field(path) => (
+                path.to_owned(),
+                "name an address that nothing else has, or leave it out: the object then gets a \
+                 VIP from the configured range",
+            ),
+            ClaimedBy::Outbound(_) | ClaimedBy::Referring(_) => (
+                format!("{}.address", claim.field()),
+                "name an address that nothing else has, or leave `address` out: the service then \
+                 gets a VIP from the configured range",
+            ),
+        };
+        self.add(claim.meta, Diagnostic::error(field, message).at(claim.span()).hint(hint));
     }
 
-    pub(super) fn disputed_vip(&mut self, addr: SocketAddr, claims: &[Declared<'a>]) {
-        for (index, (dataplane, outbound)) in claims.iter().enumerate() {
+    pub(super) fn disputed_vip(&mut self, addr: SocketAddr, claims: &[&Claim<'_>]) {
+        for (index, claim) in claims.iter().enumerate() {
             let others = claims.iter().enumerate().filter(|(other, _)| *other != index);
             let others: Vec<String> = others
-                .map(|(_, (dataplane, outbound))| {
+                .map(|(_, other)| {
                     format!(
-                        "service `{}` of mesh {} by Dataplane {} ({})",
-                        service_of(outbound),
-                        dataplane.meta.mesh,
-                        dataplane.meta.name,
-                        self.position(outbound.span),
+                        "{} by {} {} ({})",
+                        other.destination.called_in_mesh(),
+                        other.meta.kind,
+                        other.meta.name,
+                        self.position(other.span()),
                     )
                 })
                 .collect();
             let mut found = Diagnostic::error(
-                outbound_field(outbound),
+                claim.field(),
                 format!(
-                    "VIP {addr} is claimed for service `{}` of mesh {} here, and for {}",
-                    service_of(outbound),
-                    dataplane.meta.mesh,
+                    "VIP {addr} is claimed for {} here, and for {}",
+                    claim.destination.called_in_mesh(),
                     others.join(" and for ")
                 ),
             )
-            .at(outbound.span)
-            .hint("give one of them another `address` or `port`");
+            .at(claim.span())
+            .hint("give one of them another address or port");
             let other = claims.iter().enumerate().find(|(other, _)| *other != index);
-            found.related = other.map(|(_, (_, outbound))| {
-                (outbound.span, format!("claimed for service `{}`", service_of(outbound)))
+            found.related = other.map(|(_, other)| {
+                (other.span(), format!("claimed for {}", other.destination.called()))
             });
-            self.add(&dataplane.meta, found);
+            self.add(claim.meta, found);
         }
     }
 
-    pub(super) fn repeated_outbound(&mut self, dataplane: &Dataplane, outbound: &Outbound) {
+    pub(super) fn repeated_outbound(&mut self, meta: &Meta, outbound: &Outbound) {
         let found = Diagnostic::warning(
             outbound_field(outbound),
             format!(
@@ -238,31 +283,76 @@ impl<'a> Findings<'a> {
                 dialled(outbound)
             ),
         );
-        self.add(&dataplane.meta, found.at(outbound.span).hint("remove one of the two"));
+        self.add(meta, found.at(outbound.span).hint("remove one of the two"));
     }
 
-    pub(super) fn vip_is_real(
-        &mut self,
-        addr: SocketAddr,
-        (dataplane, outbound): (&Dataplane, &Outbound),
-        real: &Dataplane,
-        inbound: usize,
-    ) {
-        let real_span = real.inbounds[inbound].span;
+    pub(super) fn vip_is_real(&mut self, addr: SocketAddr, claim: &Claim<'_>, real: &RealPlace) {
         let mut found = Diagnostic::error(
-            outbound_field(outbound),
+            claim.field(),
             format!(
-                "VIP {addr} of service `{}` is also what inbound {inbound} of Dataplane {} is \
-                 dialled at ({}): its connections would come back to the VIP",
-                service_of(outbound),
-                real.meta.name,
-                self.position(real_span),
+                "VIP {addr} of {} is also what {} is dialled at ({}): its connections would come \
+                 back to the VIP",
+                claim.destination.called(),
+                real.who,
+                self.position(real.span),
             ),
         )
-        .at(outbound.span)
-        .hint("give the outbound an address that nothing else has");
-        found.related = Some((real_span, "the same address and port".to_owned()));
-        self.add(&dataplane.meta, found);
+        .at(claim.span())
+        .hint("give it an address that nothing else has");
+        found.related = Some((real.span, "the same address and port".to_owned()));
+        self.add(claim.meta, found);
+    }
+
+    /// A reference that means no object; `known` are the names that it could mean.
+    pub(super) fn no_object<'n>(
+        &mut self,
+        meta: &Meta,
+        to: &ServiceRef,
+        known: impl Iterator<Item = &'n str>,
+    ) {
+        let kind = super::DestinationKind::from(to.kind).name();
+        let (what, close) = match &to.by {
+            crate::policy::ReferredBy::Name { name, .. } => {
+                (format!("is named `{name}`"), suggest(name, known))
+            }
+            crate::policy::ReferredBy::Labels(labels) => {
+                (format!("has the labels {}", super::tags_text(labels)), Vec::new())
+            }
+        };
+        let mut found = Diagnostic::warning(
+            to.field.clone(),
+            format!("no {kind} of mesh {} {what}: this outbound has no effect", meta.mesh),
+        )
+        .at(to.span);
+        if !close.is_empty() {
+            found = found.hint(format!("did you mean {}", close.join(" or ")));
+        }
+        self.add(meta, found);
+    }
+
+    /// A reference to an object that has no such port; none where it has to say which.
+    pub(super) fn no_port_of_object(
+        &mut self,
+        meta: &Meta,
+        to: &ServiceRef,
+        object: &Object<'_>,
+        port: &str,
+    ) {
+        let kind = super::DestinationKind::from(to.kind).name();
+        let name = &object.meta.name;
+        let what = match port {
+            "" => "has several ports, and `port` does not say which".to_owned(),
+            port => format!("has no port {port}"),
+        };
+        let found = Diagnostic::warning(
+            to.field.clone(),
+            format!("{kind} `{name}` {what}: this outbound has no effect"),
+        );
+        let ports = match object.port_names().as_slice() {
+            [] => "it has no port".to_owned(),
+            ports => format!("it has {}", ports.join(", ")),
+        };
+        self.add(meta, found.at(to.span).hint(ports));
     }
 
     pub(super) fn no_port(&mut self, key: &VipOwner, mention: Option<Mention<'a>>) {
@@ -303,12 +393,11 @@ impl<'a> Findings<'a> {
         mention: Option<Mention<'a>>,
     ) {
         let Some(mention) = mention.or_else(|| self.first_inbound(key)) else { return };
-        let service = &key.name;
         let found = Diagnostic::warning(
             mention.field(),
             format!(
-                "the VIP of service `{service}` moves from {old} to {new}: an outbound, a workload \
-                 or an endpoint has the old address now"
+                "the VIP of {key} moves from {old} to {new}: an outbound, a status, a workload or \
+                 an endpoint has the old address now"
             ),
         );
         let hint = "give that one another address if clients know the old VIP";
@@ -318,8 +407,4 @@ impl<'a> Findings<'a> {
 
 pub(super) fn outbound_field(outbound: &Outbound) -> String {
     format!("networking.outbound[{}]", outbound.index)
-}
-
-fn service_of(outbound: &Outbound) -> &str {
-    outbound.tags.get(SERVICE_TAG).map_or("", String::as_str)
 }

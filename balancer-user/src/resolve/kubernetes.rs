@@ -10,10 +10,10 @@ use std::{
 use super::{
     Destination, VipOrigin,
     dialled::{Dialled, DialledPort, Place},
-    inventory::{Endpoint, Family, Inventory},
+    inventory::{Endpoint, Family, Inventory, NO_TAGS},
 };
 use crate::policy::{
-    Host, PolicySet, Tags,
+    Host, PolicySet,
     kubernetes::{EndpointSlice, Service, ServiceKind, ServicePort, SliceEndpoint},
 };
 
@@ -115,9 +115,6 @@ impl<'s> Slices<'s> {
     }
 }
 
-/// The tags of what has none.
-static NO_TAGS: Tags = Tags::new();
-
 /// Every TCP port of every Service that has endpoints of its own, with these, to be added to an
 /// inventory.
 pub(super) fn inventory(set: &PolicySet) -> Vec<(Destination, Vec<Endpoint<'_>>)> {
@@ -129,9 +126,8 @@ pub(super) fn inventory(set: &PolicySet) -> Vec<(Destination, Vec<Endpoint<'_>>)
         }
         for port in service.ports.iter().filter(|port| port.is_tcp()) {
             let endpoints = slices.endpoints(service, port).into_iter().map(|endpoint| Endpoint {
-                addr: endpoint.addr,
-                tags: &NO_TAGS,
-                ready: endpoint.usable,
+                zone: endpoint.zone,
+                ..Endpoint::new(endpoint.addr, &NO_TAGS, endpoint.usable)
             });
             known.push((destination(service, port), endpoints.collect()));
         }

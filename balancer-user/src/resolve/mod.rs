@@ -46,10 +46,11 @@ pub use vips::port_in_name;
 /// whole but must not be loaded.
 pub fn resolve(set: &PolicySet, settings: &ResolveSettings) -> Resolved {
     let mut resolver = Resolver::new(set, settings);
-    let mut findings = findings::Findings::new(set);
+    let mut findings = findings::Findings::new(set, &settings.names);
     check::meshes(set, &mut findings);
-    check::dataplanes(&resolver.dataplanes, &mut findings);
+    check::dataplanes(&resolver.dataplanes, &settings.names, &mut findings);
     check::traffic_routes(&resolver.inventory, &resolver.policies, &mut findings);
+    check::objects(set, settings, &mut findings);
     gateway::gateways(&resolver.attached, &settings.gateway_controller, &mut findings);
     gateway::routes(set, &resolver.attached, &mut findings);
     let signatures = signatures::Signatures::new(&mut resolver);
@@ -148,6 +149,8 @@ pub struct Vip {
 pub enum VipOrigin {
     /// A Dataplane's outbound names it.
     Outbound,
+    /// A control plane wrote it below an object's `status`.
+    Status,
     /// Allocated from the configured range.
     Allocated,
     /// `clusterIPs` of a Service.

@@ -49,14 +49,9 @@ impl Names {
         self.0.get(name).or_else(|| self.0.get(&canonical(name)))
     }
 
-    /// The addresses of a host: its own, or those of its name; sorted.
-    pub fn addresses(&self, host: &Host) -> Vec<IpAddr> {
-        match host {
-            Host::Ip(address) => vec![address.to_canonical()],
-            Host::Name(name) => {
-                self.answer(name).map(|answer| answer.addresses.clone()).unwrap_or_default()
-            }
-        }
+    /// The addresses that a name stands for, sorted.
+    pub fn of(&self, name: &str) -> &[IpAddr] {
+        self.answer(name).map_or(&[], |answer| &answer.addresses)
     }
 
     /// All answers, by name.
@@ -99,7 +94,7 @@ fn canonical(name: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::{Names, host_names};
-    use crate::{policy::Host, resolve::tests::world::documents};
+    use crate::resolve::tests::world::documents;
 
     #[test]
     fn names_are_found_however_they_are_written() {
@@ -108,9 +103,8 @@ mod tests {
         let six = "2001:db8::7".parse().unwrap();
         names.insert("API.example.com.", [six, mapped], None);
         let expected = ["192.0.2.7".parse().unwrap(), six];
-        assert_eq!(names.addresses(&Host::Name("api.EXAMPLE.com".to_owned())), expected);
-        assert!(names.addresses(&Host::Name("other.example.com".to_owned())).is_empty());
-        assert_eq!(names.addresses(&Host::Ip(mapped)), expected[..1]);
+        assert_eq!(names.of("api.EXAMPLE.com"), expected);
+        assert!(names.of("other.example.com").is_empty());
     }
 
     #[test]

@@ -7,7 +7,6 @@ use super::{
     Decision, Destination, NoRoute, ResolveSettings, Route, VipKey,
     gateway::{self, Attachments},
     inventory::{Family, Inventory},
-    kubernetes,
     mesh_tcp::{self, Item, MeshTcpRoutes, Proxy},
     objects::Objects,
     precedence::MeshPolicies,
@@ -51,8 +50,6 @@ impl<'a> Resolver<'a> {
         for route in routes {
             by_mesh.entry(&route.meta.mesh).or_default().push(route);
         }
-        let mut inventory = Inventory::of(dataplanes.iter().copied());
-        inventory.add_objects(kubernetes::inventory(set));
         let mut mesh_tcp: Vec<&MeshTcpRoute> = set.mesh_tcp_routes.iter().collect();
         mesh_tcp.sort_by_key(|policy| (&policy.meta.mesh, &policy.meta.name));
         let objects = Objects::new(set);
@@ -65,10 +62,10 @@ impl<'a> Resolver<'a> {
             settings,
             mesh_tcp: mesh_tcp.chunk_by(|a, b| a.meta.mesh == b.meta.mesh).map(of_mesh).collect(),
             objects,
-            inventory,
+            inventory: Inventory::new(set, settings),
             attached: gateway::attach(set, &settings.gateway_controller),
             set,
-            sources: Sources::of(&dataplanes),
+            sources: Sources::of(&dataplanes, &settings.names),
             policies: by_mesh
                 .into_iter()
                 .map(|(mesh, routes)| (mesh, MeshPolicies::new(routes)))
@@ -86,7 +83,8 @@ impl<'a> Resolver<'a> {
     pub fn place<'p>(&'p self, mesh: &'p str, family: Family) -> Place<'p> {
         let local = self.locality_aware.get(mesh).copied().unwrap_or(false);
         let zone = self.settings.zone.as_deref().filter(|_| local);
-        Place { inventory: &self.inventory, mesh, family, zone }
+        let own_zone = self.settings.zone.as_deref();
+        Place { inventory: &self.inventory, mesh, family, zone, own_zone }
     }
 
     /// The TrafficRoutes of a mesh, by name.

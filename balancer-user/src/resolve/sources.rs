@@ -5,7 +5,10 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::objects::{NAMESPACE_LABEL, namespace};
+use super::{
+    Names,
+    objects::{NAMESPACE_LABEL, namespace},
+};
 use crate::policy::{Dataplane, Host, Outbound, Tags};
 
 /// An outbound and the Dataplane that declares it.
@@ -23,10 +26,10 @@ pub(super) struct Sources<'a> {
 
 impl<'a> Sources<'a> {
     /// The sources among `dataplanes`, which are sorted by (mesh, name).
-    pub(super) fn of(dataplanes: &[&'a Dataplane]) -> Self {
+    pub(super) fn of(dataplanes: &[&'a Dataplane], names: &Names) -> Self {
         let mut sources = Self::default();
         for dataplane in dataplanes {
-            for address in workload_addresses(dataplane) {
+            for address in workload_addresses(dataplane, names) {
                 sources.by_address.entry(address).or_default().push(dataplane);
                 for outbound in &dataplane.outbounds {
                     let vip = dialled(outbound);
@@ -71,13 +74,14 @@ impl<'a> Sources<'a> {
 /// The addresses that a workload's packets come from: the Dataplane's, and those of inbounds
 /// with their own (which is how a workload has one of each family). The advertised address is
 /// where others reach it, behind a translation that its own packets have not passed yet.
-pub fn workload_addresses(dataplane: &Dataplane) -> BTreeSet<IpAddr> {
-    let own = match &dataplane.address {
-        Host::Ip(address) => Some(*address),
-        Host::Name(_) => None,
+pub fn workload_addresses(dataplane: &Dataplane, names: &Names) -> BTreeSet<IpAddr> {
+    let (own, answered): (Option<IpAddr>, &[IpAddr]) = match &dataplane.address {
+        Host::Ip(address) => (Some(*address), &[]),
+        Host::Name(name) => (None, names.of(name)),
     };
     let inbounds = dataplane.inbounds.iter().filter_map(|inbound| inbound.address);
     own.into_iter()
+        .chain(answered.iter().copied())
         .chain(inbounds)
         .map(|address| address.to_canonical())
         .filter(|address| {

@@ -42,11 +42,24 @@ pub struct Place<'a> {
     pub mesh: &'a str,
     /// The family of the VIP: it carries reals of its own family only.
     pub family: Family,
-    /// This node's zone, where the mesh is locality-aware.
+    /// This node's zone, where the mesh is locality-aware: for services by their tag.
     pub zone: Option<&'a str>,
+    /// This node's zone: objects prefer it in every mesh (semantics 4.9).
+    pub own_zone: Option<&'a str>,
 }
 
 impl Place<'_> {
+    /// The zone whose endpoints of a destination go first; `None`: all are alike.
+    pub fn zone_for(&self, destination: &Destination) -> Option<&str> {
+        match destination {
+            Destination::Tags { .. } => self.zone,
+            Destination::Port { .. } => self.own_zone,
+            Destination::Missing { .. }
+            | Destination::Service { .. }
+            | Destination::Listener { .. } => None,
+        }
+    }
+
     /// The route that `policy` gives to an outbound with these tags.
     pub fn policy_route(&self, policy: &TrafficRoute, outbound: &Tags) -> Route {
         self.conf_route(Some(PolicyRef::of(&policy.meta)), &policy.conf, outbound)
@@ -99,12 +112,14 @@ impl Place<'_> {
 
     /// A weighted destination with its endpoints: those that have all of `tags`.
     pub fn backend_of(&self, weight: u32, destination: Destination, tags: Tags) -> Backend {
-        let reals = self.inventory.subset(&destination, &tags, self.family, self.zone);
+        let zone = self.zone_for(&destination);
+        let reals = self.inventory.subset(&destination, &tags, self.family, zone);
+        let known = self.inventory.endpoints(&destination);
         let state = if weight == 0 {
             BackendState::Drained
         } else if !reals.is_empty() {
             BackendState::Ok
-        } else if self.inventory.endpoints(&destination).is_some() {
+        } else if known.is_some_and(|known| !known.refused(&tags)) {
             BackendState::Empty
         } else {
             BackendState::Invalid

@@ -9,7 +9,7 @@ use super::{
     failure::Failure,
     inputs,
     live::{self, LiveSet},
-    output,
+    lookup, output,
 };
 use crate::{
     compile::{self, Assignment, Limits, Tables},
@@ -84,7 +84,11 @@ fn against_live(
     assigned: VipAssignments,
     global: &Global,
 ) -> Result<Option<Report>, Failure> {
-    let Some(resolved) = new.resolve(&settings.resolve_settings(assigned)) else {
+    let resolve_settings = ResolveSettings {
+        names: lookup::look_up([&new.reading.set]),
+        ..settings.resolve_settings(assigned)
+    };
+    let Some(resolved) = new.resolve(&resolve_settings) else {
         return Ok(None);
     };
     let bpffs = global.bpffs(None);
@@ -136,7 +140,10 @@ fn against_files(
 ) -> Result<Option<Report>, Failure> {
     let limits = settings.limits.unwrap_or_default();
     let mut old = Policies { reading: inputs::read(paths, &ReadOptions::default())? };
-    let resolve_settings = settings.resolve_settings(assigned);
+    let resolve_settings = ResolveSettings {
+        names: lookup::look_up([&new.reading.set, &old.reading.set]),
+        ..settings.resolve_settings(assigned)
+    };
     let resolved = old.reading.report.valid().then(|| old.resolve(&resolve_settings)).flatten();
     let Some(resolved) = resolved else {
         output::say("note: what follows is about the policies to compare with (--against)");

@@ -13,7 +13,7 @@ use crate::{
         live::{self, LiveSet, backend_name},
     },
     policy::{Dataplane, suggest::suggest},
-    resolve::{BackendState, Decision, Route, sources::workload_addresses},
+    resolve::{BackendState, Decision, Names, Route, sources::workload_addresses},
 };
 
 /// What a route is called, and what becomes of its refused share.
@@ -52,9 +52,11 @@ impl Known {
 
     fn of(live: &LiveSet, from: Option<&str>) -> Result<Self, Failure> {
         let names = &live.names;
+        let nowhere = Names::default();
+        let hosts = names.settings.as_ref().map_or(&nowhere, |settings| &settings.names);
         let mut dataplanes: BTreeMap<IpAddr, Vec<String>> = BTreeMap::new();
         for dataplane in &names.set.dataplanes {
-            for address in workload_addresses(dataplane) {
+            for address in workload_addresses(dataplane, hosts) {
                 dataplanes.entry(address).or_default().push(full_name(dataplane));
             }
         }
@@ -80,7 +82,7 @@ impl Known {
             backends: names.backends_of_counters(),
             reals,
             dataplanes,
-            wanted: from.map(|from| addresses(&names.set.dataplanes, from)),
+            wanted: from.map(|from| addresses(&names.set.dataplanes, hosts, from)),
         })
     }
 
@@ -116,7 +118,7 @@ fn full_name(dataplane: &Dataplane) -> String {
 
 /// The addresses that a word of `--from` names: itself, or those of the Dataplanes with that
 /// name, which may have its mesh before it.
-fn addresses(dataplanes: &[Dataplane], from: &str) -> BTreeSet<IpAddr> {
+fn addresses(dataplanes: &[Dataplane], hosts: &Names, from: &str) -> BTreeSet<IpAddr> {
     if let Ok(address) = from.parse::<IpAddr>() {
         return BTreeSet::from([address.to_canonical()]);
     }
@@ -124,7 +126,8 @@ fn addresses(dataplanes: &[Dataplane], from: &str) -> BTreeSet<IpAddr> {
         let meta = &dataplane.meta;
         meta.name == from || meta.display_name == from || full_name(dataplane) == from
     };
-    dataplanes.iter().filter(named).flat_map(workload_addresses).collect()
+    let named = dataplanes.iter().filter(named);
+    named.flat_map(|dataplane| workload_addresses(dataplane, hosts)).collect()
 }
 
 fn route_names(route: &Route) -> RouteNames {

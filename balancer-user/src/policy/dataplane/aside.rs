@@ -183,7 +183,7 @@ pub(super) fn listeners(cx: &mut Context<'_>, field: &Field<'_>, inbounds: &[Fie
         }
         match fields.take(cx, "address") {
             Some(address) => {
-                super::host(cx, &address, "zone proxies are not carried out");
+                super::host(cx, &address);
             }
             None => cx.report(fields.missing("address", "address can't be empty")),
         }

@@ -35,20 +35,14 @@ pub(super) fn dataplane(
 
     let address_field = fields.take(cx, "address");
     let address = match &address_field {
-        Some(field) => host(
-            cx,
-            field,
-            "this workload is nobody's source, and inbounds without an address of their own are no endpoints",
-        ),
+        Some(field) => host(cx, field),
         None => {
             cx.report(fields.missing("address", "address can't be empty"));
             None
         }
     };
     let advertised_field = fields.take(cx, "advertisedAddress");
-    let advertised = advertised_field
-        .as_ref()
-        .map(|field| host(cx, field, "no inbound of this Dataplane is an endpoint"));
+    let advertised = advertised_field.as_ref().map(|field| host(cx, field));
 
     let gateway_field = fields.take(cx, "gateway");
     let gateway = gateway_field.as_ref().map(|field| gateway(cx, field));
@@ -161,9 +155,8 @@ fn forbid(cx: &mut Context<'_>, field: Option<&Field<'_>>, items: &[Field<'_>], 
     }
 }
 
-/// An address that others dial: an IP address or a DNS name. `unresolved` says what follows
-/// from its being a name.
-fn host(cx: &mut Context<'_>, field: &Field<'_>, unresolved: &str) -> Option<Host> {
+/// An address that others dial: an IP address or a DNS name.
+fn host(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Host> {
     let text = field.string(cx)?;
     if text.is_empty() {
         cx.report(field.error("address can't be empty"));
@@ -176,16 +169,7 @@ fn host(cx: &mut Context<'_>, field: &Field<'_>, unresolved: &str) -> Option<Hos
         }
         // An IPv4 address in IPv6 clothes is met as IPv4 on the wire.
         Ok(address) => Some(Host::Ip(address.to_canonical())),
-        Err(_) if is_dns_name(text) => {
-            cx.report(
-                field
-                    .warning(format!(
-                        "`{text}` is a name, and names are not looked up yet: {unresolved}"
-                    ))
-                    .hint("write its IP address"),
-            );
-            Some(Host::Name(text.to_owned()))
-        }
+        Err(_) if is_dns_name(text) => Some(Host::Name(text.to_owned())),
         Err(_) => {
             cx.report(field.error("address has to be valid IP address or domain name"));
             None

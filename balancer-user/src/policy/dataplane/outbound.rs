@@ -157,14 +157,6 @@ fn backend_ref(cx: &mut Context<'_>, field: &Field<'_>) -> Option<ServiceRef> {
     if cx.errors() > errors_before {
         return None;
     }
-    cx.report(
-        Diagnostic::warning(
-            field.path.clone(),
-            "`backendRef` is not carried out yet: this outbound has no effect",
-        )
-        .at(field.key_span)
-        .hint(format!("name a service with `tags: {{{SERVICE_TAG}: NAME}}`")),
-    );
     let by = match name {
         Some(name) => ReferredBy::Name { name, namespace },
         None => ReferredBy::Labels(labels),

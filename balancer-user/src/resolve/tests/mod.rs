@@ -4,6 +4,7 @@ mod classes;
 mod dialled;
 mod examples;
 mod findings;
+mod mesh_objects;
 mod mesh_tcp;
 mod objects;
 mod properties;

@@ -3,8 +3,9 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
+    Names,
     findings::{Findings, outbound_field},
-    inventory::{Inventory, MESH_TAG, endpoint_address},
+    inventory::{Inventory, MESH_TAG, endpoint_addresses},
     precedence::MeshPolicies,
     selection::ANY,
     split::outer_split,
@@ -14,16 +15,27 @@ use crate::policy::{
     TrafficRoute, suggest::suggest,
 };
 
+mod objects;
+
+pub(super) use objects::objects;
+
 /// Addresses of Dataplanes that cannot be used as they stand.
-pub(super) fn dataplanes<'a>(dataplanes: &[&'a Dataplane], findings: &mut Findings<'a>) {
+pub(super) fn dataplanes<'a>(
+    dataplanes: &[&'a Dataplane],
+    names: &Names,
+    findings: &mut Findings<'a>,
+) {
     for dataplane in dataplanes {
         let meta = &dataplane.meta;
-        // That an address is a name is reported where it was read, with its place.
+        // Names without an answer are reported elsewhere, once for all inbounds.
         for (index, inbound) in dataplane.inbounds.iter().enumerate() {
             let field = || format!("networking.inbound[{index}]");
             let named = matches!(dataplane.advertised, Some(Host::Name(_)))
                 || (inbound.address.is_none() && matches!(dataplane.address, Host::Name(_)));
-            match endpoint_address(dataplane, inbound) {
+            match endpoint_addresses(dataplane, inbound, names)
+                .find(|addr| addr.ip().is_loopback())
+                .or_else(|| endpoint_addresses(dataplane, inbound, names).next())
+            {
                 None if !named => findings.add(
                     meta,
                     Diagnostic::warning(
@@ -63,9 +75,13 @@ pub(super) fn meshes<'a>(set: &'a PolicySet, findings: &mut Findings<'a>) {
     let dataplanes = set.dataplanes.iter().map(|dataplane| &dataplane.meta);
     let routes = set.traffic_routes.iter().map(|route| &route.meta);
     let mesh_tcp = set.mesh_tcp_routes.iter().map(|route| &route.meta);
-    for meta in
-        dataplanes.chain(routes).chain(mesh_tcp).filter(|meta| !known.contains(meta.mesh.as_str()))
-    {
+    let services = set.mesh_services.iter().map(|service| &service.meta);
+    let multi_zone = set.mesh_multi_zone_services.iter().map(|service| &service.meta);
+    let external = set.mesh_external_services.iter().map(|service| &service.meta);
+    let by_tag = set.external_services.iter().map(|service| &service.meta);
+    let of_meshes = dataplanes.chain(routes).chain(mesh_tcp).chain(services).chain(multi_zone);
+    let of_meshes = of_meshes.chain(external).chain(by_tag);
+    for meta in of_meshes.filter(|meta| !known.contains(meta.mesh.as_str())) {
         findings.add(
             meta,
             with_hint(
@@ -142,6 +158,11 @@ pub(super) fn subset(
         let found = Diagnostic::warning(service_field.to_owned(), message);
         return Some(with_hint(found, did_you_mean(name, known)));
     };
+    // Endpoints that only lack an answer or the right to plain bytes are reported where they are
+    // given.
+    if !service.waiting.is_empty() || service.refused(wanted) {
+        return None;
+    }
     let tagged = |tags: &Tags| wanted.iter().all(|(key, value)| tags.get(key) == Some(value));
     let mut matching = service.endpoints.iter().filter(|endpoint| tagged(endpoint.tags)).peekable();
     let (what, hint) = if matching.peek().is_some() {
