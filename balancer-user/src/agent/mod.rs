@@ -32,10 +32,12 @@ use self::{
     bell::{Bell, Cause, Causes},
     due::Due,
     files::Files,
+    shown::Shown,
     supervisor::Supervisor,
     writer::{Job, Writer},
 };
 use crate::{
+    metrics,
     node::{Node, NodeError},
     settings::Settings,
 };
@@ -50,6 +52,7 @@ mod network;
 mod privileges;
 mod problems;
 mod reload;
+mod shown;
 pub mod state;
 mod supervisor;
 mod writer;
@@ -125,19 +128,26 @@ pub fn run(start: Start) -> Result<(), AgentError> {
     let mut state = state::AgentState::begin(config);
     state.capabilities = reduced.kept;
     let (shared, _) = watch::channel(state);
+    let shared = Arc::new(shared);
+    let shown = match start.settings.metrics {
+        Some(_) => Shown::new(&shared, adopted.is_some_and(|epoch| epoch > 0))?,
+        None => Shown::default(),
+    };
+    shown.maps(&node);
     // One thread for the loop and one that writes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .thread_name("balancer-writer")
         .build()
         .map_err(system("cannot start the agent's runtime"))?;
-    runtime.block_on(serve(start, node, Arc::new(shared)))
+    runtime.block_on(serve(start, node, shared, shown))
 }
 
 async fn serve(
     start: Start,
     node: Node,
     shared: Arc<watch::Sender<state::AgentState>>,
+    shown: Shown,
 ) -> Result<(), AgentError> {
     let bell = Arc::new(Bell::default());
     let files = Files::new(Arc::clone(&bell), start.config.clone())
@@ -153,9 +163,12 @@ async fn serve(
     tasks.spawn(network::follow(network, Arc::clone(&bell)));
     tasks.spawn(ring_every(POLL, Cause::Poll, Arc::clone(&bell)));
     tasks.spawn(ring_every(SWEEP, Cause::Sweep, Arc::clone(&bell)));
+    if let (Some(address), Some(exporter)) = (start.settings.metrics, shown.exporter().cloned()) {
+        tasks.spawn(async move { match metrics::serve(address, exporter).await {} });
+    }
 
     let mut supervisor = Supervisor::new();
-    let writer = Writer::new(node, start.settings, start.config, files, Arc::clone(&shared));
+    let writer = Writer::new(node, start.settings, start.config, files, Arc::clone(&shared), shown);
     let first = Job { causes: Causes::of(&[Cause::Files, Cause::Links]), since: None };
     let (writer, begun) = spawn(writer, first).await.map_err(ended)?;
     match begun {

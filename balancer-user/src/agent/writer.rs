@@ -16,6 +16,7 @@ use super::{
     interfaces::Interfaces,
     problems::{Broken, Said},
     reload,
+    shown::{Ended, Shown},
     state::{self, AgentState, PathState, Problem, PublishState, SetState},
 };
 use crate::{
@@ -42,6 +43,7 @@ pub(super) struct Writer {
     pub(super) config: Option<PathBuf>,
     pub(super) files: Files,
     pub(super) shared: Arc<watch::Sender<AgentState>>,
+    shown: Shown,
     interfaces: Interfaces,
     /// The last good set, with what it was compiled to.
     good: Option<Good>,
@@ -68,6 +70,7 @@ impl Writer {
         config: Option<PathBuf>,
         files: Files,
         shared: Arc<watch::Sender<AgentState>>,
+        shown: Shown,
     ) -> Self {
         Self {
             node,
@@ -75,6 +78,7 @@ impl Writer {
             config,
             files,
             shared,
+            shown,
             interfaces: Interfaces::default(),
             good: None,
             texts: Vec::new(),
@@ -295,6 +299,7 @@ impl Writer {
         debug!(ms = millis(begun.elapsed()), "resolved and compiled");
         if self.node.make(&settings)? {
             info!(bpffs = %self.node.bpffs().display(), "programs and maps are made");
+            self.shown.maps(&self.node);
             // With nothing published yet the programs let every packet pass.
             self.attach();
             tables = self.node.compile(&wanted)?;
@@ -302,6 +307,9 @@ impl Writer {
         self.draining.expire(&mut self.node, &mut tables, self.settings.drain.deadline);
         let before = self.node.epoch();
         let published = self.node.publish(&tables, &wanted);
+        let times = published.as_ref().ok().map(|(_, done, _)| (done.flip, done.grace));
+        let ended = Ended { before, now: self.node.epoch(), times, since };
+        self.shown.publish(ended, set, &resolved, &tables);
         if published.is_err() {
             self.assigned = None;
         }

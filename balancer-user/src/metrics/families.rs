@@ -119,7 +119,7 @@ families! {
         "Publishes by outcome.";
     CHANGE = "balancer_change_seconds", Histogram, "seconds",
         [],
-        "From the agent's reading of a change until packets see it.";
+        "From when the agent noticed a change until packets see it.";
     FLIP = "balancer_publish_flip_seconds", Histogram, "seconds",
         [],
         "From the beginning of a publish until packets see the new set.";

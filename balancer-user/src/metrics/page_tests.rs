@@ -32,7 +32,7 @@ fn page(names: Vec<Name>) -> String {
     ledger.read(&[counter; 9], now);
     let mut publishes = Publishes::none().unwrap();
     let ms = Duration::from_millis;
-    publishes.add(Outcome::Changed { change: ms(30), flip: ms(3), grace: ms(8) });
+    publishes.add(Outcome::Changed { change: Some(ms(30)), flip: ms(3), grace: ms(8) });
     publishes.add(Outcome::Failed);
     let maps = Maps {
         epoch: 7,

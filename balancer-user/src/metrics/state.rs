@@ -41,8 +41,9 @@ pub struct Health {
 pub enum Outcome {
     /// Packets see another set.
     Changed {
-        /// From the agent's reading of the change to the flip.
-        change: Duration,
+        /// From when the agent noticed the change to the flip; `None`: nothing had changed when
+        /// it began.
+        change: Option<Duration>,
         /// From the beginning of the publish to the flip.
         flip: Duration,
         /// From the flip until no packet can see the set before.
@@ -81,7 +82,9 @@ impl Publishes {
         match outcome {
             Outcome::Changed { change, flip, grace } => {
                 self.changed += 1;
-                self.change.observe(change.as_secs_f64());
+                if let Some(change) = change {
+                    self.change.observe(change.as_secs_f64());
+                }
                 self.flip.observe(flip.as_secs_f64());
                 self.grace.observe(grace.as_secs_f64());
             }
