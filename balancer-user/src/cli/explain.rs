@@ -172,11 +172,12 @@ fn text(answer: &Answer) -> String {
     };
     let mut text = format!("{source} to {destination}: {}\n", word(answer.decision));
     if let Some(policy) = &answer.policy {
+        let mesh = policy.mesh.as_ref().map(|mesh| format!(" of mesh {}", printable(mesh)));
         text += &format!(
-            "by {} {} of mesh {}\n",
+            "by {} {}{}\n",
             policy.kind,
             printable(&policy.name),
-            printable(&policy.mesh)
+            mesh.unwrap_or_default()
         );
     }
     if let Some(load_balancer) = &answer.load_balancer {

@@ -89,9 +89,9 @@ pub enum Decision {
 pub struct PolicyAnswer {
     /// `TrafficRoute`, `MeshTCPRoute`.
     pub kind: String,
-    /// Its mesh.
-    pub mesh: String,
-    /// Its name.
+    /// Its mesh; `None` for kinds of the Gateway API, which are in none.
+    pub mesh: Option<String>,
+    /// Its name; of kinds of the Gateway API `NAME.NAMESPACE`.
     pub name: String,
 }
 

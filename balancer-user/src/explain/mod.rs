@@ -26,6 +26,7 @@ use crate::{
 mod answer;
 mod mesh_tcp;
 mod names;
+mod objects;
 mod shares;
 mod steps;
 
@@ -140,7 +141,7 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
         layer: Layer::L4,
         policy: route.policy.as_ref().map(|policy| PolicyAnswer {
             kind: policy.kind.clone(),
-            mesh: policy.mesh.clone(),
+            mesh: Some(policy.mesh.clone()).filter(|mesh| !mesh.is_empty()),
             name: policy.name.clone(),
         }),
         rule: source.mesh_tcp.winner.map(|item| RuleAnswer { index: item.index, matches: None }),
@@ -306,7 +307,9 @@ fn of_tags<'a>(
     let route = match (&mesh_tcp.winner, &vip.destination) {
         (Some(item), called) => resolver.mesh_tcp_route(item, called, family),
         (None, Destination::Tags { mesh, .. }) => resolver.route(mesh, family, winner, &outbound),
-        (None, other) => resolver.object_route(other, None, family),
+        (None, other) => {
+            resolver.object_route(other, objects::clients(&tag_sets), family)
+        },
     };
     let (dataplane, address, class) = (None, None, None);
     Source { dataplane, address, tag_sets, others: 0, class, outbound, mesh_tcp, ranking, route }
@@ -348,5 +351,7 @@ fn no_vip(input: &Input<'_>, asker: &names::Asker<'_>, addr: SocketAddr, query: 
     }
 }
 
+#[cfg(test)]
+mod object_tests;
 #[cfg(test)]
 mod tests;

@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use super::{Input, QueryError};
+use super::{Input, QueryError, objects};
 use crate::{
     policy::{Dataplane, SERVICE_TAG, Tags, suggest::suggest},
     resolve::{
@@ -173,6 +173,10 @@ pub(super) fn target<'a>(
             }),
         };
     }
+    let of_object = objects::vips(input, text)?;
+    if !of_object.is_empty() && !known_services(input, None).contains_key(text) {
+        return Ok(of_family(asker.family(&input.settings.names), of_object));
+    }
     let (mesh, service, port) = service(input, asker, text)?;
     let named = |vip: &&Vip| {
         vip.destination.mesh() == mesh && vip.destination.tag_service() == Some(service)
@@ -182,7 +186,7 @@ pub(super) fn target<'a>(
         .filter(named)
         .filter(|vip| port.is_none_or(|port| vip.key.addr.port() == port))
         .collect();
-    let Some(first) = of_service.first() else {
+    if of_service.is_empty() {
         let others: Vec<&Vip> = vips.iter().filter(named).collect();
         let message = match port {
             Some(port) if !others.is_empty() => {
@@ -194,11 +198,17 @@ pub(super) fn target<'a>(
             ),
         };
         return Err(QueryError { message, candidates: addresses(&others) });
-    };
-    let family = asker.family(&input.settings.names).unwrap_or(Family::V4);
-    let of = |vip: &&Vip| Family::of(vip.key.addr.ip());
-    let family = if of_service.iter().any(|vip| of(vip) == family) { family } else { of(first) };
-    Ok(Target::Vips(of_service.into_iter().filter(|vip| of(vip) == family).collect()))
+    }
+    Ok(of_family(asker.family(&input.settings.names), of_service))
+}
+
+/// Those that somebody with this family dials: of it, where there is one.
+fn of_family(own: Option<Family>, mut vips: Vec<&Vip>) -> Target<'_> {
+    let of = |vip: &Vip| Family::of(vip.key.addr.ip());
+    let own = own.unwrap_or(Family::V4);
+    let there = vips.iter().find(|vip| of(vip) == own).or(vips.first()).map(|vip| of(vip));
+    vips.retain(|vip| Some(of(vip)) == there);
+    Target::Vips(vips)
 }
 
 /// At most a handful of addresses, as they can be typed.
@@ -230,10 +240,13 @@ fn service<'a>(
                 Some(mesh) => format!("mesh {mesh} has no service `{name}`"),
                 None => format!("no service is named `{name}`"),
             },
-            candidates: suggest(wanted, known.keys().copied())
-                .into_iter()
-                .map(str::to_owned)
-                .collect(),
+            candidates: {
+                let objects = objects::names(input);
+                let all = known.keys().copied().chain(objects.iter().map(String::as_str));
+                // A listener's name has a slash too.
+                let wanted = if wanted == name { text } else { wanted };
+                suggest(wanted, all).into_iter().map(str::to_owned).collect()
+            },
         });
     };
     let of_asker: BTreeSet<&str> =

@@ -29,9 +29,15 @@ pub(super) struct Told<'t, 'a> {
 
 impl Told<'_, '_> {
     pub(super) fn steps(&self, others: &[SocketAddr], shares: &Shares) -> Vec<String> {
-        let mut steps = vec![self.asker(), self.destination(others)];
-        steps.extend(self.protocol());
-        steps.extend(self.policies());
+        let mut steps = Vec::new();
+        if self.vip.destination.mesh().is_empty() {
+            steps.extend([self.asker_of_object(), self.destination(others)]);
+            steps.extend(self.attached());
+        } else {
+            steps.extend([self.asker(), self.destination(others)]);
+            steps.extend(self.protocol());
+            steps.extend(self.policies());
+        }
         steps.extend(self.requests());
         steps.extend(self.wildcards());
         for (index, backend) in self.route.backends.iter().enumerate() {
@@ -253,17 +259,19 @@ impl Told<'_, '_> {
                 format!("{head}, {part}; {}{}", reals_text(backend), self.other_family(backend))
             }
             BackendState::Empty => format!(
-                "{head}, {part}; no ready {} endpoint has these tags{}, so this share is reset",
+                "{head}, {part}; no ready {} endpoint{}{}, so this share is reset",
                 Family::of(self.vip.key.addr.ip()),
+                if backend.tags.is_empty() { "" } else { " has these tags" },
                 self.other_family(backend)
             ),
             BackendState::Invalid => {
                 let mesh = self.vip.destination.mesh();
-                let why = match &backend.destination {
-                    Destination::Missing { .. } => {
+                let why = match (self.not_resolved(index), &backend.destination) {
+                    (Some(why), _) => why.to_owned(),
+                    (None, Destination::Missing { .. }) => {
                         format!("mesh {mesh} has no such object or port")
                     }
-                    _ => format!("no Dataplane of mesh {mesh} offers the service"),
+                    (None, _) => format!("no Dataplane of mesh {mesh} offers the service"),
                 };
                 format!("{head}, {part}; {why}, so this share is reset")
             }

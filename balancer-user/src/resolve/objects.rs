@@ -6,7 +6,7 @@ use crate::policy::{Meta, PolicySet, ReferredBy, ServiceKind, ServicePort, Servi
 
 /// The label that gives an object's namespace where its document is Universal; of workloads it
 /// can be a tag too.
-pub(super) const NAMESPACE_LABEL: &str = "k8s.kuma.io/namespace";
+pub const NAMESPACE_LABEL: &str = "k8s.kuma.io/namespace";
 /// The label that gives the name by which people know an object.
 const DISPLAY_NAME_LABEL: &str = "kuma.io/display-name";
 

@@ -87,6 +87,11 @@ impl<'a> Resolver<'a> {
         Place { inventory: &self.inventory, mesh, family, zone, own_zone }
     }
 
+    /// The Dataplanes that have an address.
+    pub fn dataplanes_at(&self, address: IpAddr) -> &[&'a Dataplane] {
+        self.sources.dataplanes(address)
+    }
+
     /// The TrafficRoutes of a mesh, by name.
     pub fn traffic_routes(&self, mesh: &str) -> &[&'a TrafficRoute] {
         self.policies.get(mesh).map_or(&[], MeshPolicies::routes)

@@ -107,7 +107,13 @@ fn kind(
         "LoadBalancer" => ServiceKind::LoadBalancer,
         _ => ServiceKind::ClusterIp,
     })
-    .inspect(|_| {
+    .inspect(|kind| {
+        if let (Some(field), ServiceKind::NodePort | ServiceKind::LoadBalancer) = (field, kind) {
+            cx.report(field.warning(format!(
+                "of a {word} only the cluster addresses are carried out: what comes to ports of \
+                 nodes or to a load balancer's address passes untouched"
+            )));
+        }
         if let Some(name) = name {
             cx.report(
                 Diagnostic::warning(

@@ -125,7 +125,7 @@ fn split(backend: &BackendRef, found: &Found<'_>, place: &Place<'_>) -> Backend 
     }
 }
 
-fn destination_of((service, port): &(&Service, &ServicePort)) -> Destination {
+pub(super) fn destination_of((service, port): &(&Service, &ServicePort)) -> Destination {
     let (namespace, name) = service.meta.object();
     Destination::service(namespace, name, port.port)
 }

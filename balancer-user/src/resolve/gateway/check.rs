@@ -3,14 +3,18 @@
 
 use std::collections::BTreeSet;
 
-use super::{Attachments, ConditionReason, ParentStatus, Point, RouteStatus, by_age_rule};
+use super::{
+    Attachments, ConditionReason, ParentStatus, Point, RouteStatus, by_age_rule,
+    carry::destination_of,
+};
 use crate::{
     policy::{
         Diagnostic, PolicySet,
         gateway::{BackendRef, GROUP, Gateway, ListenerProtocol, ParentRef},
+        kubernetes::{SERVICE_NAME_LABEL, Service, ServicePort},
         suggest::suggest,
     },
-    resolve::findings::Findings,
+    resolve::{findings::Findings, inventory::Inventory},
 };
 
 /// Gateways that are another controller's, listeners that are not carried out, and those that
@@ -100,6 +104,7 @@ fn shared_ports<'a>(gateway: &'a Gateway, findings: &mut Findings<'a>) {
 pub(in crate::resolve) fn routes<'a>(
     set: &'a PolicySet,
     attached: &Attachments<'a>,
+    inventory: &Inventory<'_>,
     findings: &mut Findings<'a>,
 ) {
     for (index, status) in attached.routes.iter().enumerate() {
@@ -111,10 +116,14 @@ pub(in crate::resolve) fn routes<'a>(
             }
             idle(attached, index, parent, findings);
             for (at, backend) in parent.backends.iter().enumerate() {
-                if let Err((reason, message)) = backend
-                    && said.insert((at, message))
-                {
-                    unresolved(set, status, at, (*reason, message), findings);
+                match backend {
+                    Err((reason, message)) if said.insert((at, message.as_str())) => {
+                        unresolved(set, status, at, (*reason, message), findings);
+                    }
+                    Ok(found) if said.insert((at, "")) => {
+                        without_endpoints(status, at, found, inventory, findings);
+                    }
+                    _ => {}
                 }
             }
         }
@@ -242,6 +251,40 @@ fn unresolved<'a>(
         _ => Some("name a Service that has endpoints".to_owned()),
     };
     findings.add(&status.route.meta, Diagnostic { hint, ..found });
+}
+
+/// A backend that is there, and that nothing serves: its share is refused all the same.
+fn without_endpoints<'a>(
+    status: &RouteStatus<'a>,
+    at: usize,
+    found: &(&Service, &ServicePort),
+    inventory: &Inventory<'_>,
+    findings: &mut Findings<'a>,
+) {
+    let backend = &status.route.backends[at];
+    let known = inventory.endpoints(&destination_of(found));
+    let served = known.is_some_and(|known| known.endpoints.iter().any(|endpoint| endpoint.ready));
+    if backend.weight == 0 || served {
+        return;
+    }
+    let (namespace, name) = found.0.meta.object();
+    let (what, hint) = match known.is_none_or(|known| known.endpoints.is_empty()) {
+        true => (
+            "endpoint",
+            Some(format!(
+                "its EndpointSlices have the label {SERVICE_NAME_LABEL}: {name} and a port named \
+                 as the Service's is"
+            )),
+        ),
+        false => ("ready endpoint", None),
+    };
+    let message = format!(
+        "port {} of the Service {namespace}/{name} has no {what}: its share of the connections is \
+         refused",
+        found.1.port
+    );
+    let found = Diagnostic::warning(format!("spec.rules[0].backendRefs[{at}]"), message);
+    findings.add(&status.route.meta, Diagnostic { hint, ..found.at(backend.span) });
 }
 
 /// What the author of a reference to a backend may have meant.

@@ -212,7 +212,7 @@ fn by_age(a: &TcpRoute, b: &TcpRoute) -> Ordering {
 }
 
 /// By which rule the first of two routes goes before the second, for people.
-fn by_age_rule(first: &TcpRoute, second: &TcpRoute) -> &'static str {
+pub fn by_age_rule(first: &TcpRoute, second: &TcpRoute) -> &'static str {
     match (first.meta.created, second.meta.created) {
         (None, Some(_)) => "it has no creation time, which counts as older",
         (Some(first), Some(second)) if first < second => "it was created earlier",

@@ -1,0 +1,159 @@
+//! Services, listeners and other objects: how a question names them, and which of the routes
+//! that are attached to them was taken.
+
+use std::collections::BTreeSet;
+
+use super::{Input, QueryError, steps::Told};
+use crate::{
+    policy::{Tags, gateway::TcpRoute},
+    resolve::{
+        Destination, Vip,
+        gateway::{ParentStatus, Point, by_age_rule},
+        objects::NAMESPACE_LABEL,
+        sources::namespace_of,
+    },
+};
+
+/// Objects that a refusal lists at most.
+const CANDIDATES: usize = 5;
+
+/// The VIPs of the object that `text` names: `NAME.NAMESPACE:PORT` of a Service,
+/// `GATEWAY.NAMESPACE/LISTENER`, or either without what comes after the namespace where there is
+/// only one. Of an object of a mesh, `MESH/` may come first. Empty: it names none.
+pub(super) fn vips<'a>(input: &Input<'a>, text: &str) -> Result<Vec<&'a Vip>, QueryError> {
+    let objects = input.resolved.vips.iter().filter(|vip| vip.destination.object_kind().is_some());
+    let named: Vec<&Vip> = objects.filter(|vip| is_named(&vip.destination, text)).collect();
+    let destinations: BTreeSet<&Destination> = named.iter().map(|vip| &vip.destination).collect();
+    if destinations.len() > 1 {
+        return Err(QueryError {
+            message: format!("`{text}` can be dialled as {} things", destinations.len()),
+            candidates: destinations.into_iter().take(CANDIDATES).map(typed).collect(),
+        });
+    }
+    Ok(named)
+}
+
+fn is_named(destination: &Destination, text: &str) -> bool {
+    let plain = match text.split_once('/') {
+        Some((mesh, name)) if !mesh.is_empty() && mesh == destination.mesh() => name,
+        _ => text,
+    };
+    *destination.owner().name == *plain || destination.to_string() == plain
+}
+
+/// What a person types to mean it.
+fn typed(destination: &Destination) -> String {
+    match destination.mesh() {
+        "" => destination.to_string(),
+        mesh => format!("{mesh}/{destination}"),
+    }
+}
+
+/// The names of all objects that can be dialled, and of all listeners.
+pub(super) fn names(input: &Input<'_>) -> Vec<String> {
+    let objects = input.resolved.vips.iter().filter(|vip| vip.destination.object_kind().is_some());
+    objects
+        .flat_map(|vip| match &vip.destination {
+            listener @ Destination::Listener { .. } => vec![listener.to_string()],
+            other => vec![other.owner().name.to_string()],
+        })
+        .collect()
+}
+
+/// The namespace of a source that is known by its tags only.
+pub(super) fn clients(tag_sets: &[Tags]) -> Option<&str> {
+    tag_sets.iter().find_map(|tags| tags.get(NAMESPACE_LABEL)).map(String::as_str)
+}
+
+impl Told<'_, '_> {
+    /// The source as routes of the Gateway API know it: by its namespace, if at all.
+    pub(super) fn asker_of_object(&self) -> String {
+        let source = self.source;
+        let at = source.address.map_or(String::new(), |address| format!(" at {address}"));
+        let in_namespace = match self.namespace() {
+            Some(namespace) => format!("of the namespace {namespace}"),
+            None => "of no namespace".to_owned(),
+        };
+        match (source.dataplane, source.address) {
+            (Some(dataplane), _) => {
+                format!("source: Dataplane {}{at}, {in_namespace}", dataplane.meta.name)
+            }
+            (None, Some(address)) => {
+                format!("source: {address} is the address of no Dataplane, so it is {in_namespace}")
+            }
+            (None, None) => format!("source: a workload {in_namespace}"),
+        }
+    }
+
+    fn namespace(&self) -> Option<&str> {
+        match self.source.dataplane {
+            Some(dataplane) => match self.source.address {
+                Some(address) => namespace_of(self.resolver.dataplanes_at(address)),
+                None => namespace_of(&[dataplane]),
+            },
+            None => clients(&self.source.tag_sets),
+        }
+    }
+
+    /// Which TCPRoute carries the connections, and which are attached besides.
+    pub(super) fn attached(&self) -> Vec<String> {
+        let destination = &self.vip.destination;
+        let attached = &self.resolver.attached;
+        let Some(point) = attached.point(destination, self.namespace()) else {
+            return vec![match destination {
+                Destination::Listener { .. } => {
+                    "policy: no TCPRoute is attached to the listener, so connections are reset"
+                        .to_owned()
+                }
+                _ => {
+                    "policy: no route is attached, so the endpoints are reached directly".to_owned()
+                }
+            }];
+        };
+        let routes: Vec<&TcpRoute> =
+            attached.points[&point].iter().map(|at| attached.routes[*at].route).collect();
+        let winner = routes[0];
+        let number = match routes.len() {
+            1 => "one TCPRoute is".to_owned(),
+            several => format!("{several} TCPRoutes are"),
+        };
+        let mut steps =
+            vec![format!("policy: {number} attached to {point}; {} carries", name(winner))];
+        steps.extend(routes[1..].iter().map(|loser| {
+            format!(
+                "policy: {} is attached too and carries nothing; {} goes first: {}",
+                name(loser),
+                name(winner),
+                by_age_rule(winner, loser)
+            )
+        }));
+        if let Point::Service { clients: Some(clients), .. } = point
+            && let Some(all) = attached.point(destination, None)
+        {
+            let producer = attached.routes[attached.points[&all][0]].route;
+            steps.push(format!(
+                "policy: {} is for all clients; those of the namespace {clients} follow their own",
+                name(producer)
+            ));
+        }
+        steps
+    }
+
+    /// Why the backend at a place of a TCPRoute is nothing to send to; `None` where no TCPRoute says so.
+    pub(super) fn not_resolved(&self, index: usize) -> Option<&str> {
+        let parent = self.parent()?;
+        parent.backends.get(index)?.as_ref().err().map(|(_, message)| message.as_str())
+    }
+
+    fn parent(&self) -> Option<&ParentStatus<'_>> {
+        let attached = &self.resolver.attached;
+        let point = attached.point(&self.vip.destination, self.namespace())?;
+        attached.carrier(&point).map(|(_, parent)| parent)
+    }
+}
+
+/// `redis-canary of shop`.
+fn name(route: &TcpRoute) -> String {
+    let (namespace, name) = route.meta.object();
+    format!("{name} of {namespace}")
+}
