@@ -1,5 +1,5 @@
 //! The world that most tests live in: two clients, four reals of one service in three versions,
-//! one VIP of each family, and whatever TrafficRoutes the test writes.
+//! one VIP of each family, and whatever policies the test writes.
 
 use std::{
     collections::BTreeMap,
@@ -84,7 +84,7 @@ impl Bed {
         Instance::new(self.root, &self.topology.node).expect("an instance")
     }
 
-    /// Writes the inventory and `routes` (TrafficRoute documents) to a file.
+    /// Writes the inventory and `routes` (further documents) to a file.
     pub(crate) fn policies(&self, routes: &str) -> PathBuf {
         let path = self.policies.path().join("world.yaml");
         std::fs::write(&path, format!("{}---\n{routes}", inventory())).expect("write policies");
@@ -111,6 +111,12 @@ impl Bed {
         let args = self.load_args(&path);
         let args: Vec<_> = args.iter().map(String::as_str).collect();
         instance.balancer(&args).expect("load");
+    }
+
+    /// The addresses of the reals that run a version.
+    pub(crate) fn reals_of(&self, version: &str) -> Vec<IpAddr> {
+        let reals = REALS.iter().filter(|real| real.version == version);
+        reals.flat_map(|real| self.topology.host(real.name).addresses.clone()).collect()
     }
 
     /// Connects from `client`, which keeps the connection.

@@ -9,6 +9,7 @@ mod demo;
 mod examples;
 mod expected;
 mod fall_backs;
+mod listeners;
 mod paths;
 mod shares;
 mod trace;

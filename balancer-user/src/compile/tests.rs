@@ -82,14 +82,14 @@ impl World {
             resolved.vips.push(Vip {
                 key: vip(n),
                 destination: Destination::tags("default", &format!("service-{n}")),
+                also: None,
                 origin: VipOrigin::Allocated,
                 route,
                 class_routes,
             });
         }
-        let backends = resolved.routes.iter().flat_map(|route| &route.backends);
-        let inventory: BTreeSet<SocketAddr> = backends.flat_map(|b| b.reals.clone()).collect();
-        resolved.inventory = inventory.into_iter().collect();
+        let reals = resolved.routes.iter().flat_map(|r| &r.backends).flat_map(|b| &b.reals);
+        resolved.inventory = reals.copied().collect::<BTreeSet<_>>().into_iter().collect();
         resolved
     }
 }

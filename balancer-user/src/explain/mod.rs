@@ -304,12 +304,15 @@ fn of_tags<'a>(
     let outbound = vip.destination.tag_service().map_or_else(Tags::new, service_alone);
     let winner = ranking.winner.map(|winner| winner.route);
     let family = Family::of(vip.key.addr.ip());
-    let route = match (&mesh_tcp.winner, &vip.destination) {
-        (Some(item), called) => resolver.mesh_tcp_route(item, called, family),
-        (None, Destination::Tags { mesh, .. }) => resolver.route(mesh, family, winner, &outbound),
-        (None, other) => {
-            resolver.object_route(other, objects::clients(&tag_sets), family)
-        },
+    let clients = objects::clients(&tag_sets);
+    let attached = |service: &&Destination| resolver.attached.point(service, clients).is_some();
+    let route = match (&mesh_tcp.winner, &vip.destination, vip.also.as_ref().filter(attached)) {
+        (Some(item), called, _) => resolver.mesh_tcp_route(item, called, family),
+        (None, _, Some(service)) => resolver.object_route(service, clients, family),
+        (None, Destination::Tags { mesh, .. }, None) => {
+            resolver.route(mesh, family, winner, &outbound)
+        }
+        (None, other, None) => resolver.object_route(other, clients, family),
     };
     let (dataplane, address, class) = (None, None, None);
     Source { dataplane, address, tag_sets, others: 0, class, outbound, mesh_tcp, ranking, route }

@@ -95,9 +95,32 @@ impl Told<'_, '_> {
         }
     }
 
+    /// The Service or listener that TCPRoutes of this VIP are attached to.
+    fn object(&self) -> &Destination {
+        self.vip.also.as_ref().unwrap_or(&self.vip.destination)
+    }
+
+    /// What there is to say of TCPRoutes where a mesh and a Service have the address in common.
+    pub(super) fn attached_besides(&self) -> Vec<String> {
+        let Some(service) = &self.vip.also else { return Vec::new() };
+        let attached = &self.resolver.attached;
+        let mut steps = vec![format!("policy: the address is also that of {}", service.called())];
+        if attached.point(service, self.namespace()).is_none() {
+            return steps;
+        }
+        steps.extend(self.attached());
+        steps.push(match self.source.mesh_tcp.winner {
+            Some(_) => {
+                "policy: a MeshTCPRoute goes before every TCPRoute, so none carries here".to_owned()
+            }
+            None => "policy: a TCPRoute goes before every TrafficRoute".to_owned(),
+        });
+        steps
+    }
+
     /// Which TCPRoute carries the connections, and which are attached besides.
     pub(super) fn attached(&self) -> Vec<String> {
-        let destination = &self.vip.destination;
+        let destination = self.object();
         let attached = &self.resolver.attached;
         let Some(point) = attached.point(destination, self.namespace()) else {
             return vec![match destination {
@@ -141,13 +164,16 @@ impl Told<'_, '_> {
 
     /// Why the backend at a place of a TCPRoute is nothing to send to; `None` where no TCPRoute says so.
     pub(super) fn not_resolved(&self, index: usize) -> Option<&str> {
+        if self.route.policy.as_ref().is_none_or(|policy| policy.kind != "TCPRoute") {
+            return None;
+        }
         let parent = self.parent()?;
         parent.backends.get(index)?.as_ref().err().map(|(_, message)| message.as_str())
     }
 
     fn parent(&self) -> Option<&ParentStatus<'_>> {
         let attached = &self.resolver.attached;
-        let point = attached.point(&self.vip.destination, self.namespace())?;
+        let point = attached.point(self.object(), self.namespace())?;
         attached.carrier(&point).map(|(_, parent)| parent)
     }
 }

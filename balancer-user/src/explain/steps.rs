@@ -37,6 +37,7 @@ impl Told<'_, '_> {
             steps.extend([self.asker(), self.destination(others)]);
             steps.extend(self.protocol());
             steps.extend(self.policies());
+            steps.extend(self.attached_besides());
         }
         steps.extend(self.requests());
         steps.extend(self.wildcards());

@@ -43,18 +43,28 @@ pub(super) fn assemble(
     let mut own: BTreeMap<IpAddr, Differences> = BTreeMap::new();
     for (index, vip) in planned.iter().enumerate() {
         let (called, mesh) = (&vip.destination, vip.destination.mesh());
+        let object = vip.also.as_ref().unwrap_or(called);
+        for clients in resolver.attached.consumers(object) {
+            let route = routes.object(resolver, vip, object, Some(clients));
+            by_namespace.entry(*clients).or_default().push((index, route));
+        }
         if matches!(called, Destination::Service { .. } | Destination::Listener { .. }) {
-            defaults.push(routes.object(resolver, vip, None));
-            for clients in resolver.attached.consumers(called) {
-                let route = routes.object(resolver, vip, Some(clients));
-                by_namespace.entry(*clients).or_default().push((index, route));
-            }
+            defaults.push(routes.object(resolver, vip, called, None));
             continue;
         }
+        // Where a mesh and a Service meet, TCPRoutes go after MeshTCPRoutes and before the others
+        // (decision D21).
+        let produced =
+            vip.also.as_ref().filter(|also| resolver.attached.point(also, None).is_some());
         let alone = called.tag_service().map(service_alone).unwrap_or_default();
         let mut route_of = |signature, outbound: &Tags| {
             let winner = signatures.winner(resolver, signature, called);
-            routes.of(resolver, vip, winner, outbound)
+            match (winner, produced) {
+                (Winner::Traffic(_) | Winner::Nobody, Some(service)) => {
+                    routes.object(resolver, vip, service, None)
+                }
+                _ => routes.of(resolver, vip, winner, outbound),
+            }
         };
         let default = route_of(0, &alone);
         defaults.push(default);
@@ -90,8 +100,14 @@ pub(super) fn assemble(
                 .filter_map(|(mesh, signature)| by_signature.get(&(*mesh, *signature)))
                 .flatten();
             let mut differences: BTreeMap<usize, usize> = of_signature.copied().collect();
-            differences.extend(of_namespace.into_iter().flatten().copied());
             differences.extend(own.into_iter().flatten().copied());
+            let of_namespace = of_namespace.into_iter().flatten().filter(|(vip, _)| {
+                let called = &planned[*vip].destination;
+                let of_mesh = of_meshes.iter().find(|(mesh, _)| *mesh == called.mesh());
+                let signature = of_mesh.map_or(0, |(_, signature)| *signature);
+                !matches!(signatures.winner(resolver, signature, called), Winner::MeshTcp(_))
+            });
+            differences.extend(of_namespace.copied());
             differences.retain(|vip, route| defaults[*vip] != *route);
             *class_ids.entry(differences.into_iter().collect()).or_insert_with(|| {
                 classes.push(Class::default());
@@ -121,6 +137,7 @@ pub(super) fn assemble(
         .map(|((vip, route), class_routes)| Vip {
             key: VipKey { addr: vip.addr },
             destination: vip.destination.clone(),
+            also: vip.also.clone(),
             origin: vip.origin,
             route,
             class_routes,
@@ -185,15 +202,16 @@ impl Routes {
         id
     }
 
-    /// The route of a VIP that stands for something in no mesh, for clients of a namespace.
+    /// The route of a VIP as something in no mesh, for clients of a namespace.
     fn object(
         &mut self,
         resolver: &Resolver<'_>,
         vip: &PlannedVip,
+        object: &Destination,
         clients: Option<&str>,
     ) -> usize {
         let family = Family::of(vip.addr.ip());
-        self.number(resolver.object_route(&vip.destination, clients, family))
+        self.number(resolver.object_route(object, clients, family))
     }
 
     fn number(&mut self, route: Route) -> usize {

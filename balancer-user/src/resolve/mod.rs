@@ -56,6 +56,7 @@ pub fn resolve(set: &PolicySet, settings: &ResolveSettings) -> Resolved {
     let signatures = signatures::Signatures::new(&mut resolver);
     let vips = vips::plan(&resolver, &mut findings);
     mesh_tcp::check(&resolver, &signatures, &mut findings);
+    gateway::losers(&resolver, &signatures, &vips.planned, &mut findings);
     let assembled = classes::assemble(&resolver, &signatures, &vips.planned);
     Resolved {
         vips: assembled.vips,
@@ -135,6 +136,9 @@ pub struct Vip {
     pub key: VipKey,
     /// What it stands for.
     pub destination: Destination,
+    /// The Service that has the same address and port, where `destination` is a mesh's name for
+    /// it: its TCPRoutes may decide too.
+    pub also: Option<Destination>,
     /// Where the address comes from.
     pub origin: VipOrigin,
     /// Index into [`Resolved::routes`] for class 0 and every class not in `class_routes`.

@@ -102,6 +102,11 @@ impl<'a> Resolver<'a> {
         self.mesh_tcp.get(mesh).map_or(&[], MeshTcpRoutes::policies)
     }
 
+    /// An item of a MeshTCPRoute by its place.
+    pub(super) fn mesh_tcp_item(&self, mesh: &str, place: usize) -> Option<Item<'a>> {
+        self.mesh_tcp.get(mesh).map(|routes| routes.item(place))
+    }
+
     /// Whether an item of a MeshTCPRoute names an object that is there.
     pub(super) fn names_object(&self, item: &Item<'_>) -> bool {
         mesh_tcp::names_object(item, &self.objects)
@@ -207,9 +212,9 @@ impl<'a> Resolver<'a> {
     ) -> Route {
         let mesh = called.mesh();
         if let Winner::MeshTcp(place) = winner
-            && let Some(routes) = self.mesh_tcp.get(mesh)
+            && let Some(item) = self.mesh_tcp_item(mesh, place)
         {
-            return self.mesh_tcp_route(&routes.item(place), called, family);
+            return self.mesh_tcp_route(&item, called, family);
         }
         if called.tag_service().is_none() {
             return self.object_route(called, None, family);

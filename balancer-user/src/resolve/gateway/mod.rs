@@ -3,15 +3,15 @@
 
 use std::{cmp::Ordering, collections::BTreeMap, fmt, num::NonZeroU16};
 
+mod beside;
 mod carry;
 mod check;
 mod listeners;
 mod world;
 
-pub(super) use {
-    check::{gateways, routes},
-    listeners::dialled,
-};
+pub(super) use beside::losers;
+pub(super) use check::{gateways, routes};
+pub(super) use listeners::dialled;
 
 use world::World;
 

@@ -153,6 +153,11 @@ impl<'s> World<'s> {
         let Some(service) = self.services.get(&(namespace, name)) else {
             return no_parent(format!("there is no Service {namespace}/{name}"));
         };
+        if service.headless || matches!(service.kind, ServiceKind::ExternalName(_)) {
+            return no_parent(format!(
+                "the Service {namespace}/{name} has no address of its own that clients dial"
+            ));
+        }
         let from = route.meta.object().0;
         let clients = (from != namespace).then_some(from);
         let mut points: Vec<_> = service

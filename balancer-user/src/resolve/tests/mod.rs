@@ -1,5 +1,6 @@
 //! Resolution as a whole: a world in, routes out.
 
+mod beside;
 mod classes;
 mod dialled;
 mod examples;
