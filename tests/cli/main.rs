@@ -13,4 +13,5 @@ mod refused;
 mod requirements;
 mod run;
 mod trace;
+mod watch;
 mod world;

@@ -10,6 +10,7 @@ use super::{
     man::{MAN_ABOUT, MAN_AFTER, Man},
     maps::words::{MAPS_ABOUT, MAPS_AFTER, Maps},
     plan::words::{PLAN_ABOUT, PLAN_AFTER, Plan},
+    show::words::{SHOW_ABOUT, SHOW_AFTER, Show},
     trace::words::{TRACE_ABOUT, TRACE_AFTER, Trace},
     values::{Attach, Tuple, parse_attach, parse_header, parse_tuple},
 };
@@ -339,96 +340,6 @@ pub(crate) struct Explain {
         conflicts_with_all = ["file", "from", "to"]
     )]
     pub(crate) tuple: Option<Tuple>,
-}
-
-const SHOW_ABOUT: &str = "\
-Print what is live, with names instead of ids.
-
-Reads the pinned maps; no agent is needed. Names come from the texts of the live set, kept in \
---state.";
-
-const SHOW_AFTER: &str = "\
-Examples:
-  balancer show vips
-  balancer show vips -o hosts >> /etc/hosts
-  balancer show backends -o json
-  balancer show flows --limit 20
-  balancer show reasons
-
-Files:
-  --bpffs DIR                    the maps that are read
-  --state DIR/live-EPOCH.json    where the names come from
-
-";
-
-#[derive(Args, Debug)]
-#[command(subcommand_required = true, arg_required_else_help = true)]
-pub(crate) struct Show {
-    #[command(subcommand)]
-    pub(crate) what: What,
-}
-
-#[derive(Subcommand, Debug, Clone, Copy)]
-pub(crate) enum What {
-    /// Addresses that clients dial, with their service and default policy
-    ///
-    /// One line for each VIP. `policy` and `decision` are those of everybody whose address is no
-    /// source; `show routes` has the others. `-o hosts` prints lines for /etc/hosts: SERVICE,
-    /// where only one mesh has it, and SERVICE.MESH.
-    #[command(after_long_help = EXIT_CODES)]
-    Vips,
-    /// Workload addresses, with their Dataplanes and class
-    ///
-    /// Sources with the same routes share a class. Every address that is not listed is in
-    /// class 0. `interface` is the only one that packets with this source may come from; none
-    /// where that is not checked.
-    #[command(after_long_help = EXIT_CODES)]
-    Sources,
-    /// What each class does with each VIP
-    ///
-    /// One line for each VIP, for everybody (class 0), and one for each class whose route differs.
-    #[command(after_long_help = EXIT_CODES)]
-    Routes,
-    /// The weighted destinations of each route, with shares and counters
-    ///
-    /// `share` is the part of the table's slots that the backend has, `seen` its part of the
-    /// connections counted so far. The share of a backend that is `empty` or `invalid` is reset.
-    #[command(after_long_help = EXIT_CODES)]
-    Backends,
-    /// Addresses that connections end at, with their live connections
-    ///
-    /// `ok`: takes new connections. `draining`: in no table, keeps the connections that it has.
-    /// `gone`: out of the inventory.
-    #[command(after_long_help = EXIT_CODES)]
-    Reals,
-    /// The compiled table of each route: algorithm, slots, targets, place in the arena
-    ///
-    /// `offset` and `words` count words of 8 bytes. `previous_slots` is the size of the table
-    /// before the last change, as long as it serves connections without an entry.
-    #[command(after_long_help = EXIT_CODES)]
-    Tables,
-    /// Live connections
-    ///
-    /// One line for each connection, sorted by client. Half-open ones are listed with their
-    /// state. Printing stops after --limit lines and says so on standard error.
-    #[command(after_long_help = EXIT_CODES)]
-    Flows {
-        /// Print at most so many; 0: all
-        #[arg(long, value_name = "N", default_value_t = 1000)]
-        limit: usize,
-    },
-    /// Connections, packets and bytes of each route and backend
-    ///
-    /// Summed over all CPUs, since the route got its counters. `in` is from clients, `out` from
-    /// reals; bytes include the Ethernet header.
-    #[command(after_long_help = EXIT_CODES)]
-    Counters,
-    /// Packets by what became of them, and why
-    ///
-    /// Every packet that an attached program saw ended in exactly one reason. Those that no
-    /// packet had are listed with 0.
-    #[command(after_long_help = EXIT_CODES)]
-    Reasons,
 }
 
 const STATUS_ABOUT: &str = "\

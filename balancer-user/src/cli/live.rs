@@ -20,6 +20,8 @@ use crate::{
 /// The maps, open for reading, and the names of what they hold.
 pub(crate) struct LiveSet {
     pub(crate) view: View,
+    /// The set that `names` are of.
+    pub(crate) epoch: u64,
     pub(crate) names: Names,
 }
 
@@ -46,31 +48,34 @@ pub(crate) fn read<T>(
     global: &Global,
     mut rows: impl FnMut(&LiveSet) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let state = global.state(None);
     loop {
-        let view = view(global)?;
-        let epoch = view.epoch();
-        let names = match names(&state, &view, epoch) {
-            Err(_) | Ok(None) if view.epoch() != epoch => continue,
-            Err(failure) => return Err(failure),
-            Ok(None) => {
-                if epoch > 0 {
-                    output::say(&format!(
-                        "warning: {} has no record of epoch {epoch}, so names are unknown; \
-                         was it loaded with another --state?",
-                        state.display()
-                    ));
-                }
-                Names::default()
-            }
-            Ok(Some(names)) => names,
-        };
-        let live = LiveSet { view, names };
+        let Some(live) = named(view(global)?, &global.state(None))? else { continue };
         match rows(&live) {
-            _ if live.view.epoch() != epoch => {}
+            _ if live.is_replaced() => {}
             rows => return rows,
         }
     }
+}
+
+/// The set that is live now, with its names; `None`: another one was published meanwhile.
+pub(crate) fn named(view: View, state: &Path) -> Result<Option<LiveSet>, Failure> {
+    let epoch = view.epoch();
+    let names = match names(state, &view, epoch) {
+        Err(_) | Ok(None) if view.epoch() != epoch => return Ok(None),
+        Err(failure) => return Err(failure),
+        Ok(None) => {
+            if epoch > 0 {
+                output::say(&format!(
+                    "warning: {} has no record of epoch {epoch}, so names are unknown; \
+                     was it loaded with another --state?",
+                    state.display()
+                ));
+            }
+            Names::default()
+        }
+        Ok(Some(names)) => names,
+    };
+    Ok(Some(LiveSet { view, epoch, names }))
 }
 
 fn names(state: &Path, view: &View, epoch: u64) -> Result<Option<Names>, Failure> {
@@ -100,6 +105,11 @@ pub(crate) fn no_record(global: &Global, doing: &str) -> Failure {
 }
 
 impl LiveSet {
+    /// Packets see another set by now.
+    pub(crate) fn is_replaced(&self) -> bool {
+        self.view.epoch() != self.epoch
+    }
+
     /// Connections in the order of their clients, each once.
     pub(crate) fn connections(&self) -> Result<Vec<FlowRow>, KernelError> {
         let mut flows = self.view.flows()?;

@@ -22,6 +22,7 @@ mod config;
 mod explain;
 mod failure;
 mod inputs;
+mod interrupts;
 mod live;
 mod load;
 mod lookup;

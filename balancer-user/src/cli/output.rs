@@ -32,15 +32,19 @@ pub(crate) fn value<T: Serialize>(
     data(&printed)
 }
 
-/// Prints rows: a table, or the list of them. `nothing` is said where there is no row.
-pub(crate) fn rows<T: Serialize>(form: Form, rows: &[T], nothing: &str) -> Result<(), Failure> {
-    if rows.is_empty() && form == Form::Text {
+/// Prints a list of objects: a table, or as it is. `nothing` is said where it is empty.
+pub(crate) fn rows<T: Serialize + ?Sized>(
+    form: Form,
+    rows: &T,
+    nothing: &str,
+) -> Result<(), Failure> {
+    let rows = serde_json::to_value(rows)
+        .map_err(|error| Failure::system(error, "cannot print the rows"))?;
+    if form == Form::Text && rows.as_array().is_some_and(Vec::is_empty) {
         say(nothing);
         return Ok(());
     }
-    let as_value = serde_json::to_value(rows)
-        .map_err(|error| Failure::system(error, "cannot print the rows"))?;
-    value(form, &as_value, table)
+    value(form, &rows, table)
 }
 
 /// `-o hosts` where there is no such form.
@@ -50,12 +54,16 @@ pub(crate) fn hosts_refused() -> Failure {
 
 /// Writes to standard output. A reader that has gone is no failure.
 pub(crate) fn data(text: &str) -> Result<(), Failure> {
+    heard(text).map(drop)
+}
+
+/// Writes to standard output; whether somebody still reads.
+pub(crate) fn heard(text: &str) -> Result<bool, Failure> {
     let mut stdout = io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
-            Err(Failure::system(error, "cannot write to standard output"))
-        }
-        _ => Ok(()),
+        Ok(()) => Ok(true),
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        Err(error) => Err(Failure::system(error, "cannot write to standard output")),
     }
 }
 
@@ -86,7 +94,7 @@ pub(crate) fn count(number: usize, noun: &str) -> String {
 }
 
 /// A list of objects as a table. Columns of numbers are aligned to the right.
-fn table(rows: &Value) -> String {
+pub(crate) fn table(rows: &Value) -> String {
     let rows: Vec<&serde_json::Map<String, Value>> =
         rows.as_array().into_iter().flatten().filter_map(Value::as_object).collect();
     let Some(first) = rows.first() else { return String::new() };

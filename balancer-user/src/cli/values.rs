@@ -1,6 +1,8 @@
 //! Values of the command line that have a form of their own, from text.
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
+
+use crate::settings::duration;
 
 /// `--attach`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,18 @@ pub(super) fn parse_attach(text: &str) -> Result<Attach, String> {
         "xdp" => Err(format!("the xdp hook is not built yet; `{interface}=tc` does the same work")),
         other => Err(format!("there is no hook `{other}`; write `{interface}=tc`")),
     }
+}
+
+/// Reads the interval of `--watch`, 100 ms at least.
+///
+/// # Errors
+/// Another form, or a shorter one.
+pub(super) fn parse_interval(text: &str) -> Result<Duration, String> {
+    let interval = duration(text)?;
+    if interval < Duration::from_millis(100) {
+        return Err(format!("`{text}` is too short: every look reads the maps; `100ms` at least"));
+    }
+    Ok(interval)
 }
 
 /// Reads `NAME:VALUE`.

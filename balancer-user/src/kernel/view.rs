@@ -24,6 +24,8 @@ use super::{
 #[derive(Debug)]
 pub struct View {
     pub(crate) pins: Pins,
+    /// The pin of `EPOCH` as a file: those of another load are others.
+    pinned: Option<(u64, u64)>,
     pub(crate) settings: Settings,
     pub(crate) epoch: Mapped,
     pub(crate) settings_words: Mapped,
@@ -236,6 +238,7 @@ impl View {
             half_open: [checked(map_names::HALF_OPEN4)?, checked(map_names::HALF_OPEN6)?],
             counters: checked(map_names::COUNTERS)?,
             reasons: checked(map_names::REASONS)?,
+            pinned: pinned(&pins),
             pins,
         })
     }
@@ -264,6 +267,11 @@ impl View {
     /// The pin directory.
     pub fn path(&self) -> &Path {
         &self.pins.dir
+    }
+
+    /// Whether these maps are still those that are pinned: after `unload` they live only here.
+    pub fn is_pinned(&self) -> bool {
+        self.pinned.is_some() && pinned(&self.pins) == self.pinned
     }
 
     /// The number of the published set; 0: nothing was published yet.
@@ -296,6 +304,13 @@ impl View {
             }
         }
     }
+}
+
+/// Which file the pin of `EPOCH` is.
+fn pinned(pins: &Pins) -> Option<(u64, u64)> {
+    use std::os::unix::fs::MetadataExt as _;
+    let pin = std::fs::metadata(pins.map(map_names::EPOCH)).ok()?;
+    Some((pin.dev(), pin.ino()))
 }
 
 pub(crate) fn entries(name: &str, map: &MapData) -> Result<u32, KernelError> {

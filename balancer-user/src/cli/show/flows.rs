@@ -3,14 +3,9 @@
 use balancer_ebpf::abi::flow_state;
 use serde::Serialize;
 
-use super::failed;
+use super::{Rows, failed};
 use crate::{
-    cli::{
-        args::Global,
-        failure::Failure,
-        live::{self, LiveSet},
-        output,
-    },
+    cli::{failure::Failure, live::LiveSet},
     kernel::FlowRow,
     resolve::VipKey,
 };
@@ -28,17 +23,8 @@ struct FlowLine {
     idle_s: u64,
 }
 
-pub(super) fn print(global: &Global, limit: usize) -> Result<(), Failure> {
-    let (lines, all) = live::read(global, |live| lines(live, limit))?;
-    output::rows(global.output, &lines, "no connection is tracked")?;
-    if lines.len() < all {
-        output::say(&format!("{} of {all} flows printed; --limit 0 prints all", lines.len()));
-    }
-    Ok(())
-}
-
-/// At most `limit` flows in the order of their clients, and how many there are.
-fn lines(live: &LiveSet, limit: usize) -> Result<(Vec<FlowLine>, usize), Failure> {
+/// At most `limit` flows in the order of their clients.
+pub(super) fn rows(live: &LiveSet, limit: usize) -> Result<Rows, Failure> {
     let mut flows = live.connections().map_err(failed)?;
     let all = flows.len();
     flows.truncate(if limit == 0 { all } else { limit });
@@ -59,7 +45,10 @@ fn lines(live: &LiveSet, limit: usize) -> Result<(Vec<FlowLine>, usize), Failure
             idle_s: flow.idle.as_secs(),
         })
         .collect();
-    Ok((lines, all))
+    let mut rows = Rows::of::<FlowLine>(lines, "no connection is tracked")?;
+    rows.note = (flows.len() < all)
+        .then(|| format!("{} of {all} flows printed; --limit 0 prints all", flows.len()));
+    Ok(rows)
 }
 
 fn state(flow: &FlowRow) -> &'static str {

@@ -9,10 +9,7 @@ use std::{
 };
 
 use balancer_ebpf::reason::Reason;
-use nix::sys::{
-    signal::{SigSet, Signal},
-    signalfd::{SfdFlags, SignalFd},
-};
+use nix::sys::signalfd::SignalFd;
 use serde_json::json;
 
 use self::{
@@ -23,7 +20,7 @@ use self::{
 use super::{
     args::{Form, Global},
     failure::Failure,
-    inputs, live,
+    inputs, interrupts, live,
     output::{self, count},
 };
 use crate::kernel::{Event, KernelError, Told, TraceRequest, Tracer};
@@ -59,7 +56,7 @@ pub(crate) fn run(args: &Trace, global: &Global) -> Result<(), Failure> {
     }
     let mut following =
         Following { args, global, known: VecDeque::from([known]), counts: Counts::default() };
-    let interrupts = interrupts()?;
+    let interrupts = interrupts::wait_for()?;
     let request =
         TraceRequest { reasons: reasons(args), sample: args.sample.get(), rate: rate(args) };
     let mut tracer = Tracer::start(&live::view(global)?, request).map_err(failed)?;
@@ -86,14 +83,6 @@ fn reasons(args: &Trace) -> std::collections::BTreeSet<Reason> {
 
 fn rate(args: &Trace) -> Option<u32> {
     (args.rate > 0).then_some(args.rate)
-}
-
-/// Ctrl-C and a polite kill as something to wait for, instead of an end without a summary.
-fn interrupts() -> Result<SignalFd, Failure> {
-    let failed = |e: nix::Error| Failure::system(io::Error::from(e), "cannot wait for signals");
-    let signals: SigSet = [Signal::SIGINT, Signal::SIGTERM].into_iter().collect();
-    signals.thread_block().map_err(failed)?;
-    SignalFd::with_flags(&signals, SfdFlags::SFD_CLOEXEC).map_err(failed)
 }
 
 fn failed(error: KernelError) -> Failure {
