@@ -7,6 +7,7 @@ mod examples;
 mod findings;
 mod mesh_objects;
 mod mesh_tcp;
+mod mesh_tcp_properties;
 mod objects;
 mod properties;
 mod routes;
