@@ -43,12 +43,12 @@ fn ask_with(
     explain(&Input { set, settings, resolved: &resolved, tables: Some(&tables) }, query)
 }
 
-fn ask(set: &PolicySet, from: &str, to: &str) -> Result<Answer, QueryError> {
+pub(super) fn ask(set: &PolicySet, from: &str, to: &str) -> Result<Answer, QueryError> {
     let query = Query { from: from.to_owned(), to: to.to_owned(), ..Query::default() };
     ask_with(set, &settings(), &query)
 }
 
-fn has_step(answer: &Answer, words: &str) {
+pub(super) fn has_step(answer: &Answer, words: &str) {
     assert!(answer.steps.iter().any(|step| step.contains(words)), "{words}: {:#?}", answer.steps);
 }
 

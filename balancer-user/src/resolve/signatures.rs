@@ -125,26 +125,14 @@ impl<'a> Signatures<'a> {
         called: &Destination,
     ) -> Winner {
         let mesh = called.mesh();
-        let (_, mesh_tcp) = self.pair(mesh, signature);
+        let (traffic, mesh_tcp) = self.pair(mesh, signature);
         let routes = resolver.mesh_tcp.get(mesh);
-        match routes.and_then(|routes| routes.winner(mesh_tcp, called)) {
-            Some(place) => Winner::MeshTcp(place),
-            None => {
-                self.traffic(resolver, signature, called).map_or(Winner::Nobody, Winner::Traffic)
-            }
+        if let Some(place) = routes.and_then(|routes| routes.winner(mesh_tcp, called)) {
+            return Winner::MeshTcp(place);
         }
-    }
-
-    /// The TrafficRoute that wins among TrafficRoutes.
-    pub(super) fn traffic(
-        &self,
-        resolver: &Resolver<'_>,
-        signature: SignatureId,
-        called: &Destination,
-    ) -> Option<usize> {
-        let (traffic, _) = self.pair(called.mesh(), signature);
-        let policies = resolver.policies.get(called.mesh())?;
-        policies.winner(traffic, called.tag_service()?)
+        let policies = resolver.policies.get(mesh).zip(called.tag_service());
+        let first = policies.and_then(|(policies, service)| policies.winner(traffic, service));
+        first.map_or(Winner::Nobody, Winner::Traffic)
     }
 
     /// Signatures whose winner may differ from that of an unknown source, sorted. All others have
@@ -160,15 +148,40 @@ impl<'a> Signatures<'a> {
         self.told_apart(resolver, called, !decided)
     }
 
-    /// The signature of an unknown source, and all that any policy tells from it for `called`.
-    pub(super) fn all(
+    /// Where a MeshTCPRoute may stand before a TrafficRoute: each TrafficRoute that wins among its
+    /// kind for some source that calls `called`, with the item of a MeshTCPRoute that wins for
+    /// that source, by its place. Sources that both kinds take for unknown ones are looked at once.
+    pub(super) fn rivals(
         &self,
         resolver: &Resolver<'_>,
         called: &Destination,
-    ) -> BTreeSet<SignatureId> {
-        let mut all = self.told_apart(resolver, called, true);
-        all.insert(0);
-        all
+    ) -> BTreeSet<(usize, Option<usize>)> {
+        let mut rivals = BTreeSet::new();
+        let mesh = called.mesh();
+        let (Some(policies), Some(routes), Some(service)) =
+            (resolver.policies.get(mesh), resolver.mesh_tcp.get(mesh), called.tag_service())
+        else {
+            return rivals;
+        };
+        let apart = routes.unlike_unknown(called);
+        let pairs = self.pairs.get(mesh);
+        for id in apart.iter().filter_map(|id| pairs?.by_mesh_tcp.get(id)).flatten() {
+            let (traffic, mesh_tcp) = self.pair(mesh, *id);
+            let first = policies.winner(traffic, service);
+            rivals.extend(first.map(|first| (first, routes.winner(mesh_tcp, called))));
+        }
+        let like_unknown = routes.winner(0, called);
+        let told_apart = policies.unlike_unknown(service);
+        for traffic in std::iter::once(0).chain(told_apart) {
+            let of_kind = pairs.and_then(|pairs| Some((pairs, pairs.by_traffic.get(&traffic)?)));
+            let exists = of_kind.map_or(traffic == 0, |(pairs, ids)| {
+                ids.iter().any(|id| !apart.contains(&pairs.all[*id].1))
+            });
+            if exists && let Some(first) = policies.winner(traffic, service) {
+                rivals.insert((first, like_unknown));
+            }
+        }
+        rivals
     }
 
     fn told_apart(

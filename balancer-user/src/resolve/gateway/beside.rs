@@ -30,10 +30,11 @@ pub(in crate::resolve) fn losers<'a>(
             .filter_map(|clients| attached.point(service, clients))
             .collect();
         let mesh = vip.destination.mesh();
-        let all = signatures.all(resolver, &vip.destination);
-        let winners: BTreeSet<Winner> = all
-            .iter()
-            .map(|signature| signatures.winner(resolver, *signature, &vip.destination))
+        let winners: BTreeSet<Winner> = signatures
+            .unlike_unknown(resolver, &vip.destination)
+            .into_iter()
+            .chain([0])
+            .map(|signature| signatures.winner(resolver, signature, &vip.destination))
             .collect();
         for point in &points {
             let Some((status, parent)) = attached.carrier(point) else { continue };

@@ -9,7 +9,7 @@ use super::{
         check::{did_you_mean, subset, with_hint},
         findings::Findings,
         objects::NoPort,
-        signatures::{Signatures, Winner},
+        signatures::Signatures,
     },
     Item, Nobody, backends,
     order::mixed,
@@ -168,13 +168,10 @@ fn without_effect<'a>(
             let called = Destination::tags(mesh, service);
             let mut lost: BTreeMap<usize, Item<'a>> = BTreeMap::new();
             let mut used = Vec::new();
-            for signature in signatures.all(resolver, &called) {
-                let Some(traffic) = signatures.traffic(resolver, signature, &called) else {
-                    continue;
-                };
-                match signatures.winner(resolver, signature, &called) {
-                    Winner::MeshTcp(place) => _ = lost.entry(traffic).or_insert(routes.item(place)),
-                    Winner::Traffic(_) | Winner::Nobody => used.push(traffic),
+            for (traffic, first) in signatures.rivals(resolver, &called) {
+                match first {
+                    Some(place) => _ = lost.entry(traffic).or_insert(routes.item(place)),
+                    None => used.push(traffic),
                 }
             }
             for (traffic, item) in lost {
