@@ -40,6 +40,21 @@ fn split_by_subset_is_for_web_alone() {
 }
 
 #[test]
+fn split_by_mesh_service_names_ports_of_objects() {
+    let resolved = example("split-by-mesh-service");
+    for from in [WEB, BATCH, "192.0.2.1"] {
+        assert_eq!(
+            lines(&resolved, from),
+            [
+                "3 redis-v1:6379 ok 10.72.2.10:6379 10.72.2.11:6379",
+                "1 redis-v2:6379 ok 10.72.2.20:6379"
+            ]
+        );
+    }
+    assert!(resolved.messages().is_empty(), "{:?}", resolved.messages());
+}
+
+#[test]
 fn redirect_leads_to_another_service() {
     let resolved = example("redirect");
     assert_eq!(lines(&resolved, BATCH), ["1 redis-standby ok 10.72.3.10:6379"]);
