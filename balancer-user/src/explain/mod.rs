@@ -355,6 +355,8 @@ fn no_vip(input: &Input<'_>, asker: &names::Asker<'_>, addr: SocketAddr, query: 
 }
 
 #[cfg(test)]
+mod mesh_object_tests;
+#[cfg(test)]
 mod object_tests;
 #[cfg(test)]
 mod tests;

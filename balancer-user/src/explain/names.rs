@@ -173,8 +173,9 @@ pub(super) fn target<'a>(
             }),
         };
     }
-    let of_object = objects::vips(input, text)?;
-    if !of_object.is_empty() && !known_services(input, None).contains_key(text) {
+    let of_tag = known_services(input, None).contains_key(text);
+    let of_object = if of_tag { Vec::new() } else { objects::vips(input, text)? };
+    if !of_object.is_empty() {
         return Ok(of_family(asker.family(&input.settings.names), of_object));
     }
     let (mesh, service, port) = service(input, asker, text)?;

@@ -104,6 +104,9 @@ impl Told<'_, '_> {
         let service = self.resolver.inventory.endpoints(&self.vip.destination)?;
         let ready = service.endpoints.iter().filter(|endpoint| endpoint.ready).count();
         let name = service.protocol().name();
+        if service.declared.is_some() {
+            return Some(format!("protocol: {name}, as {} says", self.vip.destination));
+        }
         Some(match ready {
             0 => format!("protocol: {name}, as no endpoint of {} is ready", self.vip.destination),
             _ => format!(
@@ -162,6 +165,10 @@ impl Told<'_, '_> {
 
     fn no_policy(&self, all: usize) -> String {
         let mesh = self.vip.destination.mesh();
+        if self.vip.destination.tag_service().is_none() {
+            let named = &self.vip.destination;
+            return format!("policy: no policy names {named}: it is reached directly");
+        }
         if all == 0 {
             return format!(
                 "policy: mesh {mesh} has no TrafficRoute, so the service is reached directly"
@@ -272,11 +279,20 @@ impl Told<'_, '_> {
                     (None, Destination::Missing { .. }) => {
                         format!("mesh {mesh} has no such object or port")
                     }
+                    (None, destination) if self.expects_tls(destination, &backend.tags) => {
+                        "its endpoints expect TLS, which is not spoken here (allow_plain is false)"
+                            .to_owned()
+                    }
                     (None, _) => format!("no Dataplane of mesh {mesh} offers the service"),
                 };
                 format!("{head}, {part}; {why}, so this share is reset")
             }
         }
+    }
+
+    fn expects_tls(&self, destination: &Destination, tags: &Tags) -> bool {
+        let known = self.resolver.inventory.endpoints(destination);
+        known.is_some_and(|known| known.refused(tags))
     }
 
     /// Endpoints that stay out because a VIP carries reals of its own family only.

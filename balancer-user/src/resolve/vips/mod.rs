@@ -234,10 +234,14 @@ fn mesh_objects<'a>(
     for (destination, known) in resolver.inventory.objects() {
         families.entry(destination.owner()).or_default().extend(known.families());
     }
+    // Without endpoints of its own those of the backends that its routes lead to count.
+    let bare: BTreeSet<VipOwner> =
+        families.iter().filter(|(_, own)| own.is_empty()).map(|(owner, _)| owner.clone()).collect();
     for (destination, _) in resolver.inventory.objects() {
         let Destination::Port { .. } = destination else { continue };
-        // Without endpoints of its own those of the backends that its routes lead to count.
-        if let Some(none) = families.get_mut(&destination.owner()).filter(|own| own.is_empty()) {
+        if let Some(none) = families.get_mut(&destination.owner())
+            && bare.contains(&destination.owner())
+        {
             none.extend(
                 mesh_tcp_targets(destination, resolver).into_iter().flat_map(Service::families),
             );
