@@ -75,11 +75,10 @@ trait Walk {
     fn end(reason: Reason, verdict: i32) -> i32;
     /// Sends an answer back.
     fn send_back(skb: Skb) -> Result<i32, Refused>;
-    /// As [`Walk::end`], for a packet that was dropped or answered.
+    /// Tells of a packet that was dropped or answered.
     #[inline(always)]
-    fn refuse<F: Parts>(skb: Skb, packet: &Packet<F>, reason: Reason, verdict: i32) -> i32 {
+    fn tell<F: Parts>(skb: Skb, packet: &Packet<F>, reason: Reason) {
         events::refused(skb, packet, reason);
-        Self::end(reason, verdict)
     }
 }
 
@@ -143,9 +142,7 @@ impl Walk for Ask {
         Ok(TC_ACT_UNSPEC)
     }
     #[inline(always)]
-    fn refuse<F: Parts>(_skb: Skb, _packet: &Packet<F>, reason: Reason, verdict: i32) -> i32 {
-        Self::end(reason, verdict)
-    }
+    fn tell<F: Parts>(_skb: Skb, _packet: &Packet<F>, _reason: Reason) {}
 }
 
 #[inline(always)]
@@ -180,14 +177,22 @@ fn family<W: Walk, F: Steps<true> + Steps<false> + Read>(skb: Skb, at: u32) -> i
         // UNSPEC in both cases: OK would keep the packet from other programs on this hook.
         Fate::Pass => W::end(reason, TC_ACT_UNSPEC),
         Fate::Forward => W::end(reason, TC_ACT_UNSPEC),
-        Fate::Drop => W::refuse(skb, packet, reason, TC_ACT_SHOT),
+        Fate::Drop => refuse::<W, F>(skb, packet, reason, TC_ACT_SHOT),
         Fate::Reset => {
             let verdict = answer::<W, F>(skb, packet);
             let failed = verdict == TC_ACT_SHOT;
             let reason = if failed { Reason::RewriteFailed } else { reason };
-            W::refuse(skb, packet, reason, verdict)
+            refuse::<W, F>(skb, packet, reason, verdict)
         }
     }
+}
+
+/// Ends the walk of a packet that was dropped or answered. Not inlined: what it keeps in registers
+/// would be saved and restored for every packet.
+#[inline(never)]
+fn refuse<W: Walk, F: Parts>(skb: Skb, packet: &Packet<F>, reason: Reason, verdict: i32) -> i32 {
+    W::tell(skb, packet, reason);
+    W::end(reason, verdict)
 }
 
 /// Answers with a reset; the verdict, `TC_ACT_SHOT` where the kernel refused.
