@@ -226,6 +226,10 @@ impl Place {
         }
         let Ok(entries) = fs::read_dir(path) else { return };
         for entry in entries.flatten() {
+            // As the reader does; a link that leads into a hidden directory is followed.
+            if entry.file_name().as_encoded_bytes().starts_with(b".") {
+                continue;
+            }
             let linked = entry.file_type().is_ok_and(|kind| kind.is_symlink());
             if linked {
                 self.add_parents(&entry.path());

@@ -48,6 +48,7 @@ mod due;
 mod files;
 mod interfaces;
 mod log;
+mod names;
 mod network;
 mod privileges;
 mod problems;
@@ -167,8 +168,13 @@ async fn serve(
         tasks.spawn(async move { match metrics::serve(address, exporter).await {} });
     }
 
+    let known = node.live_names()?.unwrap_or_default();
+    let (asker, resolver) = names::asking(known);
+    tasks.spawn(resolver.follow(Arc::clone(&bell)));
+
     let mut supervisor = Supervisor::new();
-    let writer = Writer::new(node, start.settings, start.config, files, Arc::clone(&shared), shown);
+    let writer =
+        Writer::new(node, start.settings, start.config, files, asker, Arc::clone(&shared), shown);
     let first = Job { causes: Causes::of(&[Cause::Files, Cause::Links]), since: None };
     let (writer, begun) = spawn(writer, first).await.map_err(ended)?;
     match begun {

@@ -14,18 +14,23 @@ use super::{
     drain::Draining,
     files::Files,
     interfaces::Interfaces,
+    names::Asker,
     problems::{Broken, Said},
-    reload,
     shown::{Ended, Shown},
-    state::{self, AgentState, PathState, Problem, PublishState, SetState},
+    state::{self, AgentState, Problem, PublishState, SetState},
 };
 use crate::{
     compile::Tables,
     node::{Node, NodeError, Wanted},
     policy::{self, PolicySet, ReadOptions, Report, SourceText},
-    resolve::{self, VipAssignments},
+    resolve::{self, ResolveSettings, VipAssignments},
     settings::Settings,
 };
+
+mod tell;
+
+/// How long a set waits for names that nobody has asked for yet.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// What there is to do.
 #[derive(Clone, Copy, Debug)]
@@ -37,12 +42,13 @@ pub(super) struct Job {
 
 /// Holds whatever is written, and what was written last.
 pub(super) struct Writer {
-    pub(super) node: Node,
-    pub(super) settings: Settings,
+    node: Node,
+    settings: Settings,
     /// The configuration file, and what the command line says besides.
-    pub(super) config: Option<PathBuf>,
-    pub(super) files: Files,
-    pub(super) shared: Arc<watch::Sender<AgentState>>,
+    config: Option<PathBuf>,
+    files: Files,
+    names: Asker,
+    shared: Arc<watch::Sender<AgentState>>,
     shown: Shown,
     interfaces: Interfaces,
     /// The last good set, with what it was compiled to.
@@ -69,6 +75,7 @@ impl Writer {
         settings: Settings,
         config: Option<PathBuf>,
         files: Files,
+        names: Asker,
         shared: Arc<watch::Sender<AgentState>>,
         shown: Shown,
     ) -> Self {
@@ -77,6 +84,7 @@ impl Writer {
             settings,
             config,
             files,
+            names,
             shared,
             shown,
             interfaces: Interfaces::default(),
@@ -129,64 +137,6 @@ impl Writer {
         }
         self.tell();
         failure.map_or(Ok(()), Err)
-    }
-
-    /// Reads the configuration file anew. True: something of it is to be applied.
-    fn reload(&mut self) -> bool {
-        let Some(path) = &self.config else { return false };
-        let read = match reload::read(path) {
-            Ok(read) => read,
-            Err(broken) => {
-                for problem in &broken.problems {
-                    error!(
-                        file = problem.object,
-                        line = problem.line,
-                        column = problem.column,
-                        field = problem.field,
-                        hint = problem.hint,
-                        "the configuration is not applied: {}",
-                        problem.message
-                    );
-                }
-                return false;
-            }
-        };
-        let changes = reload::changes(&self.settings, &read);
-        for change in changes.iter().filter(|change| !change.live) {
-            warn!(
-                file = %path.display(),
-                key = change.key,
-                old = change.old,
-                new = change.new,
-                "the change of this key waits for a restart of the agent"
-            );
-        }
-        let waiting: Vec<String> = changes
-            .iter()
-            .filter(|change| !change.live)
-            .map(|change| change.key.to_owned())
-            .collect();
-        self.shared.send_modify(|state| state.restart_for = waiting);
-        let mut applied = false;
-        for change in changes.iter().filter(|change| change.live) {
-            info!(
-                file = %path.display(),
-                key = change.key,
-                old = change.old,
-                new = change.new,
-                "the configuration has changed"
-            );
-            applied = true;
-        }
-        if applied {
-            if let Err(error) =
-                self.interfaces.let_go(&mut self.node, &self.settings.attach, &read.attach)
-            {
-                error!(%error, "cannot detach from interfaces that the configuration gave up");
-            }
-            reload::apply(&mut self.settings, read);
-        }
-        applied
     }
 
     /// Attaches to what has come. True: expected interfaces of sources may be others now.
@@ -282,7 +232,9 @@ impl Writer {
             Some(assigned) => assigned.clone(),
             None => self.node.assigned()?,
         };
-        let resolve_settings = settings.resolve_settings(assigned);
+        self.names.want(resolve::host_names(set), &settings.dns_servers, ANSWERS_WITHIN);
+        let resolve_settings =
+            ResolveSettings { names: self.names.names(), ..settings.resolve_settings(assigned) };
         let resolved = resolve::resolve(set, &resolve_settings);
         let mut report = report.clone();
         report.merge(&resolved.diagnostics);
@@ -417,62 +369,6 @@ impl Writer {
                 Ok(None)
             }
             Err(Failed::Node(error)) => Err(error),
-        }
-    }
-
-    /// The set before stays, and everybody is told why.
-    fn refuse(&mut self, broken: Broken) {
-        let same = {
-            let state = self.shared.borrow();
-            !state.set.good && state.set.problems == broken.problems
-        };
-        if !same {
-            broken.say();
-            let live = self.node.epoch();
-            match live {
-                Some(epoch) => warn!(epoch, "the last good set stays live"),
-                None => warn!("there is no good set yet: nothing is carried out"),
-            }
-        }
-        self.shared.send_modify(|state| {
-            state.counts.refused += u64::from(!same);
-            let since = state.set.broken_since.filter(|_| !state.set.good);
-            state.set = SetState {
-                good: false,
-                ever: state.set.ever,
-                broken_since: Some(since.unwrap_or_else(state::now)),
-                problems: broken.problems,
-                problems_total: broken.total,
-            };
-        });
-    }
-
-    /// Writes the state for `status`.
-    fn tell(&mut self) {
-        let paths = self
-            .files
-            .paths()
-            .into_iter()
-            .map(|(path, problem)| PathState { path: path.display().to_string(), problem });
-        let paths: Vec<PathState> = paths.collect();
-        let old = self.shared.borrow().paths.clone();
-        for now in &paths {
-            let before = old.iter().find(|before| before.path == now.path);
-            match (before.and_then(|before| before.problem.as_ref()), &now.problem) {
-                (before, Some(problem)) if before != Some(problem) => {
-                    error!(path = now.path, "{problem}; the last good set stays live");
-                }
-                (Some(_), None) => info!(path = now.path, "is there again"),
-                _ => {}
-            }
-        }
-        self.shared.send_modify(|state| state.paths = paths);
-        let bytes = serde_json::to_vec_pretty(&*self.shared.borrow());
-        let kept = bytes.map_err(|error| error.to_string()).and_then(|bytes| {
-            self.node.keep(state::STATE_FILE, &bytes).map_err(|error| error.to_string())
-        });
-        if let Err(error) = kept {
-            warn!(file = state::STATE_FILE, error, "the state of the agent cannot be kept");
         }
     }
 }

@@ -33,6 +33,7 @@ mod plan;
 mod requirements;
 mod show;
 mod status;
+mod status_agent;
 mod trace;
 mod unload;
 mod values;

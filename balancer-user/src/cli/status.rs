@@ -11,6 +11,7 @@ use super::{
     load::LinkLine,
     output::{self, columns},
     requirements,
+    status_agent::{self, AgentLine},
 };
 use crate::kernel::{self, Datapath, KernelError, View};
 
@@ -25,6 +26,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         bpffs: bpffs.display().to_string(),
         state: global.state(None).display().to_string(),
         kernel: requirements::release()?,
+        agent: status_agent::read(&global.state(None))?,
         programs: Vec::new(),
         links: Vec::new(),
         foreign: Vec::new(),
@@ -55,6 +57,8 @@ struct Status {
     state: String,
     /// Release of the running kernel.
     kernel: String,
+    /// `null`: none ever ran with this state directory.
+    agent: Option<AgentLine>,
     programs: Vec<ProgramLine>,
     links: Vec<Link>,
     /// Programs of others on the same interfaces.
@@ -246,6 +250,8 @@ fn text(status: &Status) -> String {
     let place = |place: &LinkLine| {
         vec![place.interface.clone(), place.direction.to_owned(), place.hook.to_owned()]
     };
+    let agent = status.agent.iter().flat_map(AgentLine::lines).map(|line| vec![line]).collect();
+    part("Agent", agent, &[]);
     part(
         "Programs",
         status

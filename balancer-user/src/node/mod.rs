@@ -19,7 +19,7 @@ use crate::{
         PublishOptions, Published,
     },
     policy::PolicySet,
-    resolve::{ResolveSettings, Resolved, VipAssignments, VipKey},
+    resolve::{Names, ResolveSettings, Resolved, VipAssignments, VipKey},
     settings::{OnGone, Settings},
     store::{Live, Store, StoreError},
 };
@@ -158,6 +158,15 @@ impl Node {
     /// A system call on a map failed.
     pub fn reals(&mut self) -> Result<Vec<SocketAddr>, KernelError> {
         Ok(self.loaded()?.assignment()?.reals.keys().copied().collect())
+    }
+
+    /// The answers for names that the live set was resolved with, where it is recorded.
+    ///
+    /// # Errors
+    /// The record cannot be read or is damaged.
+    pub fn live_names(&self) -> Result<Option<Names>, NodeError> {
+        let Some(epoch) = self.epoch() else { return Ok(None) };
+        Ok(self.store.live(epoch)?.map(|live| live.settings.names))
     }
 
     /// See [`Datapath::forget_gone_interfaces`].

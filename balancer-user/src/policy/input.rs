@@ -134,8 +134,8 @@ impl InputError {
     }
 }
 
-/// Reads files, directories (`*.yaml`, `*.yml`, `*.json`, recursive, sorted by path) and `-`
-/// for standard input. A file that is named twice is read once.
+/// Reads files, directories (`*.yaml`, `*.yml`, `*.json`, recursive, sorted by path; names that
+/// begin with a dot are left out) and `-` for standard input. A file that is named twice is read once.
 ///
 /// # Errors
 ///
@@ -203,6 +203,9 @@ fn walk(
     for entry in fs::read_dir(directory).map_err(|e| refused(directory, e, known))? {
         entries.push(entry.map_err(|e| refused(directory, e, known))?.path());
     }
+    // What begins with a dot is of editors, and of Kubernetes' mounts: the visible names lead
+    // there too, and lead there as a whole once the mount is complete.
+    entries.retain(|path| !path.file_name().is_some_and(is_hidden));
     entries.sort();
     ancestors.push(real);
     for path in entries {
@@ -224,6 +227,10 @@ fn walk(
     }
     ancestors.pop();
     Ok(())
+}
+
+fn is_hidden(name: &std::ffi::OsStr) -> bool {
+    name.as_encoded_bytes().starts_with(b".")
 }
 
 fn read_file(path: &Path, known: Known) -> Result<SourceText, InputError> {

@@ -37,6 +37,21 @@ fn directories_are_searched_recursively_and_sorted() {
 }
 
 #[test]
+fn hidden_names_are_left_out_of_directories_and_read_where_they_are_named() {
+    let root = tempfile::tempdir().unwrap();
+    for name in ["..2024/a.yaml", ".b.yaml", ".git/c.yaml"] {
+        write(root.path(), name, "a: 1\n");
+    }
+    // As Kubernetes mounts a volume.
+    symlink("..2024", root.path().join("..data")).unwrap();
+    symlink("..data/a.yaml", root.path().join("a.yaml")).unwrap();
+    let texts = gathered(&[root.path().to_owned()]).unwrap();
+    assert_eq!(names(&texts, root.path()), ["a.yaml"]);
+    let named = gathered(&[root.path().join(".b.yaml")]).unwrap();
+    assert_eq!(names(&named, root.path()), [".b.yaml"]);
+}
+
+#[test]
 fn a_file_is_read_whatever_its_suffix_and_only_once() {
     let root = tempfile::tempdir().unwrap();
     let file = write(root.path(), "policy.txt", "a: 1\n");

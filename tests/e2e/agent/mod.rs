@@ -1,5 +1,10 @@
 //! `balancer agent`: what it follows, what it survives, what it tells.
 
+mod dns;
 mod files;
+mod life;
+mod links;
 mod metrics;
+mod names;
+mod refused;
 mod world;

@@ -78,3 +78,21 @@ pub(super) fn replace(path: &Path, text: &str) {
     fs::write(&beside, text).expect("write beside");
     fs::rename(&beside, path).expect("rename into place");
 }
+
+/// What `status` says of the agent.
+pub(super) fn status(instance: &Instance<'_>) -> serde_json::Value {
+    instance.json(&["status"]).expect("status")["agent"].clone()
+}
+
+/// Messages of everything that is wrong with the set, as `status` has them.
+pub(super) fn problems(status: &serde_json::Value) -> Vec<String> {
+    let problems = status["set"]["problems"].as_array().expect("a list of problems");
+    problems
+        .iter()
+        .map(|p| format!("{}:{}: {}", text(&p["object"]), p["line"], text(&p["message"])))
+        .collect()
+}
+
+pub(super) fn text(value: &serde_json::Value) -> &str {
+    value.as_str().unwrap_or_default()
+}
