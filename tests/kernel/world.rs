@@ -101,6 +101,7 @@ pub(crate) fn resolved(services: &[Service], more: &[SocketAddr]) -> Resolved {
         resolved.vips.push(Vip {
             key: VipKey { addr: service.vip },
             destination: Destination::tags("default", &service.vip.to_string()),
+            also: None,
             origin: VipOrigin::Outbound,
             route: default,
             class_routes,

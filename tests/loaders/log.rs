@@ -56,6 +56,7 @@ fn resolved() -> Resolved {
         resolved.vips.push(Vip {
             key: VipKey { addr: end(vip) },
             destination: Destination::tags("default", vip),
+            also: None,
             origin: VipOrigin::Outbound,
             route,
             class_routes: BTreeMap::new(),

@@ -55,9 +55,16 @@ fn every_example_begins_with_how_to_run_it() {
                 assert!(path.exists(), "{}: {word} is not there", file.display());
             }
         }
-        if ["traffic-route", "mesh-tcp-route"]
-            .iter()
-            .any(|of| file.starts_with(policies().join(of)))
+        if [
+            "traffic-route",
+            "mesh-tcp-route",
+            "mesh-service",
+            "mesh-external-service",
+            "mesh-multi-zone-service",
+            "external-service",
+        ]
+        .iter()
+        .any(|of| file.starts_with(policies().join(of)))
         {
             let name = file.file_name().and_then(|name| name.to_str()).expect("a name");
             assert!(commands.iter().any(|command| command.contains(name)), "{}", file.display());

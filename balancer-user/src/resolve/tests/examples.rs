@@ -5,7 +5,7 @@ use std::path::Path;
 use super::world::settings;
 use crate::{
     policy::{ReadOptions, gather, read},
-    resolve::{Resolved, resolve},
+    resolve::{ResolveSettings, Resolved, resolve},
 };
 
 const WEB: &str = "10.72.1.10";
@@ -81,4 +81,53 @@ fn beside_a_traffic_route_each_decides_for_its_own() {
         resolved.messages(),
         ["has no effect on connections to `redis`, because of MeshTCPRoute only-version-1"]
     );
+}
+
+/// An example that brings its own world, or is read in that of `redis`.
+fn resolved(paths: &[&str], zone: Option<&str>) -> Resolved {
+    let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
+    let paths: Vec<_> = paths.iter().map(|path| policies.join(path)).collect();
+    let texts = gather(&paths).expect("the example can be read");
+    let reading = read(texts, &ReadOptions { deny_unknown: true, ..ReadOptions::default() });
+    assert!(reading.report.valid(), "{:#?}", reading.report);
+    let zone = zone.map(str::to_owned);
+    let resolved = resolve(&reading.set, &ResolveSettings { zone, ..settings() });
+    assert!(resolved.messages().is_empty(), "{:?}", resolved.messages());
+    resolved
+}
+
+#[test]
+fn split_by_mesh_service_is_for_web_alone() {
+    let resolved = resolved(&["mesh-service/split.yaml"], None);
+    assert_eq!(
+        resolved.route_from("10.40.0.11", "orders:5432").lines(),
+        ["4 orders:5432 ok 10.40.0.21:15432", "1 orders-next:5432 ok 10.40.0.22:15432"]
+    );
+    let other = resolved.route_from("10.40.0.21", "orders:5432");
+    assert_eq!(other.lines(), ["1 orders:5432 ok 10.40.0.21:15432"]);
+}
+
+#[test]
+fn service_of_two_zones_prefers_the_node_s_own() {
+    let carts = |zone| {
+        let resolved = resolved(&["mesh-multi-zone-service/zones.yaml"], zone);
+        resolved.route_from("10.41.0.11", "carts:80").lines()
+    };
+    assert_eq!(carts(None), ["1 carts:80 ok 10.41.0.21:8080 10.41.0.22:8080"]);
+    assert_eq!(carts(Some("west")), ["1 carts:80 ok 10.41.0.22:8080"]);
+}
+
+#[test]
+fn redirection_leads_out_of_the_mesh() {
+    let resolved = resolved(&["mesh-external-service/redirect.yaml"], None);
+    let mail = |from| resolved.route_from(from, "mail").lines();
+    assert_eq!(mail("10.42.0.11"), ["1 relay:25 ok 192.0.2.25:25"]);
+    assert_eq!(mail("10.42.0.21"), ["1 mail ok 10.42.0.21:25"]);
+}
+
+#[test]
+fn share_of_an_external_service_is_dialled_outside() {
+    let resolved = resolved(&["worlds/redis", "external-service/split.yaml"], None);
+    let lines = lines(&resolved, WEB);
+    assert_eq!(lines[1], "1 redis-hosted,plan=small ok 192.0.2.80:6380");
 }
