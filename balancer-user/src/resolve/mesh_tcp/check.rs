@@ -118,6 +118,15 @@ fn names_nothing(
             let of_kind =
                 resolver.objects.of_mesh(mesh).filter(|object| object.kind == reference.kind);
             let (part, known) = match &reference.by {
+                ReferredBy::Name { name, .. }
+                    if reference.kind == ServiceKind::MeshService
+                        && resolver.inventory.service(mesh, name).is_some() =>
+                {
+                    let part = if reference.section.is_some() { "sectionName" } else { "port" };
+                    let by_tag =
+                        format!("`{name}` is a kuma.io/service: leave `{part}` out for it");
+                    ("name", Some(by_tag))
+                }
                 ReferredBy::Name { .. } => {
                     ("name", did_you_mean(&written, of_kind.map(|o| o.meta.name.as_str())))
                 }
@@ -200,7 +209,7 @@ fn overruled_route(
     if services.len() > LISTED {
         listed.push(format!("on those to {} more services", services.len() - LISTED));
     }
-    let message = format!("has no effect {}", listed.join("; "));
+    let message = format!("TrafficRoute {} has no effect {}", policy.meta.name, listed.join("; "));
     Diagnostic::warning("destinations", message)
         .at(policy.meta.span)
         .hint("a MeshTCPRoute goes before every TrafficRoute for what it speaks of; remove one")

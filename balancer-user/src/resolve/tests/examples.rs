@@ -79,7 +79,8 @@ fn beside_a_traffic_route_each_decides_for_its_own() {
     );
     assert_eq!(
         resolved.messages(),
-        ["has no effect on connections to `redis`, because of MeshTCPRoute only-version-1"]
+        ["TrafficRoute everything-by-hash has no effect on connections to `redis`, because of \
+          MeshTCPRoute only-version-1"]
     );
 }
 

@@ -373,6 +373,14 @@ fn an_item_that_speaks_of_nothing_is_told() {
 }
 
 #[test]
+fn a_port_of_a_tag_is_told_how_to_name_the_tag() {
+    let resolved =
+        resolved(&route("p", "kind: Mesh", "{kind: MeshService, name: redis, port: 6379}"));
+    let hint = resolved.diagnostics[0].1.hint.as_deref();
+    assert_eq!(hint, Some("`redis` is a kuma.io/service: leave `port` out for it"));
+}
+
+#[test]
 fn a_policy_between_producer_and_consumer_is_refused() {
     let mixed = of_shop("shop", "").replace(
         "spec: {to: [",
@@ -394,14 +402,16 @@ fn it_goes_before_traffic_routes_where_it_speaks_and_says_so() {
     assert_eq!(of_all.policy_from(WEB, "web"), Some("all"), "decided for each destination");
     assert_eq!(
         of_all.messages(),
-        ["has no effect on connections to `redis`, because of MeshTCPRoute p"]
+        ["TrafficRoute all has no effect on connections to `redis`, because of MeshTCPRoute p"]
     );
     let of_some = with("kind: MeshService, name: web");
     assert_eq!(of_some.policy_from(WEB, "redis"), Some("p"));
     assert_eq!(of_some.policy_from(SHOP, "redis"), Some("all"));
     assert_eq!(
         of_some.messages(),
-        ["has no effect on connections of some sources to `redis`, because of MeshTCPRoute p"]
+        [
+            "TrafficRoute all has no effect on connections of some sources to `redis`, because of MeshTCPRoute p"
+        ]
     );
 }
 
