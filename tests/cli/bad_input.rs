@@ -32,7 +32,7 @@ fn route(name: &str, conf: &str) -> String {
 
 const SPLIT: &str = "  split:\n  - {weight: 1, destination: {kuma.io/service: redis}}\n";
 
-fn files(texts: &[(&str, &str)]) -> tempfile::TempDir {
+pub(crate) fn files(texts: &[(&str, &str)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a temporary directory");
     for (name, text) in texts {
         fs::write(dir.path().join(name), text).expect("the file can be written");
@@ -40,7 +40,7 @@ fn files(texts: &[(&str, &str)]) -> tempfile::TempDir {
     dir
 }
 
-fn check(dir: &Path, args: &[&str]) -> Ended {
+pub(crate) fn check(dir: &Path, args: &[&str]) -> Ended {
     let args: Vec<&str> = ["check"].iter().chain(args).copied().collect();
     balancer_in(dir, &args, Stdio::null())
 }

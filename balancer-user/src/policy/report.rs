@@ -95,7 +95,12 @@ impl Report {
                 resource.text == meta.span.text
                     && resource.document == meta.document
                     && resource.kind.as_deref() == Some(meta.kind)
-                    // Several items of a `List` share a document.
+                    // Several items of a `List` share a document, and objects of two namespaces
+                    // a name.
+                    && resource
+                        .namespace
+                        .as_ref()
+                        .is_none_or(|namespace| Some(namespace) == meta.namespace.as_ref())
                     && resource.name.as_deref().is_some_and(|name| {
                         meta.name == name
                             || meta.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
@@ -105,7 +110,7 @@ impl Report {
                 Some(resource) => resource.violations.push(finding.clone()),
                 None => self.resources.push(ResourceReport {
                     kind: Some(meta.kind.to_owned()),
-                    mesh: Some(meta.mesh.clone()),
+                    mesh: Some(meta.mesh.clone()).filter(|mesh| !mesh.is_empty()),
                     namespace: meta.namespace.clone(),
                     name: Some(meta.name.clone()),
                     text: meta.span.text,

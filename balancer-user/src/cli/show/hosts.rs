@@ -65,7 +65,8 @@ fn lines(
             let mut names: Vec<String> = Vec::new();
             let own = kinds[&(&**mesh, &**name)] == *kind;
             if own && is_host_name(name) {
-                names.extend((meshes[&**name].len() == 1).then(|| name.to_string()));
+                let plain = mesh.is_empty() || meshes[&**name].len() == 1;
+                names.extend(plain.then(|| name.to_string()));
                 names.extend(is_host_name(mesh).then(|| format!("{name}.{mesh}")));
             }
             let given = hostnames.get(owner).into_iter().flatten();
@@ -109,13 +110,17 @@ mod tests {
             ),
             (
                 "240.0.0.2".parse().unwrap(),
-                BTreeSet::from([tags("web", "test"), tags("redis:1", "test")]),
+                BTreeSet::from([
+                    tags("web", "test"),
+                    tags("redis:1", "test"),
+                    owner(DestinationKind::Service, "", "web"),
+                ]),
             ),
         ]);
         assert_eq!(
             lines(&owners, &BTreeMap::new()),
             "240.0.0.1\tredis redis.default\n240.0.0.1\tweb.default\n\
-             # 240.0.0.2\tredis:1 is no host name\n240.0.0.2\tweb.test\n"
+             240.0.0.2\tweb\n# 240.0.0.2\tredis:1 is no host name\n240.0.0.2\tweb.test\n"
         );
     }
 

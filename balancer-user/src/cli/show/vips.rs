@@ -39,7 +39,9 @@ pub(super) fn vips(live: &LiveSet) -> Result<Vec<VipLine>, Failure> {
             VipLine {
                 vip: row.key.addr.to_string(),
                 protocol: "tcp",
-                mesh: vip.map(|vip| vip.destination.mesh().to_owned()),
+                mesh: vip
+                    .map(|vip| vip.destination.mesh().to_owned())
+                    .filter(|mesh| !mesh.is_empty()),
                 service: vip.map(|vip| vip.destination.to_string()),
                 origin: vip.map(|vip| vip.origin),
                 policy: route.and_then(|route| Some(route.policy.as_ref()?.name.clone())),
