@@ -276,8 +276,8 @@ impl Writer {
             warn!("{warning}");
         }
         let noticed_to_flip_ms = since.map(|since| {
-            millis(begun.saturating_duration_since(since))
-                + millis(begun.elapsed().saturating_sub(published.grace))
+            let before = begun.saturating_duration_since(since);
+            millis(before + begun.elapsed().saturating_sub(published.grace))
         });
         let news = PublishState {
             epoch: published.epoch,
