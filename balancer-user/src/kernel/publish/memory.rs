@@ -1,6 +1,10 @@
 //! What the writer remembers between two publishes, and how it learns it from the maps.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use balancer_ebpf::abi::{
     CHUNK_WORDS, ID_FIRST, RouteEntry, SourceEntry, VipEntry, map_names, route_kind,
@@ -72,8 +76,11 @@ impl Memory {
         for (address, _) in &plan.sources.removed {
             ids.classes.remove(address);
         }
+        // A source of class 0 that is new has an entry like that of none.
+        let new: BTreeSet<&IpAddr> =
+            plan.sources.added.iter().map(|(address, _)| address).collect();
         for (address, spec) in &tables.sources {
-            if ids.classes.get(address) != Some(&spec.class) {
+            if plan.sources_changed.binary_search(&spec.id).is_ok() || new.contains(address) {
                 ids.classes.insert(*address, spec.class);
             }
         }
@@ -83,7 +90,7 @@ impl Memory {
             ids.routes.remove(&(0, *id));
         }
         for spec in tables.vips.values() {
-            if ids.routes.get(&(0, spec.id)) != Some(&spec.route) {
+            if plan.vips_changed.binary_search(&spec.id).is_ok() {
                 ids.routes.insert((0, spec.id), spec.route);
             }
         }

@@ -269,15 +269,18 @@ fn finish(
     Ok(())
 }
 
-/// Makes the half of `epoch` what the plan says. Returns the number of elements that changed.
+/// Makes the half of `epoch`, which is equal to the one that the plan was compared with, what
+/// the plan says. Returns the number of elements that changed.
 fn write_half(view: &View, plan: &Plan, epoch: u64) -> usize {
     let settings = &view.settings;
     let mut changed = 0;
-    for (id, entry) in (0..).zip(&plan.vip_entries) {
-        changed += usize::from(view.vips.write(View::at(epoch, settings.vips, id), entry));
+    for id in &plan.vips_changed {
+        let entry = &plan.vip_entries[*id as usize];
+        changed += usize::from(view.vips.write(View::at(epoch, settings.vips, *id), entry));
     }
-    for (id, entry) in (0..).zip(&plan.source_entries) {
-        changed += usize::from(view.sources.write(View::at(epoch, settings.sources, id), entry));
+    for id in &plan.sources_changed {
+        let entry = &plan.source_entries[*id as usize];
+        changed += usize::from(view.sources.write(View::at(epoch, settings.sources, *id), entry));
     }
     for id in &plan.routes_changed {
         let entry = &plan.route_entries[*id as usize];

@@ -37,10 +37,11 @@ pub(crate) struct Plan {
     pub(crate) vip_entries: Vec<VipEntry>,
     pub(crate) source_entries: Vec<SourceEntry>,
     pub(crate) route_entries: Vec<RouteEntry>,
-    /// Route ids whose entry differs from the current half's.
+    /// Ids whose entry differs from the current half's, rising. The other half is equal to the
+    /// current one, so these are all that there is to write.
+    pub(crate) vips_changed: Vec<u32>,
+    pub(crate) sources_changed: Vec<u32>,
     pub(crate) routes_changed: Vec<u32>,
-    /// Elements of all three halves that differ.
-    pub(crate) entries_changed: usize,
     /// Route id, place, content.
     pub(crate) new_tables: Vec<(u32, Table, Arc<Compiled>)>,
     /// Address of a new content → its place: routes that share a table share its words.
@@ -60,7 +61,9 @@ pub(crate) struct Plan {
 impl Plan {
     /// Whether the new set differs from the current one in any way that packets could see.
     pub(crate) fn flips(&self) -> bool {
-        self.entries_changed > 0
+        !self.vips_changed.is_empty()
+            || !self.sources_changed.is_empty()
+            || !self.routes_changed.is_empty()
             || !self.vips.is_empty()
             || !self.sources.is_empty()
             || !self.class_routes.is_empty()
@@ -103,8 +106,9 @@ impl Plan {
             vip_entries: vec![VipEntry::default(); view.settings.vips as usize],
             source_entries: vec![SourceEntry::default(); view.settings.sources as usize],
             route_entries: vec![RouteEntry::default(); view.settings.routes as usize],
+            vips_changed: Vec::new(),
+            sources_changed: Vec::new(),
             routes_changed: Vec::new(),
-            entries_changed: 0,
             new_tables: Vec::new(),
             placed: BTreeMap::new(),
             given_back: Vec::new(),
@@ -289,18 +293,21 @@ impl Plan {
         let settings = &view.settings;
         for (id, entry) in (0..).zip(&self.vip_entries) {
             let current: VipEntry = view.vips.read(View::at(epoch, settings.vips, id));
-            self.entries_changed += usize::from(current != *entry);
+            if current != *entry {
+                self.vips_changed.push(id);
+            }
         }
         for (id, entry) in (0..).zip(&self.source_entries) {
             let current: SourceEntry = view.sources.read(View::at(epoch, settings.sources, id));
-            self.entries_changed += usize::from(current != *entry);
+            if current != *entry {
+                self.sources_changed.push(id);
+            }
         }
         for (id, entry) in (0..).zip(&self.route_entries) {
             let current = view.route(epoch, id);
             if current == *entry {
                 continue;
             }
-            self.entries_changed += 1;
             self.routes_changed.push(id);
             for table in [current.table, current.previous] {
                 if table.slots > 0 && table != entry.table && table != entry.previous {
