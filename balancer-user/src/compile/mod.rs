@@ -200,6 +200,6 @@ pub struct Table {
     /// Targets: sorted by (backend, address of the real), so that the slots of one route are
     /// the same on every node, whatever ids its reals have there.
     pub targets: Vec<TargetWord>,
-    /// Slot → ordinal of a target.
-    pub slots: Vec<u16>,
+    /// Slot → ordinal of a target. Tables with the same sequence of slots share it.
+    pub slots: Arc<[u16]>,
 }

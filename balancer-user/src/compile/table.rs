@@ -1,6 +1,6 @@
 //! One resolved route into one table.
 
-use std::{collections::HashMap, fmt::Write, net::SocketAddr};
+use std::{collections::HashMap, fmt::Write, net::SocketAddr, sync::Arc};
 
 use balancer_ebpf::abi::{REAL_BLACKHOLE, TARGETS_MAX, TargetWord, pick};
 
@@ -129,17 +129,17 @@ type Runs = Vec<(u32, u32)>;
 /// Smooth sequences that were computed, by the targets' counts: thousands of services with as
 /// many reals each have the same.
 #[derive(Debug, Default)]
-pub(super) struct Sequences(HashMap<Vec<u32>, Vec<u16>>);
+pub(super) struct Sequences(HashMap<Vec<u32>, Arc<[u16]>>);
 
 impl Sequences {
     /// More are not kept, so that a process that runs for long does not grow.
     const MOST: usize = 64;
 
-    fn smooth(&mut self, counts: Vec<u32>) -> Vec<u16> {
+    fn smooth(&mut self, counts: Vec<u32>) -> Arc<[u16]> {
         if let Some(known) = self.0.get(&counts) {
-            return known.clone();
+            return Arc::clone(known);
         }
-        let slots = smooth::fill(&counts);
+        let slots: Arc<[u16]> = smooth::fill(&counts).into();
         if self.0.len() >= Self::MOST {
             self.0.clear();
         }
@@ -153,18 +153,18 @@ fn fill(
     backends: &[usize],
     division: &Division,
     sequences: &mut Sequences,
-) -> (Vec<u16>, Runs) {
+) -> (Arc<[u16]>, Runs) {
     let lists: Vec<&[SocketAddr]> =
         backends.iter().map(|&index| reals(&route.backends[index])).collect();
     let ungrouped = vec![(0, 0); backends.len()];
     match route.load_balancer {
-        LoadBalancer::Maglev => (fill_maglev(route, backends, &lists, division), ungrouped),
+        LoadBalancer::Maglev => (fill_maglev(route, backends, &lists, division).into(), ungrouped),
         LoadBalancer::RingHash { function, min_ring_size, max_ring_size } => {
             let shape =
                 ring::RingShape { function, min_points: min_ring_size, max_points: max_ring_size };
-            (fill_ring(route, backends, &lists, division, shape), ungrouped)
+            (fill_ring(route, backends, &lists, division, shape).into(), ungrouped)
         }
-        LoadBalancer::Random => (grouped(&counts(&lists, division)), ungrouped),
+        LoadBalancer::Random => (grouped(&counts(&lists, division)).into(), ungrouped),
         LoadBalancer::RoundRobin => (sequences.smooth(counts(&lists, division)), ungrouped),
         LoadBalancer::LeastRequest { .. } => {
             let mut first = 0;
@@ -173,7 +173,7 @@ fn fill(
                 first += slots;
                 run
             });
-            (grouped(&counts(&lists, division)), runs.collect())
+            (grouped(&counts(&lists, division)).into(), runs.collect())
         }
     }
 }

@@ -50,7 +50,7 @@ fn table_of<'t>(
 
 fn counted(tables: &Tables, table: &Table, route: &Route) -> Shares {
     let mut of_target = vec![0usize; table.targets.len()];
-    for slot in &table.slots {
+    for slot in table.slots.iter() {
         if let Some(count) = of_target.get_mut(usize::from(*slot)) {
             *count += 1;
         }

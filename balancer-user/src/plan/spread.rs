@@ -31,7 +31,7 @@ pub(super) fn reals(tables: &Tables, table: &Table) -> Vec<Option<SocketAddr>> {
 /// Slots of each target, by ordinal.
 pub(super) fn slots_per_target(table: &Table) -> Vec<u32> {
     let mut slots = vec![0; table.targets.len()];
-    for slot in &table.slots {
+    for slot in table.slots.iter() {
         slots[usize::from(*slot)] += 1;
     }
     slots
@@ -112,8 +112,12 @@ mod tests {
     fn spread(reals: u8, slots: Vec<u16>) -> (Arc<Table>, Vec<Option<SocketAddr>>) {
         let real = |n: u8| Some(SocketAddr::from(([10, 0, 0, n], 80)));
         let targets = (0..reals).map(|n| TargetWord { real: 2 + u32::from(n), backend: 0 });
-        let table =
-            Table { backends: vec![0], runs: vec![(0, 0)], targets: targets.collect(), slots };
+        let table = Table {
+            backends: vec![0],
+            runs: vec![(0, 0)],
+            targets: targets.collect(),
+            slots: slots.into(),
+        };
         (Arc::new(table), (0..reals).map(real).collect())
     }
 
