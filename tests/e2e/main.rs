@@ -10,6 +10,7 @@ mod examples;
 mod expected;
 mod fall_backs;
 mod listeners;
+mod mesh_objects;
 mod mesh_tcp;
 mod paths;
 mod shares;
