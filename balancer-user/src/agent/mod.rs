@@ -135,6 +135,7 @@ pub fn run(start: Start) -> Result<(), AgentError> {
         None => Shown::default(),
     };
     shown.maps(&node);
+    shown.restore(&node);
     // One thread for the loop and one that writes.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -235,7 +236,10 @@ async fn serve(
     supervisor.stopping();
     // A publish under way comes to its end: half of one would be left to the next writer.
     if let Some((_, work)) = busy {
-        let (_writer, _) = work.await.map_err(ended)?;
+        idle = Some(work.await.map_err(ended)?.0);
+    }
+    if let Some(writer) = &idle {
+        writer.shown.keep(&writer.node, true);
     }
     Ok(())
 }

@@ -6,11 +6,12 @@ use std::{
 };
 
 use tokio::sync::watch;
+use tracing::warn;
 
 use super::{AgentError, state::AgentState, system};
 use crate::{
     compile::Tables,
-    metrics::{BACKENDS_MAX, Exporter, Health, Outcome},
+    metrics::{BACKENDS_MAX, CARRIED_FILE, Exporter, Health, Outcome},
     node::Node,
     policy::PolicySet,
     resolve::Resolved,
@@ -41,6 +42,33 @@ impl Shown {
     pub(super) fn maps(&self, node: &Node) {
         if let (Some(exporter), Some(datapath)) = (&self.0, node.datapath_if_open()) {
             exporter.maps(datapath.shared_view());
+        }
+    }
+
+    /// Takes over the counts of an earlier agent.
+    pub(super) fn restore(&self, node: &Node) {
+        let Some(exporter) = &self.0 else { return };
+        let restored = match node.kept(CARRIED_FILE) {
+            Ok(Some(bytes)) => exporter.restore(&bytes).map_err(|error| error.to_string()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = restored {
+            warn!(file = CARRIED_FILE, error, "metrics: counts of earlier sets are lost");
+        }
+    }
+
+    /// Keeps what the next agent takes over; without `wait` the next time, if a page is just
+    /// being made.
+    pub(super) fn keep(&self, node: &Node, wait: bool) {
+        let Some(exporter) = &self.0 else { return };
+        let kept = match exporter.carried(wait) {
+            Ok(Some(bytes)) => node.keep(CARRIED_FILE, &bytes).map_err(|error| error.to_string()),
+            Ok(None) => Ok(()),
+            Err(error) => Err(error.to_string()),
+        };
+        if let Err(error) = kept {
+            warn!(file = CARRIED_FILE, error, "metrics: counts of earlier sets cannot be kept");
         }
     }
 

@@ -42,14 +42,14 @@ pub(super) struct Job {
 
 /// Holds whatever is written, and what was written last.
 pub(super) struct Writer {
-    node: Node,
+    pub(super) node: Node,
     settings: Settings,
     /// The configuration file, and what the command line says besides.
     config: Option<PathBuf>,
     files: Files,
     names: Asker,
     shared: Arc<watch::Sender<AgentState>>,
-    shown: Shown,
+    pub(super) shown: Shown,
     interfaces: Interfaces,
     /// The last good set, with what it was compiled to.
     good: Option<Good>,
@@ -136,6 +136,7 @@ impl Writer {
             self.again(publish, since);
         }
         self.tell();
+        self.shown.keep(&self.node, false);
         failure.map_or(Ok(()), Err)
     }
 

@@ -58,6 +58,11 @@ impl View {
         })
     }
 
+    /// When the maps were made, nanoseconds of `CLOCK_MONOTONIC`: others have another time.
+    pub fn made_at_ns(&self) -> u64 {
+        self.settings.base_ns
+    }
+
     /// Live connections of all reals.
     pub fn active(&self) -> u64 {
         // One that goes below zero is put right by the programs in the next moment.

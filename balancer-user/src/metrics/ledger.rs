@@ -14,6 +14,7 @@ use std::{
 
 use balancer_ebpf::abi::Counter;
 
+use super::carried::Carried;
 use crate::compile::CounterRun;
 
 /// How many backends of routes have series of their own (five each).
@@ -23,7 +24,7 @@ pub const BACKENDS_MAX: usize = 10_000;
 pub const RETIRED_FOR: Duration = Duration::from_secs(60 * 60);
 
 /// Whom a counter counts for: the values of the labels.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Name {
     pub(crate) mesh: Arc<str>,
     pub(crate) service: Arc<str>,
@@ -174,6 +175,44 @@ impl Ledger {
         self.forget(now);
     }
 
+    /// What the maps alone would not tell the next agent; see [`super::carried`].
+    pub(crate) fn carried(&self) -> Vec<Carried> {
+        let mut of_series: BTreeMap<u32, (Counter, Vec<(u32, [u64; 5])>)> = BTreeMap::new();
+        for (id, owned) in &self.owned {
+            let Some(series) = owned.series else { continue };
+            let (held, retired) = of_series.entry(series).or_default();
+            if owned.live {
+                add(held, &owned.seen);
+            } else {
+                retired.push((*id, fields(&owned.seen)));
+            }
+        }
+        let row = |(name, series): (&Name, &u32)| {
+            let (held, retired) = of_series.remove(series).unwrap_or_default();
+            let total = fields(&self.series.get(series)?.total);
+            let held = fields(&held);
+            // A name that took its counter over from another has counted less than it holds.
+            let counted = std::array::from_fn(|at| total[at].saturating_sub(held[at]));
+            let name = name.clone();
+            (counted != [0; 5] || !retired.is_empty()).then_some(Carried { name, counted, retired })
+        };
+        self.by_name.iter().filter_map(row).collect()
+    }
+
+    /// Begins with what an earlier agent left, before the first set.
+    pub(crate) fn restore(&mut self, rows: Vec<Carried>, now: Instant) {
+        for Carried { name, counted, retired } in rows {
+            let Some(key) = self.series_of(name, now) else { continue };
+            if let Some(series) = self.series.get_mut(&key) {
+                series.total = of_fields(counted);
+            }
+            for (id, seen) in retired {
+                let seen = of_fields(seen);
+                self.owned.insert(id, Owned { series: Some(key), seen, live: false });
+            }
+        }
+    }
+
     /// Each name with its total, sorted.
     pub(crate) fn totals(&self) -> impl Iterator<Item = (&Name, &Counter)> {
         self.by_name
@@ -272,6 +311,16 @@ fn gained(value: &Counter, seen: &Counter) -> Counter {
     else {
         return *value;
     };
+    Counter { connections, packets_in, bytes_in, packets_out, bytes_out }
+}
+
+fn fields(counter: &Counter) -> [u64; 5] {
+    let Counter { connections, packets_in, bytes_in, packets_out, bytes_out } = *counter;
+    [connections, packets_in, bytes_in, packets_out, bytes_out]
+}
+
+fn of_fields(fields: [u64; 5]) -> Counter {
+    let [connections, packets_in, bytes_in, packets_out, bytes_out] = fields;
     Counter { connections, packets_in, bytes_in, packets_out, bytes_out }
 }
 

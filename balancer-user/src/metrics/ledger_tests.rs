@@ -143,3 +143,49 @@ fn names_are_made_once_for_as_long_as_nothing_changes() {
     told.live([Run { route, run, fingerprint, names }], now);
     assert_eq!(totals(&told.ledger), [("a", 0)]);
 }
+
+#[test]
+fn next_agent_goes_on_with_counts_of_earlier_sets() {
+    let (mut told, now) = (Told::new(10), Instant::now());
+    told.live([route(1, &["a", "b"])], now);
+    told.read(&counted(&[0, 5, 7]), now);
+    told.live([route(3, &["a", "c"])], now);
+    told.read(&counted(&[0, 6, 8, 2, 4]), now);
+    // The counter of `b` was zeroed and is another's now.
+    told.live([route(2, &["a"])], now);
+    told.read(&counted(&[0, 6, 1, 2, 4]), now);
+    let before = totals(&told.ledger).iter().map(|(name, n)| (name.to_string(), *n)).collect();
+    let kept = crate::metrics::carried::write(&told.ledger, 1).unwrap();
+
+    let mut next = Told::new(10);
+    crate::metrics::carried::read(&kept, 1, &mut next.ledger).unwrap();
+    next.live([route(2, &["a"])], now);
+    next.read(&counted(&[0, 6, 1, 2, 4]), now);
+    let after: Vec<(String, u64)> =
+        totals(&next.ledger).iter().map(|(name, n)| (name.to_string(), *n)).collect();
+    let before: Vec<(String, u64)> = before;
+    assert_eq!(after, before);
+    assert_eq!(after, [("a".into(), 9), ("b".into(), 8), ("c".into(), 4)]);
+
+    let mut other = Ledger::new(10);
+    crate::metrics::carried::read(&kept, 2, &mut other).unwrap();
+    assert_eq!(totals(&other), [], "other maps");
+}
+
+#[test]
+fn counters_zeroed_before_the_next_agent_reads_them_lose_nothing() {
+    let (mut told, now) = (Told::new(10), Instant::now());
+    told.live([route(1, &["a"])], now);
+    told.live([route(2, &["a"])], now);
+    told.read(&counted(&[0, 5, 7]), now);
+    let kept = crate::metrics::carried::write(&told.ledger, 1).unwrap();
+
+    let mut next = Told::new(10);
+    crate::metrics::carried::read(&kept, 1, &mut next.ledger).unwrap();
+    next.live([route(2, &["a"])], now);
+    next.read(&counted(&[0, 0, 8]), now);
+    assert_eq!(totals(&next.ledger), [("a", 13)]);
+    // A connection of the earlier set counts on the counter that begins anew.
+    next.read(&counted(&[0, 1, 8]), now);
+    assert_eq!(totals(&next.ledger), [("a", 14)]);
+}

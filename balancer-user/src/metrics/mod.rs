@@ -22,6 +22,7 @@ use crate::{
     resolve::Resolved,
 };
 
+mod carried;
 pub mod families;
 mod ledger;
 mod names;
@@ -29,6 +30,7 @@ mod page;
 mod serve;
 mod state;
 
+pub use carried::CARRIED_FILE;
 pub use ledger::{BACKENDS_MAX, RETIRED_FOR};
 pub use serve::serve;
 pub use state::{Health, Outcome};
@@ -46,6 +48,9 @@ pub enum MetricsError {
     /// The page cannot be written.
     #[error("cannot write metrics")]
     Text(#[from] prometheus::Error),
+    /// Counts of earlier sets cannot be written.
+    #[error("cannot write what was counted")]
+    Carried(#[from] serde_json::Error),
 }
 
 /// Where the agent says what happened, and where pages come from. Clones are one.
@@ -77,6 +82,8 @@ struct Counted {
     ledger: Ledger,
     /// The set whose counters the ledger knows; `None`: of none yet.
     epoch: Option<u64>,
+    /// What was last asked for by [`Exporter::carried`].
+    carried: Vec<u8>,
 }
 
 impl Exporter {
@@ -97,7 +104,11 @@ impl Exporter {
             health: Box::new(health),
             told: Mutex::default(),
             woken: tokio::sync::Notify::new(),
-            counted: Mutex::new(Counted { ledger: Ledger::new(limit), epoch: None }),
+            counted: Mutex::new(Counted {
+                ledger: Ledger::new(limit),
+                epoch: None,
+                carried: Vec::new(),
+            }),
             publishes: Mutex::new(Publishes::none()?),
         })))
     }
@@ -105,6 +116,36 @@ impl Exporter {
     /// Where to read from: when the agent has opened the datapath, or made it (again).
     pub fn maps(&self, view: Arc<View>) {
         lock(&self.0.told).view = Some(view);
+    }
+
+    /// Takes over what an earlier agent left of these [maps](Self::maps), before the first set.
+    ///
+    /// # Errors
+    /// The bytes are not those of [`CARRIED_FILE`].
+    pub fn restore(&self, bytes: &[u8]) -> serde_json::Result<()> {
+        let Some(view) = self.view() else { return Ok(()) };
+        carried::read(bytes, view.made_at_ns(), &mut lock(&self.0.counted).ledger)
+    }
+
+    /// What the next agent needs for totals that go on, for [`CARRIED_FILE`]; `None` where that
+    /// is what it was. While a page is being made it waits, or gives `None` without `wait`.
+    ///
+    /// # Errors
+    /// The maps cannot be read.
+    pub fn carried(&self, wait: bool) -> Result<Option<Vec<u8>>, MetricsError> {
+        let mut counted = match self.0.counted.try_lock() {
+            Ok(counted) => counted,
+            Err(_) if wait => lock(&self.0.counted),
+            Err(_) => return Ok(None),
+        };
+        self.take_in(&mut counted)?;
+        let Some(view) = self.view() else { return Ok(None) };
+        let bytes = carried::write(&counted.ledger, view.made_at_ns())?;
+        if bytes == counted.carried {
+            return Ok(None);
+        }
+        counted.carried.clone_from(&bytes);
+        Ok(Some(bytes))
     }
 
     /// A set is live: after each publish, also one that found that the maps hold it already
@@ -141,6 +182,11 @@ impl Exporter {
 
     fn caught_up(&self) -> Result<MutexGuard<'_, Counted>, KernelError> {
         let mut counted = lock(&self.0.counted);
+        self.take_in(&mut counted)?;
+        Ok(counted)
+    }
+
+    fn take_in(&self, counted: &mut Counted) -> Result<(), KernelError> {
         let changes = std::mem::take(&mut lock(&self.0.told).changes);
         for (epoch, change) in changes {
             counted.ledger.apply(change, Instant::now());
@@ -151,7 +197,7 @@ impl Exporter {
         if let Some(view) = self.view() {
             counted.read(&view)?;
         }
-        Ok(counted)
+        Ok(())
     }
 
     /// The page, in text format 0.0.4. Reads the maps, so it blocks for some milliseconds.

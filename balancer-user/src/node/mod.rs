@@ -193,6 +193,14 @@ impl Node {
         self.store.keep(name, bytes)
     }
 
+    /// The file that [`Node::keep`] keeps; `None` where there is none.
+    ///
+    /// # Errors
+    /// It cannot be read.
+    pub fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
+        self.store.kept(name)
+    }
+
     /// Retires what has run out since `tables` were published: reals that are gone, tables before
     /// a change, ports that nothing uses.
     ///

@@ -219,7 +219,7 @@ fn prometheus_reads_as_many_connections_as_were_made() {
 }
 
 #[test]
-fn counts_of_the_live_set_go_on_with_the_next_agent() {
+fn counts_go_on_with_the_next_agent() {
     let Some(root) = root_or_skip("e2e") else { return };
     let world = World::new(root);
     let instance = world.bed.instance();
@@ -227,15 +227,30 @@ fn counts_of_the_live_set_go_on_with_the_next_agent() {
     let config = world.config(CONFIGURED);
     let start = || harness::Agent::start(&instance, &config, &[]).expect("an agent");
     let vip = format!("vip=\"{VIP4}\"");
-    let counted = || value(&page(node), "balancer_connections_total", &[&vip]);
-    let agent = start();
+    let of = |version: &str| format!("tags=\"version={version}\"");
+    let counted = |version| value(&page(node), "balancer_connections_total", &[&vip, &of(version)]);
+    let mut agent = start();
+    // Counted by a set that is no longer live.
+    dial(&world, 21_100..21_104);
+    world.route("3.0");
+    agent.wait("another set", || world.meets("3.0")).expect("another set");
+    world.route("1.0");
+    agent.wait("the first set", || world.meets("1.0")).expect("the first set");
+    // Packets meet a set a moment before its counters have names.
+    agent.wait("both sets on the page", || counted("3.0") >= 1.0).expect("the third's count");
+    let seen = counted("1.0");
     dial(&world, 21_000..21_010);
-    assert_eq!(counted(), 10.0);
+    agent
+        .wait("the last set's count", || counted("1.0") >= seen + 10.0)
+        .expect("the first's count");
+    let (first, third) = (counted("1.0"), counted("3.0"));
     agent.stop().expect("an orderly end");
     // While nobody looks.
     dial(&world, 21_020..21_025);
-    let agent = start();
-    assert_eq!(counted(), 15.0);
+    let mut agent = start();
+    agent.wait("a count that goes on", || counted("1.0") >= first + 5.0).expect("the first's");
+    assert_eq!(counted("1.0"), first + 5.0);
+    assert_eq!(counted("3.0"), third);
     agent.stop().expect("an orderly end");
 }
 
