@@ -1,9 +1,12 @@
 //! The form in which every bench says what it measured.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use clap::{Parser, ValueEnum};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// What a bench is told.
 #[derive(Debug, Parser)]
@@ -38,12 +41,12 @@ pub(crate) enum Output {
 }
 
 /// One figure.
-#[derive(Clone, Debug, PartialEq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(crate) struct Measure {
     /// What was measured.
     pub(crate) name: String,
     /// Unit of `min`, `median` and `max`.
-    pub(crate) unit: &'static str,
+    pub(crate) unit: Cow<'static, str>,
     /// Number of values.
     pub(crate) runs: usize,
     /// The smallest value.
@@ -66,7 +69,7 @@ impl Measure {
         let sorted = sorted(values);
         Self {
             name: name.into(),
-            unit,
+            unit: unit.into(),
             runs: sorted.len(),
             min: sorted[0],
             median: middle(&sorted),

@@ -22,6 +22,8 @@ pub(crate) enum Bench {
     Compile,
     /// One packet through the programs, net of the empty driver (root)
     Packet,
+    /// Thousands of services: load, one change, show, memory (root)
+    Scale,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
