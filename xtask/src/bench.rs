@@ -22,6 +22,8 @@ pub(crate) enum Bench {
     Compile,
     /// One packet through the programs, net of the empty driver (root)
     Packet,
+    /// From a renamed policy file to packets that meet it (root)
+    Flip,
     /// Thousands of services: load, one change, show, memory (root)
     Scale,
 }
