@@ -12,6 +12,10 @@
 //! in `show` and `explain` come from compiling the recorded texts again, so there is no second
 //! table of names that could drift from the maps.
 //!
+//! The maps do not outlive a power cut, so neither need the records of what is in them: packets do
+//! not wait until those are on the disk. Only a record itself must be whole (a damaged one stops
+//! the next publish), while a damaged text is written again.
+//!
 //! Writers hold the lock on the pin directory; readers need none.
 #![forbid(unsafe_code)]
 
@@ -117,6 +121,7 @@ impl Store {
         self.write_json(
             ASSIGNMENTS,
             &AssignmentsFile { format: FORMAT, vips: assignment_rows(assignments) },
+            Outlives::PowerCut,
         )
     }
 
@@ -160,6 +165,7 @@ impl Store {
                 assigned: assignment_rows(&settings.assigned),
                 texts,
             },
+            Outlives::PowerCutOrIsGone,
         )
     }
 
@@ -170,7 +176,7 @@ impl Store {
     pub fn copy_live(&self, from: u64, to: u64) -> Result<(), StoreError> {
         let path = self.root.join(live_name(from));
         match read_json::<LiveFile>(&path)? {
-            Some(record) => self.write_json(&live_name(to), &record),
+            Some(record) => self.write_json(&live_name(to), &record, Outlives::PowerCutOrIsGone),
             None => Err(failed("read", &path, io::ErrorKind::NotFound.into())),
         }
     }
@@ -307,7 +313,7 @@ impl Store {
             }
             Err(source) => return Err(failed("read", &path, source)),
         }
-        self.write(&path, text.as_bytes())?;
+        self.write(&path, text.as_bytes(), Outlives::Process)?;
         Ok(hash)
     }
 
@@ -329,16 +335,21 @@ impl Store {
         Ok(text.into())
     }
 
-    fn write_json<T: Serialize>(&self, name: &str, value: &T) -> Result<(), StoreError> {
+    fn write_json<T: Serialize>(
+        &self,
+        name: &str,
+        value: &T,
+        outlives: Outlives,
+    ) -> Result<(), StoreError> {
         let path = self.root.join(name);
         let mut bytes = serde_json::to_vec_pretty(value)
             .map_err(|error| failed("write", &path, error.into()))?;
         bytes.push(b'\n');
-        self.write(&path, &bytes)
+        self.write(&path, &bytes, outlives)
     }
 
-    /// Writes beside `path`, syncs, renames into place.
-    fn write(&self, path: &Path, bytes: &[u8]) -> Result<(), StoreError> {
+    /// Writes beside `path`, syncs as far as asked, renames into place.
+    fn write(&self, path: &Path, bytes: &[u8], outlives: Outlives) -> Result<(), StoreError> {
         let directory = path.parent().unwrap_or(&self.root);
         self.make_directory(directory)?;
         let name = path.file_name().unwrap_or_default().to_string_lossy();
@@ -351,17 +362,30 @@ impl Store {
             .open(&beside)
             .and_then(|mut file| {
                 file.write_all(bytes)?;
-                file.sync_all()
+                if outlives >= Outlives::PowerCutOrIsGone { file.sync_all() } else { Ok(()) }
             })
             .and_then(|()| fs::rename(&beside, path))
-            // The rename itself must survive a power cut: VIPs that clients know depend on it.
-            .and_then(|()| fs::File::open(directory)?.sync_all());
+            .and_then(|()| match outlives {
+                Outlives::PowerCut => fs::File::open(directory)?.sync_all(),
+                _ => Ok(()),
+            });
         written.map_err(|source| {
             // The write's error is the one to report; what may be left is removed by `forget`.
             let _ = fs::remove_file(&beside);
             failed("write", path, source)
         })
     }
+}
+
+/// What a file must outlive; each step waits longer for the disk.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Outlives {
+    /// The process that writes it. After a power cut it may be there in part.
+    Process,
+    /// After a power cut it is there as a whole, or not at all.
+    PowerCutOrIsGone,
+    /// It is there after a power cut: VIPs that clients know depend on it.
+    PowerCut,
 }
 
 fn live_name(epoch: u64) -> String {
