@@ -29,9 +29,10 @@ Exit codes:
 const ABOUT: &str = "\
 Splits TCP connections over services by policy, in the kernel.
 
-balancer reads Mesh, Dataplane and TrafficRoute documents, compiles them into eBPF maps and \
-attaches two TC programs to the interfaces named. From then on the kernel carries out the \
-policies alone: the command exits and nothing in user space touches a packet.";
+balancer reads the policies of a Kuma mesh (TrafficRoute, MeshTCPRoute), of the Gateway API \
+(TCPRoute) and what they name, compiles them into eBPF maps and attaches two TC programs to \
+interfaces. From then on the kernel carries them out alone: nothing in user space touches a \
+packet. `load` does so once; `agent` keeps what is live true to files, interfaces and names.";
 
 const MAIN_AFTER: &str = "\
 Examples:
@@ -39,6 +40,7 @@ Examples:
   balancer plan -f policies/                       what a load would change
   balancer load -f policies/ --attach veth0=tc     carry the policies out
   balancer load -f policies/                       publish changed files; no connection breaks
+  balancer agent --config FILE                     do so whenever something changes
   balancer explain --from web-1 --to redis         where a connection would go, and why
   balancer status                                  what is loaded, and what stands in its way
   balancer unload                                  remove everything
@@ -223,7 +225,7 @@ pub(crate) struct Load {
 /// `-f`, required.
 #[derive(Args, Debug)]
 pub(crate) struct Files {
-    /// File, directory (*.yaml, *.yml, *.json, recursive) or - for standard input
+    /// File, directory (*.yaml, *.yml, *.json, recursive, no hidden ones) or - for standard input
     #[arg(short = 'f', long = "file", value_name = "PATH", required = true)]
     pub(crate) file: Vec<PathBuf>,
 }
