@@ -12,7 +12,10 @@ use aya::programs::{SchedClassifier, TcAttachType};
 use harness::{Agent, Connection, Feature, hooks, root_or_skip, scaled};
 use nix::sys::signal::Signal;
 
-use super::world::{World, replace, status};
+use super::{
+    links::attached,
+    world::{World, replace, status},
+};
 use crate::bed::{VIP4, VIP6};
 
 /// Packets forwarded so far.
@@ -173,7 +176,9 @@ fn capabilities_are_reduced_to_what_later_work_needs() {
     let Some(root) = root_or_skip("e2e") else { return };
     let world = World::new(root);
     let instance = world.bed.instance();
-    let mut agent = world.agent(&instance);
+    let hooks = "[{interface: 'v-*', hook: tc}, {interface: 'late*', hook: tc}]";
+    let config = world.config_for(&[world.policies()], hooks, "");
+    let mut agent = Agent::start(&instance, &config, &[]).expect("an agent");
     let page = fs::read_to_string(format!("/proc/{}/status", agent.pid())).expect("its page");
     let set = |name: &str| {
         let line = page.lines().find_map(|line| line.strip_prefix(name)).expect("a set");
@@ -185,9 +190,14 @@ fn capabilities_are_reduced_to_what_later_work_needs() {
     assert_eq!((set("CapInh:"), set("CapAmb:")), (0, 0), "{page}");
     let told = status(&instance)["capabilities"].clone();
     assert_eq!(told, serde_json::json!(["CAP_BPF", "CAP_NET_ADMIN", "CAP_PERFMON"]));
-    // And they do for all that comes later.
+    // And they do for all that comes later: to publish, to attach and to detach, by tcx and by tc.
     world.route("2.0");
     agent.wait("a change is met", || world.meets("2.0")).expect("follow");
+    let node = &world.bed.topology.node;
+    node.ip(&["link add late0 type veth peer name peer0".to_owned()]).expect("add");
+    agent.wait("what comes is attached to", || attached(&world, "late0") == 2).expect("attached");
+    world.config("");
+    agent.wait("what goes is let go", || attached(&world, "late0") == 0).expect("let go");
     agent.stop().expect("an orderly end");
 }
 

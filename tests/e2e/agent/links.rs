@@ -5,7 +5,7 @@ use harness::{Agent, hooks, root_or_skip};
 use super::world::{World, status};
 
 /// How many programs are on the hooks of an interface of the node: ours are two.
-fn attached(world: &World, interface: &str) -> usize {
+pub(super) fn attached(world: &World, interface: &str) -> usize {
     let programs = world.bed.topology.node.run(|| hooks::programs(interface));
     programs.map_or(0, |programs| programs.len())
 }

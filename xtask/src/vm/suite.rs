@@ -29,6 +29,8 @@ const SUITES: [Suite; 3] = [
     Suite {
         name: "e2e",
         only: &[
+            // Also attaches and detaches with what is left: by tc where there is no tcx.
+            "agent::life::capabilities_are_reduced_to_what_later_work_needs",
             "changes::publishes_break_and_move_none_of_the_live_connections",
             "fall_backs::",
             "paths::clients_see_the_vip_and_reals_see_the_client",
