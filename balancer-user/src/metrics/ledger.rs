@@ -177,7 +177,7 @@ impl Ledger {
 
     /// What the maps alone would not tell the next agent; see [`super::carried`].
     pub(crate) fn carried(&self) -> Vec<Carried> {
-        let mut of_series: BTreeMap<u32, (Counter, Vec<(u32, [u64; 5])>)> = BTreeMap::new();
+        let mut of_series = BTreeMap::<u32, (Counter, Vec<_>)>::new();
         for (id, owned) in &self.owned {
             let Some(series) = owned.series else { continue };
             let (held, retired) = of_series.entry(series).or_default();
