@@ -6,10 +6,11 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    ffi::OsString,
     fs, io,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, PoisonError, RwLock},
     time::Duration,
 };
 
@@ -50,12 +51,36 @@ fn identity(metadata: &fs::Metadata) -> Identity {
     (metadata.dev(), metadata.ino())
 }
 
+/// Which names of a watched directory matter; `None`: all of them.
+type Names = Option<BTreeSet<OsString>>;
+
+/// What of the watched directories concerns policies. A directory that only holds the name of a
+/// policy path holds other names too, such as a log that is written to all the time.
+#[derive(Debug, Default)]
+struct Concern(BTreeMap<PathBuf, Names>);
+
+impl Concern {
+    fn has(&self, path: &Path) -> bool {
+        if self.0.contains_key(path) {
+            return true;
+        }
+        let of_directory = path.parent().and_then(|directory| self.0.get(directory));
+        match (of_directory, path.file_name()) {
+            (Some(Some(names)), Some(name)) => names.contains(name),
+            // All of it, or a directory that is not known yet.
+            _ => true,
+        }
+    }
+}
+
 /// The paths that are watched, and the means.
 pub(crate) struct Files {
     watcher: RecommendedWatcher,
     policies: Vec<PathBuf>,
     config: Option<PathBuf>,
     watched: BTreeMap<PathBuf, Identity>,
+    /// What the watcher's thread judges events by.
+    concern: Arc<RwLock<Concern>>,
     /// What was there at the last look.
     seen: BTreeMap<PathBuf, Stamp>,
     /// Watches that failed, so that each is said once.
@@ -70,6 +95,8 @@ impl Files {
     /// Begins to watch nothing; see [`Files::follow`].
     pub(crate) fn new(bell: Arc<Bell>, config: Option<PathBuf>) -> notify::Result<Self> {
         let name = config.as_deref().and_then(Path::file_name).map(ToOwned::to_owned);
+        let concern = Arc::new(RwLock::new(Concern::default()));
+        let judge = Arc::clone(&concern);
         let watcher = notify::recommended_watcher(move |event: notify::Result<notify::Event>| {
             match event {
                 // Reading opens and closes files too: that is no change.
@@ -79,7 +106,11 @@ impl Files {
                     if name.is_some() && event.paths.iter().any(of_config) {
                         bell.ring(Cause::Configuration);
                     }
-                    bell.ring(Cause::Files);
+                    // Whole whenever it can be read: it is only ever replaced.
+                    let concern = judge.read().unwrap_or_else(PoisonError::into_inner);
+                    if event.paths.is_empty() || event.paths.iter().any(|path| concern.has(path)) {
+                        bell.ring(Cause::Files);
+                    }
                 }
                 Err(error) => {
                     warn!(%error, "cannot follow changes of files; they are looked for instead");
@@ -92,6 +123,7 @@ impl Files {
             policies: Vec::new(),
             config,
             watched: BTreeMap::new(),
+            concern,
             seen: BTreeMap::new(),
             failed: BTreeSet::new(),
         })
@@ -105,12 +137,14 @@ impl Files {
     /// Watches what is there now. True: something is other than at the last look.
     pub(crate) fn look(&mut self) -> bool {
         let mut place = Place::default();
-        for path in self.policies.iter().chain(&self.config) {
-            place.add_parents(path);
-        }
         for path in &self.policies {
+            place.add_parents(path);
             place.add(path, 0);
         }
+        if let Some(path) = &self.config {
+            place.watch_parents(path);
+        }
+        *self.concern.write().unwrap_or_else(PoisonError::into_inner) = place.concern;
         let gone: Vec<PathBuf> = self
             .watched
             .iter()
@@ -194,6 +228,7 @@ fn is_reading(kind: EventKind) -> bool {
 #[derive(Default)]
 struct Place {
     directories: BTreeMap<PathBuf, Identity>,
+    concern: Concern,
     stamps: BTreeMap<PathBuf, Stamp>,
 }
 
@@ -201,16 +236,31 @@ struct Place {
 const DEPTH_MAX: usize = 64;
 
 impl Place {
-    /// The directory that holds the name, and the one that holds what a link points at.
+    /// The directory that holds the name, and the one that holds what a link points at, with
+    /// these names.
     fn add_parents(&mut self, path: &Path) {
+        for (parent, name) in self.watch_parents(path) {
+            if let Some(names) = self.concern.0.entry(parent).or_insert_with(|| Some([].into())) {
+                names.insert(name);
+            }
+        }
+    }
+
+    /// As [`Place::add_parents`], for what is no policy; returns them and the names in them.
+    fn watch_parents(&mut self, path: &Path) -> Vec<(PathBuf, OsString)> {
         let real = fs::canonicalize(path).ok();
-        for parent in [Some(path), real.as_deref()].into_iter().flatten().filter_map(Path::parent) {
+        let mut parents = Vec::new();
+        for path in [Some(path), real.as_deref()].into_iter().flatten() {
+            let (Some(parent), Some(name)) = (path.parent(), path.file_name()) else { continue };
             if let Ok(metadata) = fs::metadata(parent)
                 && metadata.is_dir()
             {
                 self.directories.insert(parent.to_owned(), identity(&metadata));
+                self.concern.0.entry(parent.to_owned()).or_insert_with(|| Some([].into()));
+                parents.push((parent.to_owned(), name.to_owned()));
             }
         }
+        parents
     }
 
     fn add(&mut self, path: &Path, depth: usize) {
@@ -220,8 +270,10 @@ impl Place {
         if !metadata.is_dir() || depth > DEPTH_MAX {
             return;
         }
-        let twice = self.directories.insert(path.to_owned(), identity(&metadata)).is_some();
-        if twice && depth > 0 {
+        self.directories.insert(path.to_owned(), identity(&metadata));
+        // A directory whose every name matters was walked already.
+        let walked = matches!(self.concern.0.insert(path.to_owned(), None), Some(None));
+        if walked && depth > 0 {
             return;
         }
         let Ok(entries) = fs::read_dir(path) else { return };
@@ -236,5 +288,49 @@ impl Place {
             }
             self.add(&entry.path(), depth + 1);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_beside_the_policies_is_no_concern_and_their_directory_is() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (policies, nested) = (root.path().join("policies"), root.path().join("policies/a"));
+        fs::create_dir_all(&nested).expect("directories");
+        let file = root.path().join("one.yaml");
+        fs::write(&file, "").expect("a file");
+        let mut place = Place::default();
+        for path in [&policies, &file] {
+            place.add_parents(path);
+            place.add(path, 0);
+        }
+        place.watch_parents(&root.path().join("config.yaml"));
+        let concern = place.concern;
+        for path in [&policies, &file, &nested, &policies.join("new.yaml"), &nested.join("b.yaml")]
+        {
+            assert!(concern.has(path), "{}", path.display());
+        }
+        for name in ["agent.log", "config.yaml"] {
+            assert!(!concern.has(&root.path().join(name)), "{name}");
+        }
+    }
+
+    #[test]
+    fn where_a_link_leads_only_the_name_it_leads_to_matters() {
+        let root = tempfile::tempdir().expect("a directory");
+        let (policies, elsewhere) = (root.path().join("policies"), root.path().join("elsewhere"));
+        fs::create_dir_all(&policies).expect("a directory");
+        fs::create_dir_all(&elsewhere).expect("a directory");
+        fs::write(elsewhere.join("real.yaml"), "").expect("a file");
+        std::os::unix::fs::symlink(elsewhere.join("real.yaml"), policies.join("link.yaml"))
+            .expect("a link");
+        let mut place = Place::default();
+        place.add(&policies, 0);
+        let real = fs::canonicalize(&elsewhere).expect("a path");
+        assert!(place.concern.has(&real.join("real.yaml")));
+        assert!(!place.concern.has(&real.join("other.yaml")));
     }
 }
