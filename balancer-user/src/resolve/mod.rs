@@ -15,6 +15,7 @@ use std::{
 use crate::policy::{Diagnostic, LoadBalancer, Meta, PolicySet, Tags};
 
 mod allocate;
+mod change;
 mod check;
 mod classes;
 pub mod destination;
@@ -35,6 +36,7 @@ pub mod sources;
 pub mod split;
 mod vips;
 
+pub use change::{Change, Parts};
 pub use check::tags_text;
 pub use destination::{Destination, DestinationKind, VipOwner};
 pub use names::{HostAnswer, Names, host_names};
