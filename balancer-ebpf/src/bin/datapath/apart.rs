@@ -6,7 +6,6 @@
 //! object's BTF. A pointer to memory may be null as far as the verifier knows, must be asked, and
 //! what it points to has no unset byte.
 
-use aya_ebpf::bindings::__sk_buff;
 use balancer_ebpf::{
     abi::{Flow4, Flow6},
     flow::{V4, V6},
@@ -14,7 +13,7 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    context::{Refused, Skb, Translate},
+    context::{Context, Refused, Skb, Translate},
     events,
     ingress::{self, Known},
     maps::{Maps, RouteHead, Stage},
@@ -23,10 +22,8 @@ use crate::{
     route,
 };
 
-/// The parts of both directions.
-pub(crate) trait Parts: Maps + Translate {
-    /// Turns the packet into the reset that answers it.
-    fn answer(skb: Skb, packet: &Packet<Self>) -> Result<(), Refused>;
+/// The parts that look at no packet.
+pub(crate) trait Choose: Maps + Translate {
     /// See [`record::choose`].
     fn choose(
         packet: &Packet<Self>,
@@ -34,29 +31,35 @@ pub(crate) trait Parts: Maps + Translate {
         slot: u32,
         candidate: &mut Candidate<Self>,
     ) -> Choice;
-    /// See [`events::tell`].
-    fn tell(skb: Skb, packet: &Packet<Self>, reason: Reason);
 }
 
-/// The parts of the walk of a packet to a VIP. Without `RECORD` no map changes.
-pub(crate) trait Steps<const RECORD: bool>: Parts {
-    /// See [`ingress::known`].
-    fn known(skb: Skb, packet: &Packet<Self>, open: *mut Self::Flow, reason: &mut Reason) -> Known;
-    /// See [`ingress::open`].
-    fn open(skb: Skb, packet: &Packet<Self>) -> Reason;
-    /// See [`ingress::stray`].
-    fn stray(skb: Skb, packet: &Packet<Self>) -> Reason;
+/// Recording, which looks at no packet either. Without `RECORD` no map changes.
+pub(crate) trait Records<const RECORD: bool>: Choose {
     /// See [`record::record`].
     fn record(packet: &Packet<Self>, candidate: &Candidate<Self>, stage: Stage) -> Outcome;
 }
 
-macro_rules! parts {
-    ($family:ident: $answer:ident, $choose:ident, $tell:ident) => {
-        impl Parts for $family {
-            #[inline(always)]
-            fn answer(skb: Skb, packet: &Packet<Self>) -> Result<(), Refused> {
-                if $answer(skb.into_raw(), packet) == 0 { Ok(()) } else { Err(Refused) }
-            }
+/// The parts of both directions, for each kind of context.
+pub(crate) trait Parts<C: Context>: Choose {
+    /// Turns the packet into the reset that answers it.
+    fn answer(ctx: C, packet: &Packet<Self>) -> Result<(), Refused>;
+    /// See [`events::tell`].
+    fn tell(ctx: C, packet: &Packet<Self>, reason: Reason);
+}
+
+/// The parts of the walk of a packet to a VIP, for each kind of context.
+pub(crate) trait Steps<C: Context, const RECORD: bool>: Parts<C> + Records<RECORD> {
+    /// See [`ingress::known`].
+    fn known(ctx: C, packet: &Packet<Self>, open: *mut Self::Flow, reason: &mut Reason) -> Known;
+    /// See [`ingress::open`].
+    fn open(ctx: C, packet: &Packet<Self>) -> Reason;
+    /// See [`ingress::stray`].
+    fn stray(ctx: C, packet: &Packet<Self>) -> Reason;
+}
+
+macro_rules! choose {
+    ($family:ident: $choose:ident) => {
+        impl Choose for $family {
             #[inline(always)]
             fn choose(
                 packet: &Packet<Self>,
@@ -66,20 +69,6 @@ macro_rules! parts {
             ) -> Choice {
                 $choose(packet, route, slot, candidate)
             }
-            #[inline(always)]
-            fn tell(skb: Skb, packet: &Packet<Self>, reason: Reason) {
-                $tell(skb.into_raw(), packet, reason);
-            }
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $answer(ctx: *mut __sk_buff, packet: *const Packet<$family>) -> i32 {
-            // SAFETY: null or a whole packet; the verifier holds the callers to that.
-            let Some(packet) = (unsafe { packet.as_ref() }) else { return 1 };
-            let answered =
-                Skb::from_raw(ctx).answer_with_reset::<$family>(&packet.place, packet.end);
-            i32::from(answered.is_err())
         }
 
         #[unsafe(no_mangle)]
@@ -99,19 +88,6 @@ macro_rules! parts {
             };
             record::choose(packet, route, slot, candidate)
         }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $tell(
-            ctx: *mut __sk_buff,
-            packet: *const Packet<$family>,
-            reason: Reason,
-        ) -> i32 {
-            // SAFETY: null or a whole packet; the verifier holds the callers to that.
-            let Some(packet) = (unsafe { packet.as_ref() }) else { return 1 };
-            events::tell::<$family>(Skb::from_raw(ctx), packet, reason);
-            0
-        }
     };
 }
 
@@ -123,61 +99,13 @@ pub(crate) extern "C" fn least_busy(route: *const RouteHead) -> u32 {
     unsafe { route.as_ref() }.map_or(0, route::least_busy)
 }
 
-macro_rules! steps {
-    ($family:ident, $flow:ident, $record:literal:
-     $known:ident, $open:ident, $stray:ident, $recorded:ident) => {
-        impl Steps<$record> for $family {
-            #[inline(always)]
-            fn known(
-                skb: Skb,
-                packet: &Packet<Self>,
-                open: *mut $flow,
-                reason: &mut Reason,
-            ) -> Known {
-                $known(skb.into_raw(), packet, open, reason)
-            }
-            #[inline(always)]
-            fn open(skb: Skb, packet: &Packet<Self>) -> Reason {
-                $open(skb.into_raw(), packet)
-            }
-            #[inline(always)]
-            fn stray(skb: Skb, packet: &Packet<Self>) -> Reason {
-                $stray(skb.into_raw(), packet)
-            }
+macro_rules! records {
+    ($family:ident, $record:literal: $recorded:ident) => {
+        impl Records<$record> for $family {
             #[inline(always)]
             fn record(packet: &Packet<Self>, candidate: &Candidate<Self>, stage: Stage) -> Outcome {
                 $recorded(packet, candidate, stage)
             }
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $known(
-            ctx: *mut __sk_buff,
-            packet: *const Packet<$family>,
-            open: *mut $flow,
-            reason: *mut Reason,
-        ) -> Known {
-            // SAFETY: null or what the types say; the verifier holds the callers to that.
-            let (packet, reason) = unsafe { (packet.as_ref(), reason.as_mut()) };
-            let (Some(packet), Some(reason)) = (packet, reason) else { return Known::Ends };
-            ingress::known::<$family, $record>(Skb::from_raw(ctx), packet, open, reason)
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $open(ctx: *mut __sk_buff, packet: *const Packet<$family>) -> Reason {
-            // SAFETY: as above.
-            let Some(packet) = (unsafe { packet.as_ref() }) else { return Reason::Malformed };
-            ingress::open::<$family, $record>(Skb::from_raw(ctx), packet)
-        }
-
-        #[unsafe(no_mangle)]
-        #[inline(never)]
-        extern "C" fn $stray(ctx: *mut __sk_buff, packet: *const Packet<$family>) -> Reason {
-            // SAFETY: as above.
-            let Some(packet) = (unsafe { packet.as_ref() }) else { return Reason::Malformed };
-            ingress::stray::<$family, $record>(Skb::from_raw(ctx), packet)
         }
 
         #[unsafe(no_mangle)]
@@ -187,7 +115,7 @@ macro_rules! steps {
             candidate: *const Candidate<$family>,
             stage: Stage,
         ) -> Outcome {
-            // SAFETY: as above.
+            // SAFETY: null or what the types say; the verifier holds the callers to that.
             let (packet, candidate) = unsafe { (packet.as_ref(), candidate.as_ref()) };
             let (Some(packet), Some(candidate)) = (packet, candidate) else {
                 return Outcome::Full;
@@ -197,9 +125,117 @@ macro_rules! steps {
     };
 }
 
-parts!(V4: answer4, choose4, tell4);
-parts!(V6: answer6, choose6, tell6);
-steps!(V4, Flow4, true: known4, open4, stray4, record4);
-steps!(V6, Flow6, true: known6, open6, stray6, record6);
-steps!(V4, Flow4, false: known4_ask, open4_ask, stray4_ask, record4_ask);
-steps!(V6, Flow6, false: known6_ask, open6_ask, stray6_ask, record6_ask);
+macro_rules! parts {
+    ($context:ident, $family:ident: $answer:ident, $tell:ident) => {
+        impl Parts<$context> for $family {
+            #[inline(always)]
+            fn answer(ctx: $context, packet: &Packet<Self>) -> Result<(), Refused> {
+                if $answer(ctx.into_raw(), packet) == 0 { Ok(()) } else { Err(Refused) }
+            }
+            #[inline(always)]
+            fn tell(ctx: $context, packet: &Packet<Self>, reason: Reason) {
+                $tell(ctx.into_raw(), packet, reason);
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $answer(
+            ctx: *mut <$context as Context>::Raw,
+            packet: *const Packet<$family>,
+        ) -> i32 {
+            // SAFETY: null or a whole packet; the verifier holds the callers to that.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return 1 };
+            let ctx = $context::from_raw(ctx);
+            i32::from(ctx.answer_with_reset::<$family>(&packet.place, packet.end).is_err())
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $tell(
+            ctx: *mut <$context as Context>::Raw,
+            packet: *const Packet<$family>,
+            reason: Reason,
+        ) -> i32 {
+            // SAFETY: null or a whole packet; the verifier holds the callers to that.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return 1 };
+            events::tell($context::from_raw(ctx), packet, reason);
+            0
+        }
+    };
+}
+
+macro_rules! steps {
+    ($context:ident, $family:ident, $flow:ident, $record:literal:
+     $known:ident, $open:ident, $stray:ident) => {
+        impl Steps<$context, $record> for $family {
+            #[inline(always)]
+            fn known(
+                ctx: $context,
+                packet: &Packet<Self>,
+                open: *mut $flow,
+                reason: &mut Reason,
+            ) -> Known {
+                $known(ctx.into_raw(), packet, open, reason)
+            }
+            #[inline(always)]
+            fn open(ctx: $context, packet: &Packet<Self>) -> Reason {
+                $open(ctx.into_raw(), packet)
+            }
+            #[inline(always)]
+            fn stray(ctx: $context, packet: &Packet<Self>) -> Reason {
+                $stray(ctx.into_raw(), packet)
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $known(
+            ctx: *mut <$context as Context>::Raw,
+            packet: *const Packet<$family>,
+            open: *mut $flow,
+            reason: *mut Reason,
+        ) -> Known {
+            // SAFETY: null or what the types say; the verifier holds the callers to that.
+            let (packet, reason) = unsafe { (packet.as_ref(), reason.as_mut()) };
+            let (Some(packet), Some(reason)) = (packet, reason) else { return Known::Ends };
+            let ctx = $context::from_raw(ctx);
+            ingress::known::<$context, $family, $record>(ctx, packet, open, reason)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $open(
+            ctx: *mut <$context as Context>::Raw,
+            packet: *const Packet<$family>,
+        ) -> Reason {
+            // SAFETY: as above.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return Reason::Malformed };
+            ingress::open::<$context, $family, $record>($context::from_raw(ctx), packet)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $stray(
+            ctx: *mut <$context as Context>::Raw,
+            packet: *const Packet<$family>,
+        ) -> Reason {
+            // SAFETY: as above.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return Reason::Malformed };
+            ingress::stray::<$context, $family, $record>($context::from_raw(ctx), packet)
+        }
+    };
+}
+
+choose!(V4: choose4);
+choose!(V6: choose6);
+records!(V4, true: record4);
+records!(V6, true: record6);
+records!(V4, false: record4_ask);
+records!(V6, false: record6_ask);
+parts!(Skb, V4: answer4, tell4);
+parts!(Skb, V6: answer6, tell6);
+steps!(Skb, V4, Flow4, true: known4, open4, stray4);
+steps!(Skb, V6, Flow6, true: known6, open6, stray6);
+steps!(Skb, V4, Flow4, false: known4_ask, open4_ask, stray4_ask);
+steps!(Skb, V6, Flow6, false: known6_ask, open6_ask, stray6_ask);

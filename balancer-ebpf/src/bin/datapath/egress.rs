@@ -8,14 +8,14 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    context::{Refused, Side, Skb, Translate},
+    context::{Context, Refused, Side, Translate},
     maps::{self, Entry, Maps, Stage},
     parse::Packet,
 };
 
 /// The walk of a packet that may be a reply.
 #[inline(always)]
-pub(crate) fn egress<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reason {
+pub(crate) fn egress<C: Context, F: Maps + Translate>(ctx: C, packet: &Packet<F>) -> Reason {
     if !maps::port_used(F::src(&packet.key).port, PortUse::Real) {
         return Reason::NonVip;
     }
@@ -38,26 +38,26 @@ pub(crate) fn egress<F: Maps + Translate>(skb: Skb, packet: &Packet<F>) -> Reaso
     } else if now.wrapping_sub(state.last_seen) >= maps::hz() {
         entry.seen(now);
     }
-    count(skb, &state);
+    count(ctx, &state);
     let (from, vip) = (F::src(&packet.key), F::vip(&flow));
     let seen_port = F::dst(&packet.key).port;
     let ports = [
         u32::from_ne_bytes([from.port[0], from.port[1], seen_port[0], seen_port[1]]),
         u32::from_ne_bytes([vip.port[0], vip.port[1], state.client_port[0], state.client_port[1]]),
     ];
-    match skb.translate::<F>(&packet.place, Side::Source, &from.addr, &vip.addr, ports) {
+    match ctx.translate::<F>(&packet.place, Side::Source, &from.addr, &vip.addr, ports) {
         Ok(()) => Reason::Reply,
         Err(Refused) => Reason::RewriteFailed,
     }
 }
 
 #[inline(always)]
-fn count(skb: Skb, state: &FlowState) {
+fn count<C: Context>(ctx: C, state: &FlowState) {
     if let Some(counter) = maps::counter(state.counter) {
         // SAFETY: this CPU's own element.
         unsafe {
-            (*counter).packets_out += u64::from(skb.segments());
-            (*counter).bytes_out += u64::from(skb.len());
+            (*counter).packets_out += u64::from(ctx.segments());
+            (*counter).bytes_out += u64::from(ctx.len());
         }
     }
 }

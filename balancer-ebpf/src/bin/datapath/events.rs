@@ -11,7 +11,7 @@ use balancer_ebpf::{
 
 use crate::{
     apart::Parts,
-    context::Skb,
+    context::Context,
     maps::{self, Epoch, Maps, Stage},
     parse::Packet,
     route,
@@ -19,29 +19,29 @@ use crate::{
 
 /// Tells of a packet that no entry spoke for, if it was the first of a flow; returns the reason.
 #[inline(always)]
-pub(crate) fn begun<F: Parts, const RECORD: bool>(
-    skb: Skb,
+pub(crate) fn begun<C: Context, F: Parts<C>, const RECORD: bool>(
+    ctx: C,
     packet: &Packet<F>,
     reason: Reason,
 ) -> Reason {
     if RECORD && reason.begins_flow() && maps::traced() {
-        F::tell(skb, packet, reason);
+        F::tell(ctx, packet, reason);
     }
     reason
 }
 
 /// Tells of a packet that was dropped or answered.
 #[inline(always)]
-pub(crate) fn refused<F: Parts>(skb: Skb, packet: &Packet<F>, reason: Reason) {
+pub(crate) fn refused<C: Context, F: Parts<C>>(ctx: C, packet: &Packet<F>, reason: Reason) {
     if maps::traced() {
-        F::tell(skb, packet, reason);
+        F::tell(ctx, packet, reason);
     }
 }
 
 /// Tells of a packet, if the tracer asked for its kind and the limit allows. The event is written
 /// where it will be read: the stack has no room for it.
 #[inline(always)]
-pub(crate) fn tell<F: Maps>(skb: Skb, packet: &Packet<F>, reason: Reason) {
+pub(crate) fn tell<C: Context, F: Maps>(ctx: C, packet: &Packet<F>, reason: Reason) {
     let Some(leave) = maps::leave(reason) else { return };
     let epoch = Epoch::read();
     let way = F::direction(&packet.key);
@@ -69,7 +69,7 @@ pub(crate) fn tell<F: Maps>(skb: Skb, packet: &Packet<F>, reason: Reason) {
         (&raw mut (*event).real).write(flow.real);
         (&raw mut (*event).generation).write(flow.generation);
         (&raw mut (*event).counter).write(flow.counter);
-        (&raw mut (*event).ifindex).write(skb.ifindex());
+        (&raw mut (*event).ifindex).write(ctx.ifindex());
         address::<F>(&raw mut (*event).src, &src.addr);
         address::<F>(&raw mut (*event).dst, &dst.addr);
         (&raw mut (*event).sport).write(src.port);

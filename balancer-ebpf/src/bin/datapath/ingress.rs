@@ -12,8 +12,8 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    apart::Steps,
-    context::{Refused, Side, Skb, Translate},
+    apart::{Records, Steps},
+    context::{Context, Refused, Side, Translate},
     events,
     maps::{self, Entry, Epoch, Maps, RealRef, RouteHead, Stage},
     parse::Packet,
@@ -30,8 +30,8 @@ const REFRESH_S: u32 = 10;
 
 /// The walk of a packet to a VIP. Without `RECORD` no map changes.
 #[inline(always)]
-pub(crate) fn ingress<F: Steps<RECORD>, const RECORD: bool>(
-    skb: Skb,
+pub(crate) fn ingress<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
+    ctx: C,
     packet: &Packet<F>,
 ) -> Reason {
     if !maps::port_used(F::dst(&packet.key).port, PortUse::Vip) {
@@ -42,15 +42,15 @@ pub(crate) fn ingress<F: Steps<RECORD>, const RECORD: bool>(
         return fragment(packet, Entry::into_raw(entry));
     }
     let mut reason = Reason::Established;
-    match <F as Steps<RECORD>>::known(skb, packet, Entry::into_raw(entry), &mut reason) {
+    match <F as Steps<C, RECORD>>::known(ctx, packet, Entry::into_raw(entry), &mut reason) {
         Known::Ends => reason,
         Known::Opens => {
-            let reason = <F as Steps<RECORD>>::open(skb, packet);
-            events::begun::<F, RECORD>(skb, packet, reason)
+            let reason = <F as Steps<C, RECORD>>::open(ctx, packet);
+            events::begun::<C, F, RECORD>(ctx, packet, reason)
         }
         Known::Strays => {
-            let reason = <F as Steps<RECORD>>::stray(skb, packet);
-            events::begun::<F, RECORD>(skb, packet, reason)
+            let reason = <F as Steps<C, RECORD>>::stray(ctx, packet);
+            events::begun::<C, F, RECORD>(ctx, packet, reason)
         }
     }
 }
@@ -78,8 +78,8 @@ fn keep<F: Maps>(packet: &Packet<F>, entry: Entry<F>, state: &FlowState, real: R
 
 /// Counts the packet and sends it on to the real.
 #[inline(always)]
-fn send<F: Maps + Translate, const RECORD: bool>(
-    skb: Skb,
+fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
+    ctx: C,
     packet: &Packet<F>,
     state: &FlowState,
     real: RealRef,
@@ -88,8 +88,8 @@ fn send<F: Maps + Translate, const RECORD: bool>(
     if RECORD && let Some(counter) = maps::counter(state.counter) {
         // SAFETY: this CPU's own element.
         unsafe {
-            (*counter).packets_in += u64::from(skb.segments());
-            (*counter).bytes_in += u64::from(skb.len());
+            (*counter).packets_in += u64::from(ctx.segments());
+            (*counter).bytes_in += u64::from(ctx.len());
         }
     }
     let (from, to) = (F::dst(&packet.key), real.end::<F>());
@@ -98,7 +98,7 @@ fn send<F: Maps + Translate, const RECORD: bool>(
         u32::from_ne_bytes([client[0], client[1], from.port[0], from.port[1]]),
         u32::from_ne_bytes([state.client_port[0], state.client_port[1], to.port[0], to.port[1]]),
     ];
-    match skb.translate::<F>(&packet.place, Side::Destination, &from.addr, &to.addr, ports) {
+    match ctx.translate::<F>(&packet.place, Side::Destination, &from.addr, &to.addr, ports) {
         Ok(()) => reason,
         Err(Refused) => Reason::RewriteFailed,
     }
@@ -118,8 +118,8 @@ pub(crate) enum Known {
 
 /// Follows the flow entries, if there is one. `open`: the established flow, or null.
 #[inline(always)]
-pub(crate) fn known<F: Steps<RECORD>, const RECORD: bool>(
-    skb: Skb,
+pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
+    ctx: C,
     packet: &Packet<F>,
     open: *mut F::Flow,
     reason: &mut Reason,
@@ -136,7 +136,7 @@ pub(crate) fn known<F: Steps<RECORD>, const RECORD: bool>(
             if RECORD {
                 keep(packet, entry, &state, real, maps::jiffies());
             }
-            *reason = send::<F, RECORD>(skb, packet, &state, real, Reason::Established);
+            *reason = send::<C, F, RECORD>(ctx, packet, &state, real, Reason::Established);
             return Known::Ends;
         }
     }
@@ -191,7 +191,7 @@ pub(crate) fn known<F: Steps<RECORD>, const RECORD: bool>(
             keep(packet, entry, &state, real, now);
         }
     }
-    *reason = send::<F, RECORD>(skb, packet, &state, real, carried);
+    *reason = send::<C, F, RECORD>(ctx, packet, &state, real, carried);
     Known::Ends
 }
 
@@ -207,8 +207,11 @@ fn grace_over(real: RealRef) -> bool {
 
 /// A new connection.
 #[inline(always)]
-pub(crate) fn open<F: Steps<RECORD>, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
-    let route = match route::find::<F, RECORD>(skb, packet) {
+pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
+    ctx: C,
+    packet: &Packet<F>,
+) -> Reason {
+    let route = match route::find::<C, F, RECORD>(ctx, packet) {
         Ok(route) => route,
         Err(reason) => return reason,
     };
@@ -229,15 +232,15 @@ pub(crate) fn open<F: Steps<RECORD>, const RECORD: bool>(skb: Skb, packet: &Pack
             }
             Choice::Empty | Choice::Blackhole | Choice::Unusable => {}
             Choice::Usable => {
-                match <F as Steps<RECORD>>::record(packet, &candidate, Stage::HalfOpen) {
+                match <F as Records<RECORD>>::record(packet, &candidate, Stage::HalfOpen) {
                     Outcome::Clash if first.0 == REAL_NONE => {
                         first = (candidate.id, candidate.counter);
                     }
                     Outcome::Clash => {}
-                    Outcome::Beaten => return beaten::<F, RECORD>(skb, packet),
+                    Outcome::Beaten => return beaten::<C, F, RECORD>(ctx, packet),
                     outcome => {
                         let clash = first.0 != REAL_NONE;
-                        return opened::<F, RECORD>(skb, packet, &candidate, outcome, clash);
+                        return opened::<C, F, RECORD>(ctx, packet, &candidate, outcome, clash);
                     }
                 }
             }
@@ -249,7 +252,7 @@ pub(crate) fn open<F: Steps<RECORD>, const RECORD: bool>(skb: Skb, packet: &Pack
         tried += 1;
     }
     match Candidate::new(first.0, first.1, packet) {
-        Some(mut candidate) => translated::<F, RECORD>(skb, packet, &mut candidate),
+        Some(mut candidate) => translated::<C, F, RECORD>(ctx, packet, &mut candidate),
         // Every real that was looked at has left the inventory since the table was made.
         None => Reason::RealGone,
     }
@@ -265,8 +268,8 @@ fn count_connection<const RECORD: bool>(counter: u32) {
 
 /// No real is free for the client's address and port: another source port.
 #[inline(always)]
-fn translated<F: Steps<RECORD>, const RECORD: bool>(
-    skb: Skb,
+fn translated<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
+    ctx: C,
     packet: &Packet<F>,
     candidate: &mut Candidate<F>,
 ) -> Reason {
@@ -277,10 +280,10 @@ fn translated<F: Steps<RECORD>, const RECORD: bool>(
         let random = unsafe { helpers::bpf_get_prandom_u32() };
         let port = LOWEST + ((u64::from(random) * u64::from(65_536 - LOWEST)) >> 32) as u32;
         candidate.client_port = (port as u16).to_be_bytes();
-        match <F as Steps<RECORD>>::record(packet, candidate, Stage::HalfOpen) {
+        match <F as Records<RECORD>>::record(packet, candidate, Stage::HalfOpen) {
             Outcome::Clash => tried += 1,
-            Outcome::Beaten => return beaten::<F, RECORD>(skb, packet),
-            outcome => return opened::<F, RECORD>(skb, packet, candidate, outcome, true),
+            Outcome::Beaten => return beaten::<C, F, RECORD>(ctx, packet),
+            outcome => return opened::<C, F, RECORD>(ctx, packet, candidate, outcome, true),
         }
     }
     Reason::TuplesExhausted
@@ -288,8 +291,8 @@ fn translated<F: Steps<RECORD>, const RECORD: bool>(
 
 /// What follows from an attempt to record in which no other CPU was faster.
 #[inline(never)]
-fn opened<F: Maps + Translate, const RECORD: bool>(
-    skb: Skb,
+fn opened<C: Context, F: Maps + Translate, const RECORD: bool>(
+    ctx: C,
     packet: &Packet<F>,
     candidate: &Candidate<F>,
     outcome: Outcome,
@@ -299,7 +302,7 @@ fn opened<F: Maps + Translate, const RECORD: bool>(
         Outcome::Recorded => {
             count_connection::<RECORD>(candidate.counter);
             let reason = if clash { Reason::TupleClash } else { Reason::NewFlow };
-            to_candidate::<F, RECORD>(skb, packet, candidate, reason)
+            to_candidate::<C, F, RECORD>(ctx, packet, candidate, reason)
         }
         Outcome::Clash => Reason::TuplesExhausted,
         Outcome::Beaten | Outcome::Full => Reason::FlowTableFull,
@@ -308,21 +311,24 @@ fn opened<F: Maps + Translate, const RECORD: bool>(
 
 /// Another CPU was faster: its entry counts.
 #[inline(never)]
-fn beaten<F: Maps + Translate, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
+fn beaten<C: Context, F: Maps + Translate, const RECORD: bool>(
+    ctx: C,
+    packet: &Packet<F>,
+) -> Reason {
     let Some(entry) = F::find(Stage::HalfOpen, &F::own_key(packet)) else {
         return Reason::FlowTableFull;
     };
     let state = entry.state_copy();
     match maps::real(state.real) {
-        Some(real) => send::<F, RECORD>(skb, packet, &state, real, Reason::HalfOpen),
+        Some(real) => send::<C, F, RECORD>(ctx, packet, &state, real, Reason::HalfOpen),
         None => Reason::FlowTableFull,
     }
 }
 
 /// Not inlined: its frame would stand below that of `record`, which comes before it.
 #[inline(never)]
-fn to_candidate<F: Maps + Translate, const RECORD: bool>(
-    skb: Skb,
+fn to_candidate<C: Context, F: Maps + Translate, const RECORD: bool>(
+    ctx: C,
     packet: &Packet<F>,
     candidate: &Candidate<F>,
     reason: Reason,
@@ -333,15 +339,18 @@ fn to_candidate<F: Maps + Translate, const RECORD: bool>(
         ..FlowState::default()
     };
     match maps::real(candidate.id) {
-        Some(real) => send::<F, RECORD>(skb, packet, &state, real, reason),
+        Some(real) => send::<C, F, RECORD>(ctx, packet, &state, real, reason),
         None => Reason::RealGone,
     }
 }
 
 /// A packet without SYN and without entry: the hash may still know its real.
 #[inline(always)]
-pub(crate) fn stray<F: Steps<RECORD>, const RECORD: bool>(skb: Skb, packet: &Packet<F>) -> Reason {
-    let route = match route::find::<F, RECORD>(skb, packet) {
+pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
+    ctx: C,
+    packet: &Packet<F>,
+) -> Reason {
+    let route = match route::find::<C, F, RECORD>(ctx, packet) {
         Ok(route) => route,
         Err(Reason::Denied) if packet.flags & RST != 0 => return Reason::StrayReset,
         Err(reason) => return reason,
@@ -360,9 +369,9 @@ pub(crate) fn stray<F: Steps<RECORD>, const RECORD: bool>(skb: Skb, packet: &Pac
     }
     let Some(mut candidate) = Candidate::new(id, counter, packet) else { return Reason::RealGone };
     candidate.state = tcp_state::adopted(packet.flags);
-    match <F as Steps<RECORD>>::record(packet, &candidate, Stage::Open) {
+    match <F as Records<RECORD>>::record(packet, &candidate, Stage::Open) {
         Outcome::Recorded | Outcome::Beaten => {
-            to_candidate::<F, RECORD>(skb, packet, &candidate, Reason::FlowAdopted)
+            to_candidate::<C, F, RECORD>(ctx, packet, &candidate, Reason::FlowAdopted)
         }
         // That client address and port are another connection's at this real.
         Outcome::Clash => Reason::FlowLost,

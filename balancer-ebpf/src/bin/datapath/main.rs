@@ -27,11 +27,7 @@ mod route;
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC},
-    macros::classifier,
-    programs::TcContext,
-};
+use aya_ebpf::{macros::classifier, programs::TcContext};
 use balancer_ebpf::{
     abi::{PortUse, direction},
     flow::{V4, V6},
@@ -40,7 +36,7 @@ use balancer_ebpf::{
 };
 
 use apart::{Parts, Steps};
-use context::{Refused, Side, Skb};
+use context::{Context, Refused, Side, Skb};
 use parse::{Packet, Read};
 
 /// From clients: VIP → real.
@@ -62,23 +58,29 @@ fn balancer_ask(ctx: TcContext) -> i32 {
 }
 
 /// What differs between the programs.
-trait Walk {
+trait Program {
+    /// The packets as they come.
+    type Context: Context;
     /// Which way the packets go.
     const DIRECTION: u8;
     /// The end whose port says whether a packet can be ours.
     const SIDE: Side;
     /// What that port must be used for.
     const USED: PortUse;
-    /// Decides on a TCP packet, and translates it if it is to be forwarded.
-    fn walk<F: Steps<true> + Steps<false>>(skb: Skb, packet: &Packet<F>) -> Reason;
     /// The program's return value.
     fn end(reason: Reason, verdict: i32) -> i32;
     /// Sends an answer back.
-    fn send_back(skb: Skb) -> Result<i32, Refused>;
+    fn send_back(ctx: Self::Context) -> Result<i32, Refused>;
+}
+
+/// What a program does with packets of one family.
+trait Walk<F: Parts<Self::Context>>: Program {
+    /// Decides on a TCP packet, and translates it if it is to be forwarded.
+    fn walk(ctx: Self::Context, packet: &Packet<F>) -> Reason;
     /// Tells of a packet that was dropped or answered.
     #[inline(always)]
-    fn tell<F: Parts>(skb: Skb, packet: &Packet<F>, reason: Reason) {
-        events::refused(skb, packet, reason);
+    fn tell(ctx: Self::Context, packet: &Packet<F>, reason: Reason) {
+        events::refused(ctx, packet, reason);
     }
 }
 
@@ -86,14 +88,11 @@ struct Ingress;
 struct Egress;
 struct Ask;
 
-impl Walk for Ingress {
+impl Program for Ingress {
+    type Context = Skb;
     const DIRECTION: u8 = direction::FORWARD;
     const SIDE: Side = Side::Destination;
     const USED: PortUse = PortUse::Vip;
-    #[inline(always)]
-    fn walk<F: Steps<true> + Steps<false>>(skb: Skb, packet: &Packet<F>) -> Reason {
-        log::told(packet, ingress::ingress::<F, true>(skb, packet))
-    }
     #[inline(always)]
     fn end(reason: Reason, verdict: i32) -> i32 {
         maps::count_reason(reason);
@@ -105,14 +104,18 @@ impl Walk for Ingress {
     }
 }
 
-impl Walk for Egress {
+impl<F: Steps<Skb, true>> Walk<F> for Ingress {
+    #[inline(always)]
+    fn walk(skb: Skb, packet: &Packet<F>) -> Reason {
+        log::told(packet, ingress::ingress::<Skb, F, true>(skb, packet))
+    }
+}
+
+impl Program for Egress {
+    type Context = Skb;
     const DIRECTION: u8 = direction::REPLY;
     const SIDE: Side = Side::Source;
     const USED: PortUse = PortUse::Real;
-    #[inline(always)]
-    fn walk<F: Steps<true> + Steps<false>>(skb: Skb, packet: &Packet<F>) -> Reason {
-        log::told(packet, egress::egress(skb, packet))
-    }
     #[inline(always)]
     fn end(reason: Reason, verdict: i32) -> i32 {
         maps::count_reason(reason);
@@ -125,64 +128,77 @@ impl Walk for Egress {
     }
 }
 
-impl Walk for Ask {
+impl<F: Parts<Skb>> Walk<F> for Egress {
+    #[inline(always)]
+    fn walk(skb: Skb, packet: &Packet<F>) -> Reason {
+        log::told(packet, egress::egress(skb, packet))
+    }
+}
+
+impl Program for Ask {
+    type Context = Skb;
     const DIRECTION: u8 = direction::FORWARD;
     const SIDE: Side = Side::Destination;
     const USED: PortUse = PortUse::Vip;
-    #[inline(always)]
-    fn walk<F: Steps<true> + Steps<false>>(skb: Skb, packet: &Packet<F>) -> Reason {
-        ingress::ingress::<F, false>(skb, packet)
-    }
     #[inline(always)]
     fn end(reason: Reason, _verdict: i32) -> i32 {
         reason as i32
     }
     #[inline(always)]
     fn send_back(_skb: Skb) -> Result<i32, Refused> {
-        Ok(TC_ACT_UNSPEC)
+        Ok(Skb::PASS)
+    }
+}
+
+impl<F: Steps<Skb, false>> Walk<F> for Ask {
+    #[inline(always)]
+    fn walk(skb: Skb, packet: &Packet<F>) -> Reason {
+        ingress::ingress::<Skb, F, false>(skb, packet)
     }
     #[inline(always)]
-    fn tell<F: Parts>(_skb: Skb, _packet: &Packet<F>, _reason: Reason) {}
+    fn tell(_skb: Skb, _packet: &Packet<F>, _reason: Reason) {}
 }
 
 #[inline(always)]
-fn run<W: Walk>(skb: Skb) -> i32 {
+fn run<W: Walk<V4> + Walk<V6>>(ctx: W::Context) -> i32
+where
+    V4: Parts<W::Context>,
+    V6: Parts<W::Context>,
+{
     // Most packets of a node are none of ours: they must not pay for a walk.
-    if let Some(port) = skb.plain_port(W::SIDE)
+    if let Some(port) = ctx.plain_port(W::SIDE)
         && !maps::port_used(port, W::USED)
     {
-        return W::end(Reason::NonVip, TC_ACT_UNSPEC);
+        return W::end(Reason::NonVip, W::Context::PASS);
     }
-    match parse::linear(skb, || parse::ethernet(skb)) {
-        Ok((Next::Ipv4, at)) => family::<W, V4>(skb, at),
-        Ok((Next::Ipv6, at)) => family::<W, V6>(skb, at),
-        Ok((Next::Vlan | Next::Other, _)) => W::end(Reason::NotTcp, TC_ACT_UNSPEC),
-        Err(reason) => W::end(reason, TC_ACT_UNSPEC),
+    match parse::linear(ctx, || parse::ethernet(ctx)) {
+        Ok((Next::Ipv4, at)) => family::<W, V4>(ctx, at),
+        Ok((Next::Ipv6, at)) => family::<W, V6>(ctx, at),
+        Ok((Next::Vlan | Next::Other, _)) => W::end(Reason::NotTcp, W::Context::PASS),
+        Err(reason) => W::end(reason, W::Context::PASS),
     }
 }
 
 /// Not inlined: the families' stack frames would add up.
 #[inline(never)]
-fn family<W: Walk, F: Steps<true> + Steps<false> + Read>(skb: Skb, at: u32) -> i32 {
+fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> i32 {
     let mut packet = MaybeUninit::uninit();
-    let none = parse::tcp::<F>(skb, at, W::DIRECTION, &mut packet);
+    let none = parse::tcp::<W::Context, F>(ctx, at, W::DIRECTION, &mut packet);
     if none != Reason::NonVip {
         // Not TCP, or not to be understood: the stack decides.
-        return W::end(none, TC_ACT_UNSPEC);
+        return W::end(none, W::Context::PASS);
     }
     // SAFETY: `tcp` has written the packet when nothing speaks against it.
     let packet = unsafe { packet.assume_init_ref() };
-    let reason = W::walk(skb, packet);
+    let reason = W::walk(ctx, packet);
     match reason.fate() {
-        // UNSPEC in both cases: OK would keep the packet from other programs on this hook.
-        Fate::Pass => W::end(reason, TC_ACT_UNSPEC),
-        Fate::Forward => W::end(reason, TC_ACT_UNSPEC),
-        Fate::Drop => refuse::<W, F>(skb, packet, reason, TC_ACT_SHOT),
+        Fate::Pass | Fate::Forward => W::end(reason, W::Context::PASS),
+        Fate::Drop => refuse::<W, F>(ctx, packet, reason, W::Context::DROP),
         Fate::Reset => {
-            let verdict = answer::<W, F>(skb, packet);
-            let failed = verdict == TC_ACT_SHOT;
+            let verdict = answer::<W, F>(ctx, packet);
+            let failed = verdict == W::Context::DROP;
             let reason = if failed { Reason::RewriteFailed } else { reason };
-            refuse::<W, F>(skb, packet, reason, verdict)
+            refuse::<W, F>(ctx, packet, reason, verdict)
         }
     }
 }
@@ -190,17 +206,22 @@ fn family<W: Walk, F: Steps<true> + Steps<false> + Read>(skb: Skb, at: u32) -> i
 /// Ends the walk of a packet that was dropped or answered. Not inlined: what it keeps in registers
 /// would be saved and restored for every packet.
 #[inline(never)]
-fn refuse<W: Walk, F: Parts>(skb: Skb, packet: &Packet<F>, reason: Reason, verdict: i32) -> i32 {
-    W::tell(skb, packet, reason);
+fn refuse<W: Walk<F>, F: Parts<W::Context>>(
+    ctx: W::Context,
+    packet: &Packet<F>,
+    reason: Reason,
+    verdict: i32,
+) -> i32 {
+    W::tell(ctx, packet, reason);
     W::end(reason, verdict)
 }
 
-/// Answers with a reset; the verdict, `TC_ACT_SHOT` where the kernel refused.
+/// Answers with a reset; the verdict, `DROP` where the kernel refused.
 #[inline(always)]
-fn answer<W: Walk, F: Parts>(skb: Skb, packet: &Packet<F>) -> i32 {
-    match F::answer(skb, packet).and_then(|()| W::send_back(skb)) {
+fn answer<W: Walk<F>, F: Parts<W::Context>>(ctx: W::Context, packet: &Packet<F>) -> i32 {
+    match F::answer(ctx, packet).and_then(|()| W::send_back(ctx)) {
         Ok(verdict) => verdict,
-        Err(Refused) => TC_ACT_SHOT,
+        Err(Refused) => W::Context::DROP,
     }
 }
 

@@ -11,7 +11,7 @@ use balancer_ebpf::{
     reason::Reason,
 };
 
-use crate::context::{Place, Refused, Skb};
+use crate::context::{Context, Place, Refused};
 
 /// A TCP packet. Without padding: a function that the verifier judges by itself takes it whole,
 /// and no byte of it may be unset then.
@@ -47,13 +47,13 @@ pub(crate) enum NoPacket {
 /// What is read of an IP header of this family.
 pub(crate) trait Read: Family {
     /// The header at offset `at`, and its addresses.
-    fn header(skb: Skb, at: u32) -> Result<(Ip, Self::Addr, Self::Addr), NoPacket>;
+    fn header<C: Context>(ctx: C, at: u32) -> Result<(Ip, Self::Addr, Self::Addr), NoPacket>;
 }
 
 impl Read for V4 {
     #[inline(always)]
-    fn header(skb: Skb, at: u32) -> Result<(Ip, [u8; 4], [u8; 4]), NoPacket> {
-        let words: [u32; 5] = skb.words(at).ok_or(NoPacket::Short)?;
+    fn header<C: Context>(ctx: C, at: u32) -> Result<(Ip, [u8; 4], [u8; 4]), NoPacket> {
+        let words: [u32; 5] = ctx.words(at).ok_or(NoPacket::Short)?;
         let ip = packet::ipv4(&words).ok_or(NoPacket::Not(Reason::Malformed))?;
         Ok((ip, words[3].to_ne_bytes(), words[4].to_ne_bytes()))
     }
@@ -61,8 +61,8 @@ impl Read for V4 {
 
 impl Read for V6 {
     #[inline(always)]
-    fn header(skb: Skb, at: u32) -> Result<(Ip, [u8; 16], [u8; 16]), NoPacket> {
-        let words: [u32; 10] = skb.words(at).ok_or(NoPacket::Short)?;
+    fn header<C: Context>(ctx: C, at: u32) -> Result<(Ip, [u8; 16], [u8; 16]), NoPacket> {
+        let words: [u32; 10] = ctx.words(at).ok_or(NoPacket::Short)?;
         let ip = packet::ipv6(&words).ok_or(NoPacket::Not(Reason::Malformed))?;
         let address = |first: usize| {
             let mut bytes = [0; 16];
@@ -79,13 +79,13 @@ impl Read for V6 {
 
 /// What the Ethernet header and its tags announce, and where that begins.
 #[inline(always)]
-pub(crate) fn ethernet(skb: Skb) -> Result<(Next, u32), NoPacket> {
+pub(crate) fn ethernet<C: Context>(ctx: C) -> Result<(Next, u32), NoPacket> {
     let mut at = ETHERNET_LEN;
-    let mut next = packet::next(skb.pair(at - 2).ok_or(NoPacket::Short)?);
+    let mut next = packet::next(ctx.pair(at - 2).ok_or(NoPacket::Short)?);
     let mut tags = 0;
     while tags < VLAN_TAGS_MAX && next == Next::Vlan {
         at += VLAN_LEN;
-        next = packet::next(skb.pair(at - 2).ok_or(NoPacket::Short)?);
+        next = packet::next(ctx.pair(at - 2).ok_or(NoPacket::Short)?);
         tags += 1;
     }
     Ok((next, at))
@@ -96,13 +96,13 @@ pub(crate) fn ethernet(skb: Skb) -> Result<(Next, u32), NoPacket> {
 ///
 /// Not inlined, so that what it needs of the stack is free again for the walk.
 #[inline(never)]
-pub(crate) fn tcp<F: Read>(
-    skb: Skb,
+pub(crate) fn tcp<C: Context, F: Read>(
+    ctx: C,
     at: u32,
     direction: u8,
     packet: &mut MaybeUninit<Packet<F>>,
 ) -> Reason {
-    match linear(skb, || read::<F>(skb, at, direction)) {
+    match linear(ctx, || read::<C, F>(ctx, at, direction)) {
         Ok(read) => {
             packet.write(read);
             Reason::NonVip
@@ -112,8 +112,8 @@ pub(crate) fn tcp<F: Read>(
 }
 
 #[inline(always)]
-fn read<F: Read>(skb: Skb, at: u32, direction: u8) -> Result<Packet<F>, NoPacket> {
-    let (ip, src, dst) = F::header(skb, at)?;
+fn read<C: Context, F: Read>(ctx: C, at: u32, direction: u8) -> Result<Packet<F>, NoPacket> {
+    let (ip, src, dst) = F::header(ctx, at)?;
     if ip.protocol != TCP {
         return Err(NoPacket::Not(Reason::NotTcp));
     }
@@ -121,9 +121,9 @@ fn read<F: Read>(skb: Skb, at: u32, direction: u8) -> Result<Packet<F>, NoPacket
         return Err(NoPacket::Not(Reason::FragmentTail));
     }
     let place = Place { ip: at, tcp: at + ip.header_len };
-    let tcp = packet::tcp(&skb.words(place.tcp).ok_or(NoPacket::Short)?)
+    let tcp = packet::tcp(&ctx.words(place.tcp).ok_or(NoPacket::Short)?)
         .ok_or(NoPacket::Not(Reason::Malformed))?;
-    let available = skb.len().wrapping_sub(at);
+    let available = ctx.len().wrapping_sub(at);
     if !lengths_agree(&ip, &tcp, available) {
         return Err(NoPacket::Not(Reason::Malformed));
     }
@@ -147,14 +147,17 @@ fn read<F: Read>(skb: Skb, at: u32, direction: u8) -> Result<Packet<F>, NoPacket
 /// The packet is none of ours, or really ends within its headers, or the kernel has no memory
 /// to move it: the stack may decide.
 #[inline(always)]
-pub(crate) fn linear<T>(skb: Skb, read: impl Fn() -> Result<T, NoPacket>) -> Result<T, Reason> {
+pub(crate) fn linear<C: Context, T>(
+    ctx: C,
+    read: impl Fn() -> Result<T, NoPacket>,
+) -> Result<T, Reason> {
     let mut pulled = false;
     loop {
         match read() {
             Ok(value) => return Ok(value),
             Err(NoPacket::Not(reason)) => return Err(reason),
             Err(NoPacket::Short) if !pulled => {
-                skb.pull(HEADERS_MAX).map_err(|Refused| Reason::Malformed)?;
+                ctx.pull(HEADERS_MAX).map_err(|Refused| Reason::Malformed)?;
                 pulled = true;
             }
             Err(NoPacket::Short) => return Err(Reason::Malformed),

@@ -12,7 +12,7 @@ use balancer_ebpf::{
 
 use crate::{
     apart,
-    context::Skb,
+    context::Context,
     maps::{self, Epoch, Maps, RouteHead},
     parse::Packet,
 };
@@ -29,12 +29,12 @@ pub(crate) struct Route {
 /// # Errors
 /// The packet is for no VIP, its source lies, or it has no route.
 #[inline(always)]
-pub(crate) fn find<F: Maps, const RECORD: bool>(
-    skb: Skb,
+pub(crate) fn find<C: Context, F: Maps, const RECORD: bool>(
+    ctx: C,
     packet: &Packet<F>,
 ) -> Result<Route, Reason> {
     let mut route = MaybeUninit::uninit();
-    match look_up::<F, RECORD>(skb, packet, &mut route) {
+    match look_up::<C, F, RECORD>(ctx, packet, &mut route) {
         // SAFETY: `look_up` has written the route when it says so.
         FOUND => Ok(unsafe { route.assume_init() }),
         reason => Err(reason),
@@ -46,8 +46,8 @@ const FOUND: Reason = Reason::NewFlow;
 
 /// [`find`], out of line: the keys that it asks with are off the stack when what follows runs.
 #[inline(never)]
-fn look_up<F: Maps, const RECORD: bool>(
-    skb: Skb,
+fn look_up<C: Context, F: Maps, const RECORD: bool>(
+    ctx: C,
     packet: &Packet<F>,
     found: &mut MaybeUninit<Route>,
 ) -> Reason {
@@ -58,7 +58,7 @@ fn look_up<F: Maps, const RECORD: bool>(
         && let Some(source) = epoch.source(id)
     {
         // Who asks without recording names the source; the interface says nothing about it.
-        if RECORD && source.ifindex != 0 && source.ifindex != skb.ifindex() {
+        if RECORD && source.ifindex != 0 && source.ifindex != ctx.ifindex() {
             return Reason::SpoofedSource;
         }
         class = source.class;
