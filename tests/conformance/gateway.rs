@@ -10,6 +10,7 @@ use std::{
     fmt::Write as _,
     fs,
     net::{IpAddr, Ipv4Addr},
+    sync::Arc,
 };
 
 use balancer_user::{
@@ -122,7 +123,9 @@ fn distribution(manifests: &str, wanted: &Value) -> Result<Verdict, String> {
 
     let set = cluster(manifests)?;
     let resolved = resolve(&set, &settings());
-    let [route] = set.tcp_routes.as_slice() else { return Err("not one TCPRoute".to_owned()) };
+    let (Some(route), 1) = (set.tcp_routes.front(), set.tcp_routes.len()) else {
+        return Err("not one TCPRoute".to_owned());
+    };
     let attached = attach(&set, GATEWAY_CONTROLLER);
     let listener = attached.points.keys().next().ok_or("the route is attached nowhere")?;
     let gateway = set.gateways.iter().position(|gateway| {
@@ -138,8 +141,12 @@ fn distribution(manifests: &str, wanted: &Value) -> Result<Verdict, String> {
         .map_err(|error| error.to_string())?;
     let table = tables.routes[&tables.vips[&vip].route].table.as_ref().ok_or("no table")?;
 
-    let pods: BTreeMap<IpAddr, &Service> =
-        set.services.iter().enumerate().map(|(at, service)| (pod_address(at), service)).collect();
+    let pods: BTreeMap<IpAddr, &Service> = set
+        .services
+        .iter()
+        .enumerate()
+        .map(|(at, service)| (pod_address(at), &**service))
+        .collect();
     let mut taken: BTreeMap<&str, u64> = BTreeMap::new();
     for slot in table.slots.iter().cycle().take(usize::try_from(requests).unwrap_or(usize::MAX)) {
         let real = tables.reals.get(&table.targets[usize::from(*slot)].real);
@@ -190,7 +197,7 @@ fn cluster(manifests: &str) -> Result<PolicySet, String> {
     }
     let mut set = read(&all)?;
     for (at, gateway) in set.gateways.iter_mut().enumerate() {
-        gateway.addresses = vec![Host::Ip(gateway_address(at))];
+        Arc::make_mut(gateway).addresses = vec![Host::Ip(gateway_address(at))];
     }
     Ok(set)
 }

@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
 };
 
 use balancer_user::{
@@ -78,7 +79,7 @@ fn said(backends: &[BackendRef]) -> Vec<Said> {
 fn said_by(conf: &Value) -> Result<Vec<Said>, String> {
     let to = json!({"kind": "MeshService", "name": "any"});
     let set = read(&[policy_for_all("conf", &to, conf)])?;
-    let rule = set.mesh_tcp_routes.first().and_then(|policy| policy.to[0].rule.as_ref());
+    let rule = set.mesh_tcp_routes.front().and_then(|policy| policy.to[0].rule.as_ref());
     Ok(rule.map_or_else(Vec::new, |rule| said(&rule.backends)))
 }
 
@@ -98,7 +99,7 @@ fn merge(case: &Value) -> Result<Verdict, String> {
         .cloned()
         .collect();
     let mut set = read(&known)?;
-    set.dataplanes.push(dataplane(&case["source"], Ipv4Addr::new(10, 0, 0, 1))?);
+    set.dataplanes.push_back(Arc::new(dataplane(&case["source"], Ipv4Addr::new(10, 0, 0, 1))?));
     let mut expected = BTreeMap::new();
     for rule in array(&case["expected_effective_rules"]) {
         let to = &rule["to"];
@@ -117,7 +118,8 @@ fn merge(case: &Value) -> Result<Verdict, String> {
 fn winners(set: &PolicySet) -> BTreeMap<String, Vec<Said>> {
     let settings = settings();
     let resolver = Resolver::new(set, &settings);
-    let proxies: Vec<Proxy<'_>> = set.dataplanes.iter().take(1).map(Proxy::of).collect();
+    let proxies: Vec<Proxy<'_>> =
+        set.dataplanes.iter().take(1).map(|dataplane| Proxy::of(dataplane)).collect();
     let mut found = BTreeMap::new();
     for policy in &set.mesh_tcp_routes {
         for to in &policy.to {
@@ -186,7 +188,7 @@ fn merge_yaml(case: &Value) -> Result<Verdict, String> {
     source_tags.insert(SERVICE_TAG.to_owned(), json!("source"));
     let source = json!({"mesh": "default", "name": "source", "labels": source_labels,
         "networking": {"inbound": [{"port": 80, "tags": source_tags}]}});
-    set.dataplanes.push(dataplane(&source, Ipv4Addr::new(10, 0, 0, 1))?);
+    set.dataplanes.push_back(Arc::new(dataplane(&source, Ipv4Addr::new(10, 0, 0, 1))?));
 
     let stated = text(&case["expected_yaml"]).ok_or("no expected_yaml")?;
     let stated: Value = serde_yaml::from_str(&stated).map_err(|error| error.to_string())?;
@@ -302,7 +304,7 @@ fn endpoints(case: &Value, set: &mut PolicySet) -> Result<(), String> {
             let name = format!("endpoint-{}", set.dataplanes.len());
             let inbound = json!([{"port": endpoint["port"], "tags": tags}]);
             let stated = json!({"name": name, "networking": {"inbound": inbound}});
-            set.dataplanes.push(dataplane(&stated, address)?);
+            set.dataplanes.push_back(Arc::new(dataplane(&stated, address)?));
         }
     }
     Ok(())

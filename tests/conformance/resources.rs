@@ -1,6 +1,9 @@
 //! Resources as cases state them: whole documents, and proxies cut down to what matters.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use balancer_user::policy::{
     self, Dataplane, Host, Inbound, Meta, Outbound, ReadOptions, SERVICE_TAG, SourceText, Span,
@@ -28,7 +31,7 @@ pub(crate) fn traffic_route(resource: &Value) -> Result<TrafficRoute, String> {
         .filter(|finding| finding.is_error())
         .map(|finding| format!("{}: {}", finding.field, finding.message))
         .collect();
-    match reading.set.traffic_routes.pop() {
+    match reading.set.traffic_routes.pop_back().map(Arc::unwrap_or_clone) {
         Some(mut route) if errors.is_empty() => {
             route.meta.created = created.or(route.meta.created);
             Ok(route)

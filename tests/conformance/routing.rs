@@ -8,6 +8,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
 };
 
 use balancer_user::{
@@ -305,7 +306,10 @@ fn of_the_whole(mut weights: Shares) -> Shares {
 /// must follow from them.
 fn requests(case: &Value) -> Result<Verdict, String> {
     let mut set = PolicySet {
-        traffic_routes: traffic_routes(array(&case["resources"]))?,
+        traffic_routes: traffic_routes(array(&case["resources"]))?
+            .into_iter()
+            .map(Arc::new)
+            .collect(),
         ..PolicySet::default()
     };
     let source = dataplane(&case["source"], Ipv4Addr::new(10, 0, 0, 1))?;
@@ -327,12 +331,12 @@ fn requests(case: &Value) -> Result<Verdict, String> {
             let stated = json!({"name": name, "mesh": mesh, "networking": {"inbound": [
                 {"port": 8080, "tags": tags}
             ]}});
-            set.dataplanes.push(dataplane(&stated, address)?);
+            set.dataplanes.push_back(Arc::new(dataplane(&stated, address)?));
             names.insert(format!("{address}:8080"), name.clone());
         }
     }
     let from = format!("{mesh}/{}", source.meta.name);
-    set.dataplanes.push(source);
+    set.dataplanes.push_back(Arc::new(source));
     let settings = settings();
     let resolved = resolve(&set, &settings);
     let tables = compile(&resolved, &Assignment::default(), &Limits::default())

@@ -21,7 +21,7 @@ use notify::{
 use tracing::{debug, warn};
 
 use super::bell::{Bell, Cause};
-use crate::policy::{self, InputError, SourceText};
+use crate::policy::{self, InputError, Texts};
 
 /// Device and inode.
 type Identity = (u64, u64);
@@ -183,7 +183,7 @@ impl Files {
 
     /// Reads the policy paths. A file that vanishes meanwhile is one more change that will be
     /// told: the directory is read again at once.
-    pub(crate) fn read(&mut self) -> Result<Vec<SourceText>, InputError> {
+    pub(crate) fn read(&mut self) -> Result<Texts, InputError> {
         let mut tries = 0;
         loop {
             match policy::gather(&self.policies) {

@@ -7,7 +7,7 @@ use tracing::{error, warn};
 use super::state::Problem;
 use crate::{
     node::NodeError,
-    policy::{Diagnostic, InputError, Report, SourceText},
+    policy::{Diagnostic, InputError, Report, Texts},
 };
 
 /// Problems of one set that are told; of more, their number.
@@ -61,7 +61,7 @@ impl Broken {
     }
 
     /// The errors of a report, if it has any.
-    pub(super) fn report(texts: &[SourceText], report: &Report) -> Option<Self> {
+    pub(super) fn report(texts: &Texts, report: &Report) -> Option<Self> {
         let mut errors = report.violations().filter(|finding| finding.is_error()).peekable();
         errors.peek()?;
         let problems: Vec<Problem> =
@@ -89,7 +89,7 @@ impl Broken {
     }
 }
 
-pub(super) fn problem(texts: &[SourceText], finding: &Diagnostic) -> Problem {
+pub(super) fn problem(texts: &Texts, finding: &Diagnostic) -> Problem {
     let text = finding.span.and_then(|span| texts.get(span.text as usize));
     Problem {
         object: text.map(|text| text.name.clone()).unwrap_or_default(),
@@ -106,7 +106,7 @@ pub(super) fn problem(texts: &[SourceText], finding: &Diagnostic) -> Problem {
 pub(super) struct Said(BTreeSet<String>);
 
 impl Said {
-    pub(super) fn report(&mut self, texts: &[SourceText], report: &Report) {
+    pub(super) fn report(&mut self, texts: &Texts, report: &Report) {
         let mut now = BTreeSet::new();
         for finding in report.violations().filter(|finding| !finding.is_error()) {
             let problem = problem(texts, finding);

@@ -21,7 +21,7 @@ pub(super) struct Change {
 /// Reads the file as at the start.
 pub(super) fn read(path: &Path) -> Result<Settings, Broken> {
     let texts = policy::gather(&[PathBuf::from(path)]).map_err(|error| Broken::input(&error))?;
-    let Some(text) = texts.first() else { return Ok(Settings::default()) };
+    let Some(text) = texts.front() else { return Ok(Settings::default()) };
     let told = |findings: Vec<policy::Diagnostic>| {
         let problems: Vec<_> =
             findings.iter().map(|finding| problems::problem(&texts, finding)).collect();

@@ -22,7 +22,7 @@ use super::{
 use crate::{
     compile::Tables,
     node::{Node, NodeError, Wanted},
-    policy::{self, PolicySet, ReadOptions, Report, SourceText},
+    policy::{self, PolicySet, ReadOptions, Report, Texts},
     resolve::{self, ResolveSettings, VipAssignments},
     settings::Settings,
 };
@@ -54,7 +54,7 @@ pub(super) struct Writer {
     /// The last good set, with what it was compiled to.
     good: Option<Good>,
     /// What was read last, and whether it is to be tried again without a change.
-    texts: Vec<SourceText>,
+    texts: Texts,
     again: bool,
     assigned: Option<VipAssignments>,
     said: Said,
@@ -89,7 +89,7 @@ impl Writer {
             shown,
             interfaces: Interfaces::default(),
             good: None,
-            texts: Vec::new(),
+            texts: Texts::new(),
             again: false,
             assigned: None,
             said: Said::default(),

@@ -10,7 +10,7 @@ use super::{
     inputs, output,
 };
 use crate::{
-    policy::{self, ReadOptions, Reading, Report, Severity, SourceText},
+    policy::{self, ReadOptions, Reading, Report, Severity, Texts},
     resolve,
     settings::Settings,
 };
@@ -52,7 +52,7 @@ pub(crate) fn read(
 }
 
 /// Prints every finding; fails where one of them is an error.
-pub(crate) fn print(form: Form, texts: &[SourceText], report: &Report) -> Result<(), Failure> {
+pub(crate) fn print(form: Form, texts: &Texts, report: &Report) -> Result<(), Failure> {
     output::value(form, &CheckOutput::new(texts, report), |_| {
         policy::render::report(texts, report, output::stdout_colours())
     })?;
@@ -89,7 +89,7 @@ struct ViolationOutput<'a> {
 }
 
 impl<'a> CheckOutput<'a> {
-    fn new(texts: &'a [SourceText], report: &'a Report) -> Self {
+    fn new(texts: &'a Texts, report: &'a Report) -> Self {
         let resources = report.resources.iter().map(|resource| ResourceOutput {
             kind: resource.kind.as_deref(),
             mesh: resource.mesh.as_deref(),

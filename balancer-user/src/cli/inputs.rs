@@ -12,7 +12,7 @@ use super::{
 use crate::{
     kernel::KernelError,
     node::NodeError,
-    policy::{self, ReadOptions, Reading, Report, SourceText},
+    policy::{self, ReadOptions, Reading, Report, Texts},
     settings::{self, Settings},
     store::StoreError,
 };
@@ -77,7 +77,7 @@ pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, 
 }
 
 /// `12 resources in 3 files: 2 errors, 1 warning`.
-pub(crate) fn summary(texts: &[SourceText], report: &Report) -> String {
+pub(crate) fn summary(texts: &Texts, report: &Report) -> String {
     let (errors, warnings) = totals(report);
     format!(
         "{} in {}: {}, {}",
@@ -94,7 +94,7 @@ fn totals(report: &Report) -> (usize, usize) {
 }
 
 /// Says every note and finding on standard error; fails where one of them is an error.
-pub(crate) fn accept(texts: &[SourceText], report: &Report) -> Result<(), Failure> {
+pub(crate) fn accept(texts: &Texts, report: &Report) -> Result<(), Failure> {
     let text = policy::render::report(texts, report, output::stderr_colours());
     if !text.is_empty() {
         output::say(text.trim_end());
@@ -116,13 +116,13 @@ pub(crate) fn settings(config: Option<&Path>) -> Result<Option<Settings>, Failur
 }
 
 /// Reads a configuration file, and gives its text back for findings of others.
-pub(crate) fn settings_with_text(path: &Path) -> Result<(Settings, Vec<SourceText>), Failure> {
+pub(crate) fn settings_with_text(path: &Path) -> Result<(Settings, Texts), Failure> {
     if path.is_dir() {
         return Err(Failure::usage(format!("{} is a directory", path.display()))
             .hint("name the configuration file itself after --config"));
     }
     let texts = policy::gather(&[path.to_owned()]).map_err(Failure::wrong_usage)?;
-    let Some(text) = texts.first() else { return Ok((Settings::default(), texts)) };
+    let Some(text) = texts.front() else { return Ok((Settings::default(), texts)) };
     match settings::read(text) {
         Ok(settings) => Ok((settings, texts)),
         Err(problems) => Err(configuration_refused(&texts, problems)),
@@ -131,7 +131,7 @@ pub(crate) fn settings_with_text(path: &Path) -> Result<(Settings, Vec<SourceTex
 
 /// Says what of the configuration the agent does not carry out; fails where packets would go
 /// another way than asked for.
-pub(crate) fn undone(settings: &Settings, texts: &[SourceText]) -> Result<(), Failure> {
+pub(crate) fn undone(settings: &Settings, texts: &Texts) -> Result<(), Failure> {
     let findings = settings::undone(settings);
     if findings.iter().any(policy::Diagnostic::is_error) {
         return Err(configuration_refused(texts, findings));
@@ -150,11 +150,11 @@ fn configuration_report(findings: Vec<policy::Diagnostic>) -> Report {
     }
 }
 
-fn configuration_refused(texts: &[SourceText], findings: Vec<policy::Diagnostic>) -> Failure {
+fn configuration_refused(texts: &Texts, findings: Vec<policy::Diagnostic>) -> Failure {
     let report = configuration_report(findings);
     output::say(policy::render::report(texts, &report, output::stderr_colours()).trim_end());
     let (errors, _) = totals(&report);
-    let name = texts.first().map_or("", |text| &text.name);
+    let name = texts.front().map_or("", |text| &text.name);
     Failure::usage(format!(
         "the configuration file {name} has {}; nothing was changed",
         count(errors, "error")

@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use super::{Input, QueryError, objects};
@@ -58,21 +59,21 @@ impl<'a> Asker<'a> {
 pub(super) fn asker<'a>(input: &Input<'a>, text: &str) -> Result<Asker<'a>, QueryError> {
     if let Ok(address) = text.parse::<IpAddr>() {
         let address = address.to_canonical();
-        let has = |dataplane: &&Dataplane| {
+        let has = |dataplane: &&Arc<Dataplane>| {
             workload_addresses(dataplane, &input.settings.names).contains(&address)
         };
         return Ok(Asker::Address(address, sorted(input.set.dataplanes.iter().filter(has))));
     }
     if text.contains('=') {
         let tags = parse_tags(text)?;
-        let has = |dataplane: &&Dataplane| {
-            tag_sets([*dataplane]).iter().any(|own| selector_matches(&tags, own))
+        let has = |dataplane: &&Arc<Dataplane>| {
+            tag_sets([&***dataplane]).iter().any(|own| selector_matches(&tags, own))
         };
         let dataplanes = sorted(input.set.dataplanes.iter().filter(has));
         return Ok(Asker::Tags(tags, dataplanes));
     }
     let (mesh, name) = split_mesh(text);
-    let named = |dataplane: &&Dataplane| {
+    let named = |dataplane: &&Arc<Dataplane>| {
         let meta = &dataplane.meta;
         (meta.name == name || meta.display_name == name)
             && mesh.is_none_or(|mesh| meta.mesh == mesh)
@@ -84,7 +85,7 @@ pub(super) fn asker<'a>(input: &Input<'a>, text: &str) -> Result<Asker<'a>, Quer
             let known = input.set.dataplanes.iter().map(|dataplane| dataplane.meta.name.as_str());
             let mut candidates: Vec<String> =
                 suggest(name, known).into_iter().map(str::to_owned).collect();
-            let offers = |dataplane: &Dataplane| {
+            let offers = |dataplane: &Arc<Dataplane>| {
                 dataplane
                     .inbounds
                     .iter()
@@ -108,8 +109,8 @@ pub(super) fn asker<'a>(input: &Input<'a>, text: &str) -> Result<Asker<'a>, Quer
     }
 }
 
-fn sorted<'a>(dataplanes: impl Iterator<Item = &'a Dataplane>) -> Vec<&'a Dataplane> {
-    let mut sorted: Vec<&Dataplane> = dataplanes.collect();
+fn sorted<'a>(dataplanes: impl Iterator<Item = &'a Arc<Dataplane>>) -> Vec<&'a Dataplane> {
+    let mut sorted: Vec<&Dataplane> = dataplanes.map(|dataplane| &**dataplane).collect();
     sorted.sort_by_key(|dataplane| (&dataplane.meta.mesh, &dataplane.meta.name));
     sorted
 }

@@ -1,5 +1,7 @@
 //! Questions and answers.
 
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::{Answer, Decision, Input, Query, QueryError, RequestQuery, explain};
@@ -399,7 +401,7 @@ fn locality_says_what_stays_out() {
         dataplane("b", "10.0.0.2").inbound(80, "service=web,zone=west"),
     ];
     let mut world = set(dataplanes, Vec::new());
-    world.meshes.push(locality_aware_mesh());
+    world.meshes.push_back(Arc::new(locality_aware_mesh()));
     let east = ResolveSettings { zone: Some("east".to_owned()), ..settings() };
     let query = Query { from: "a".into(), to: "web".into(), ..Query::default() };
     let answer = ask_with(&world, &east, &query).unwrap();

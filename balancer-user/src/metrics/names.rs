@@ -77,9 +77,9 @@ fn classes(set: &PolicySet, resolved: &Resolved, tables: &Tables) -> BTreeMap<u3
         for (mesh, name) in &source.dataplanes {
             class.dataplanes.insert((mesh, name));
             let key = (mesh.as_str(), name.as_str());
-            let at = set
-                .dataplanes
-                .binary_search_by_key(&key, |plane| (plane.meta.mesh.as_str(), &plane.meta.name));
+            let at = set.dataplanes.binary_search_by(|plane| {
+                (plane.meta.mesh.as_str(), plane.meta.name.as_str()).cmp(&key)
+            });
             if let Some(plane) = at.ok().and_then(|at| set.dataplanes.get(at)) {
                 class.services.extend(services(plane).map(|service| (mesh.as_str(), service)));
             }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::policy::{
     Api, Dataplane, Host, ReferredBy, SERVICE_TAG, ServiceKind,
     testing::{LENIENT, STRICT, dataplane, errors, exactly, finding, reading, warnings},
@@ -8,7 +10,7 @@ const IN: &str = "inbound: [{port: 80, tags: {kuma.io/service: a}}]";
 fn read(networking: &str) -> Dataplane {
     let mut reading = reading(&dataplane(networking), &LENIENT);
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    reading.set.dataplanes.remove(0)
+    Arc::unwrap_or_clone(reading.set.dataplanes.remove(0))
 }
 
 fn inbound(fields: &str) -> String {

@@ -7,7 +7,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use super::SourceText;
+use super::{SourceText, Texts};
 
 /// Largest input file. Policies are written by people and small generators; what is larger is
 /// a file of another sort.
@@ -140,12 +140,12 @@ impl InputError {
 /// # Errors
 ///
 /// The first input that cannot be used; nothing is returned then.
-pub fn gather(paths: &[PathBuf]) -> Result<Vec<SourceText>, InputError> {
+pub fn gather(paths: &[PathBuf]) -> Result<Texts, InputError> {
     gather_from(paths, &mut io::stdin().lock())
 }
 
-fn gather_from(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<SourceText>, InputError> {
-    let mut texts = Vec::new();
+fn gather_from(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Texts, InputError> {
+    let mut texts = Texts::new();
     let mut seen = BTreeSet::new();
     let mut stdin_read = false;
     for path in paths {
@@ -153,7 +153,7 @@ fn gather_from(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<SourceText
             if std::mem::replace(&mut stdin_read, true) {
                 return Err(InputError::StdinTwice);
             }
-            texts.push(read_text(Path::new("-"), stdin)?);
+            texts.push_back(read_text(Path::new("-"), stdin)?);
             continue;
         }
         let metadata = fs::metadata(path).map_err(|e| refused(path, e, Known::ByName))?;
@@ -164,7 +164,7 @@ fn gather_from(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<SourceText
             walk(path, &mut ancestors, &mut |file| {
                 found = true;
                 if seen.insert(identity(file)) {
-                    texts.push(read_file(file, Known::ByListing)?);
+                    texts.push_back(read_file(file, Known::ByListing)?);
                 }
                 Ok(())
             })?;
@@ -172,7 +172,7 @@ fn gather_from(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Vec<SourceText
                 return Err(InputError::EmptyDirectory { path: shown(path) });
             }
         } else if seen.insert(identity(path)) {
-            texts.push(read_file(path, Known::ByName)?);
+            texts.push_back(read_file(path, Known::ByName)?);
         }
     }
     Ok(texts)

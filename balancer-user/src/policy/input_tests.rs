@@ -2,7 +2,7 @@ use std::os::unix::{ffi::OsStrExt, fs::symlink};
 
 use super::*;
 
-fn names(texts: &[SourceText], root: &Path) -> Vec<String> {
+fn names(texts: &Texts, root: &Path) -> Vec<String> {
     let root = format!("{}/", root.display());
     texts
         .iter()
@@ -17,7 +17,7 @@ fn write(root: &Path, name: &str, body: impl AsRef<[u8]>) -> PathBuf {
     path
 }
 
-fn gathered(paths: &[PathBuf]) -> Result<Vec<SourceText>, InputError> {
+fn gathered(paths: &[PathBuf]) -> Result<Texts, InputError> {
     gather_from(paths, &mut io::empty())
 }
 

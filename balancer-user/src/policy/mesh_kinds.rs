@@ -2,10 +2,10 @@
 //! but ExternalService have a schema: their fields stand under `spec` in both envelopes, and
 //! paths say so.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::{
-    Meta, PolicySet, Span, external_service,
+    List, Meta, PolicySet, Span, external_service,
     fields::{Context, Fields, Form},
     mesh_route, mesh_service,
 };
@@ -102,18 +102,20 @@ pub(super) fn read(
     }
 }
 
-fn file<T>(cx: &Context<'_>, list: &mut Vec<T>, read: Option<T>) {
-    list.extend(read.filter(|_| cx.errors() == 0));
+fn file<T>(cx: &Context<'_>, list: &mut List<T>, read: Option<T>) {
+    list.extend(read.filter(|_| cx.errors() == 0).map(Arc::new));
 }
 
 /// Drops what is in a mesh that does not exist, and sorts the rest by (mesh, name).
 pub(super) fn settle(set: &mut PolicySet, unknown: &BTreeSet<String>) {
-    fn list<T>(list: &mut Vec<T>, unknown: &BTreeSet<String>, meta: impl Fn(&T) -> &Meta) {
-        list.retain(|one| !unknown.contains(&meta(one).mesh));
-        list.sort_by(|a, b| {
+    fn list<T>(list: &mut List<T>, unknown: &BTreeSet<String>, meta: impl Fn(&T) -> &Meta) {
+        let known = list.iter().filter(|one| !unknown.contains(&meta(one).mesh));
+        let mut sorted: Vec<Arc<T>> = known.cloned().collect();
+        sorted.sort_by(|a, b| {
             let key = |one| (&meta(one).mesh, &meta(one).name);
             key(a).cmp(&key(b))
         });
+        *list = sorted.into();
     }
     list(&mut set.dataplanes, unknown, |one| &one.meta);
     list(&mut set.traffic_routes, unknown, |one| &one.meta);

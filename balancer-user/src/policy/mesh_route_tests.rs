@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -44,7 +46,7 @@ fn backed(backends: &str) -> String {
 fn read(body: &str, options: &ReadOptions) -> MeshTcpRoute {
     let mut reading = reading(body, options);
     assert!(reading.report.valid(), "{body}: {:#?}", reading.report);
-    reading.set.mesh_tcp_routes.pop().expect("a MeshTCPRoute")
+    reading.set.mesh_tcp_routes.pop_back().map(Arc::unwrap_or_clone).expect("a MeshTCPRoute")
 }
 
 fn tags(name: &str, value: &str) -> Tags {

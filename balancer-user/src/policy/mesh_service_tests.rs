@@ -105,7 +105,7 @@ fn a_service_with_nothing_in_it_is_valid_and_has_no_endpoints() {
 fn each_form_of_selector_is_read_where_it_exists() {
     let selector = |text: &str, options: &ReadOptions| {
         let body = service(&format!("{{selector: {text}}}"));
-        reading(&body, options).set.mesh_services.pop().map(|service| service.selector)
+        reading(&body, options).set.mesh_services.pop_back().map(|service| service.selector.clone())
     };
     let by_tags = Some(DataplaneSelector::Tags(tags("a", "b")));
     let by_labels = Some(DataplaneSelector::Labels(tags("a", "b")));

@@ -14,6 +14,7 @@ use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, sync::Arc};
 
 mod dataplane;
 pub mod diagnostic;
+mod edits;
 mod envelope;
 mod external_service;
 mod fields;
@@ -44,6 +45,7 @@ mod traffic_route;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use edits::{Edit, Edits};
 pub use http::{HttpMatch, HttpModify};
 pub use input::{InputError, gather};
 pub use mesh_route::{
@@ -326,45 +328,52 @@ pub enum HashFunction {
     MurmurHash2,
 }
 
+/// The resources of one kind, in order. What is unchanged from one set to the next is shared by
+/// both: a copy costs nothing, and one change in it little.
+pub type List<T> = imbl::Vector<Arc<T>>;
+
+/// Input texts. Shared as a [`List`] is.
+pub type Texts = imbl::Vector<SourceText>;
+
 /// Everything that was read, valid resources only.
 #[derive(Clone, Debug, Default)]
 pub struct PolicySet {
     /// The texts that spans point into.
-    pub texts: Vec<SourceText>,
+    pub texts: Texts,
     /// Sorted by name.
-    pub meshes: Vec<Mesh>,
+    pub meshes: List<Mesh>,
     /// Sorted by (mesh, name).
-    pub dataplanes: Vec<Dataplane>,
+    pub dataplanes: List<Dataplane>,
     /// Sorted by (mesh, name).
-    pub traffic_routes: Vec<TrafficRoute>,
+    pub traffic_routes: List<TrafficRoute>,
     /// TrafficRoutes labelled `kuma.io/effect: shadow`: kept for display, never applied.
-    pub shadowed: Vec<TrafficRoute>,
+    pub shadowed: List<TrafficRoute>,
     /// Sorted by (mesh, name).
-    pub mesh_tcp_routes: Vec<MeshTcpRoute>,
+    pub mesh_tcp_routes: List<MeshTcpRoute>,
     /// MeshTCPRoutes labelled `kuma.io/effect: shadow`.
-    pub shadowed_mesh_tcp_routes: Vec<MeshTcpRoute>,
+    pub shadowed_mesh_tcp_routes: List<MeshTcpRoute>,
     /// Sorted by (mesh, name).
-    pub mesh_services: Vec<MeshService>,
+    pub mesh_services: List<MeshService>,
     /// Sorted by (mesh, name).
-    pub mesh_external_services: Vec<MeshExternalService>,
+    pub mesh_external_services: List<MeshExternalService>,
     /// Sorted by (mesh, name).
-    pub mesh_multi_zone_services: Vec<MeshMultiZoneService>,
+    pub mesh_multi_zone_services: List<MeshMultiZoneService>,
     /// Sorted by (mesh, name).
-    pub external_services: Vec<ExternalService>,
+    pub external_services: List<ExternalService>,
     /// Services of Kubernetes. Sorted by (namespace, name), as all that follow.
-    pub services: Vec<kubernetes::Service>,
+    pub services: List<kubernetes::Service>,
     /// Where their endpoints are.
-    pub endpoint_slices: Vec<kubernetes::EndpointSlice>,
+    pub endpoint_slices: List<kubernetes::EndpointSlice>,
     /// Namespaces.
-    pub namespaces: Vec<kubernetes::Namespace>,
+    pub namespaces: List<kubernetes::Namespace>,
     /// Classes of Gateways.
-    pub gateway_classes: Vec<gateway::GatewayClass>,
+    pub gateway_classes: List<gateway::GatewayClass>,
     /// Gateways.
-    pub gateways: Vec<gateway::Gateway>,
+    pub gateways: List<gateway::Gateway>,
     /// TCPRoutes.
-    pub tcp_routes: Vec<gateway::TcpRoute>,
+    pub tcp_routes: List<gateway::TcpRoute>,
     /// Permissions to name objects of another namespace.
-    pub reference_grants: Vec<gateway::ReferenceGrant>,
+    pub reference_grants: List<gateway::ReferenceGrant>,
 }
 
 #[cfg(test)]

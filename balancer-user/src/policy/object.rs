@@ -2,8 +2,10 @@
 //! their specification. They are in no mesh, their paths are written as the cluster writes them
 //! (`metadata.name`, `spec.ports[0].port`), and `status` is the cluster's.
 
+use std::sync::Arc;
+
 use super::{
-    Diagnostic, Meta, PolicySet, Span, Tags,
+    Diagnostic, List, Meta, PolicySet, Span, Tags,
     envelope::Body,
     fields::{Context, Field, Fields, Form},
     gateway,
@@ -181,8 +183,8 @@ pub(super) fn read(
     }
 }
 
-fn file<T>(cx: &Context<'_>, list: &mut Vec<T>, read: Option<T>) {
-    list.extend(read.filter(|_| cx.errors() == 0));
+fn file<T>(cx: &Context<'_>, list: &mut List<T>, read: Option<T>) {
+    list.extend(read.filter(|_| cx.errors() == 0).map(Arc::new));
 }
 
 /// Takes `spec`, which most kinds have to have.
@@ -230,8 +232,10 @@ pub(super) fn items<'n>(
 
 /// Sorts what was read by (namespace, name).
 pub(super) fn sort(set: &mut PolicySet) {
-    fn by_name<T>(list: &mut [T], meta: impl Fn(&T) -> &Meta) {
-        list.sort_by(|a, b| meta(a).object().cmp(&meta(b).object()));
+    fn by_name<T>(list: &mut List<T>, meta: impl Fn(&T) -> &Meta) {
+        let mut sorted: Vec<Arc<T>> = list.iter().cloned().collect();
+        sorted.sort_by(|a, b| meta(a).object().cmp(&meta(b).object()));
+        *list = sorted.into();
     }
     by_name(&mut set.services, |one| &one.meta);
     by_name(&mut set.endpoint_slices, |one| &one.meta);

@@ -82,7 +82,7 @@ fn counts(set: &PolicySet) -> [usize; 7] {
 /// Everything that a set holds of these kinds, without where it stands.
 fn meaning(reading: &Reading) -> String {
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    let set = PolicySet { texts: Vec::new(), ..reading.set.clone() };
+    let set = PolicySet { texts: crate::policy::Texts::new(), ..reading.set.clone() };
     let text = format!("{set:?}");
     let mut out = String::new();
     let mut rest = text.as_str();

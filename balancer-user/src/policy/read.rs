@@ -1,9 +1,12 @@
 //! Texts into typed resources: documents, envelopes, kinds, and what concerns several of them.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use super::{
-    Diagnostic, Note, PolicySet, ReadOptions, Reading, Report, ResourceReport, SourceText, Span,
+    Diagnostic, Note, PolicySet, ReadOptions, Reading, Report, ResourceReport, Span, Texts,
     dataplane,
     envelope::{self, Body, Envelope, Resource},
     fields::{Context, nearest},
@@ -16,7 +19,8 @@ use super::{
 
 /// Reads every document of every text and validates it. Nothing of a resource that has an error
 /// is in the set; load the set only if [`Report::valid`].
-pub fn read(texts: Vec<SourceText>, options: &ReadOptions) -> Reading {
+pub fn read(texts: impl Into<Texts>, options: &ReadOptions) -> Reading {
+    let texts = texts.into();
     let mut reader = Reader::new(options);
     for (index, text) in (0..).zip(&texts) {
         for (document, content) in (0..).zip(yaml::documents(&text.text, index)) {
@@ -191,18 +195,18 @@ impl<'o> Reader<'o> {
             Kind::Mesh => {
                 let mesh = mesh::mesh(cx, meta, spec);
                 if cx.errors() == 0 {
-                    self.set.meshes.push(mesh);
+                    self.set.meshes.push_back(Arc::new(mesh));
                 }
             }
             Kind::Dataplane => {
                 let dataplane = dataplane::dataplane(cx, meta, spec);
-                self.set.dataplanes.extend(dataplane.filter(|_| cx.errors() == 0));
+                self.set.dataplanes.extend(dataplane.filter(|_| cx.errors() == 0).map(Arc::new));
             }
             Kind::TrafficRoute => {
                 let route = traffic_route::traffic_route(cx, meta, spec);
                 let routes =
                     if shadow { &mut self.set.shadowed } else { &mut self.set.traffic_routes };
-                routes.extend(route.filter(|_| cx.errors() == 0));
+                routes.extend(route.filter(|_| cx.errors() == 0).map(Arc::new));
             }
             Kind::Kuma(kind) => mesh_kinds::read(cx, kind, meta, name_span, spec, &mut self.set),
             Kind::Object(object) => object::read(cx, object, meta, spec, &mut self.set),
@@ -211,7 +215,7 @@ impl<'o> Reader<'o> {
         }
     }
 
-    fn finish(mut self, texts: Vec<SourceText>) -> Reading {
+    fn finish(mut self, texts: Texts) -> Reading {
         let unknown = self.check_meshes();
         let mut set = self.set;
         mesh_kinds::settle(&mut set, &unknown);

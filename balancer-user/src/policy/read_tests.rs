@@ -67,7 +67,7 @@ spec:
     let meaning = |body: &str| {
         let mut reading = reading(body, &LENIENT);
         assert!(reading.report.valid(), "{body}: {:#?}", reading.report);
-        let route = reading.set.traffic_routes.remove(0);
+        let route = Arc::unwrap_or_clone(reading.set.traffic_routes.remove(0));
         let split: Vec<_> =
             route.conf.split.into_iter().map(|entry| (entry.weight, entry.destination)).collect();
         (
@@ -369,9 +369,9 @@ logging: {backends: []}
 fn the_set_does_not_depend_on_the_order_of_files() {
     let one = text(&route(ROUTE));
     let other = text(&route(ROUTE).replace("name: r", "name: a"));
-    let names = |texts: Vec<SourceText>| {
+    let names = |texts: Vec<crate::policy::SourceText>| {
         let set = read(texts, &LENIENT).set;
-        set.traffic_routes.into_iter().map(|route| route.meta.name).collect::<Vec<_>>()
+        set.traffic_routes.into_iter().map(|route| route.meta.name.clone()).collect::<Vec<_>>()
     };
     assert_eq!(names(vec![one.clone(), other.clone()]), ["a", "r"]);
     assert_eq!(names(vec![other, one]), ["a", "r"]);

@@ -2,13 +2,13 @@
 
 use std::{cell::OnceCell, fmt::Write as _};
 
-use super::{Diagnostic, Note, Report, Severity, SourceText, Span, text};
+use super::{Diagnostic, Note, Report, Severity, Span, Texts, text};
 
 /// Widest part of an input line that is shown.
 const WIDTH: usize = 100;
 
 /// Every note and finding of a report, blank lines between them. Empty if there is none.
-pub fn report(texts: &[SourceText], report: &Report, colour: bool) -> String {
+pub fn report(texts: &Texts, report: &Report, colour: bool) -> String {
     let sources = Sources::new(texts, colour);
     let findings = report.violations().map(|finding| sources.diagnostic(finding));
     let notes = report.notes.iter().map(|note| sources.note(note));
@@ -16,13 +16,13 @@ pub fn report(texts: &[SourceText], report: &Report, colour: bool) -> String {
 }
 
 /// One finding; [`Sources`] is quicker for many.
-pub fn diagnostic(texts: &[SourceText], finding: &Diagnostic, colour: bool) -> String {
+pub fn diagnostic(texts: &Texts, finding: &Diagnostic, colour: bool) -> String {
     Sources::new(texts, colour).diagnostic(finding)
 }
 
 /// The input texts, ready for showing their lines.
 pub struct Sources<'t> {
-    texts: &'t [SourceText],
+    texts: &'t Texts,
     /// The lines of each text that was asked for.
     lines: Vec<OnceCell<Vec<&'t str>>>,
     colour: bool,
@@ -30,7 +30,7 @@ pub struct Sources<'t> {
 
 impl<'t> Sources<'t> {
     /// Prepares the texts that spans point into.
-    pub fn new(texts: &'t [SourceText], colour: bool) -> Self {
+    pub fn new(texts: &'t Texts, colour: bool) -> Self {
         Self { texts, lines: texts.iter().map(|_| OnceCell::new()).collect(), colour }
     }
 

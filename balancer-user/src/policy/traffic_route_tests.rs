@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::policy::{
     Api, HashFunction, LoadBalancer, SERVICE_TAG, Severity, TrafficRoute,
     http::{HostRewrite, PathRewrite, StringMatcher},
@@ -8,7 +10,7 @@ use crate::policy::{
 fn read(body: &str) -> TrafficRoute {
     let mut reading = reading(body, &LENIENT);
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    reading.set.traffic_routes.remove(0)
+    Arc::unwrap_or_clone(reading.set.traffic_routes.remove(0))
 }
 
 fn http(entry: &str) -> String {

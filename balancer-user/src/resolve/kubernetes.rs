@@ -13,7 +13,7 @@ use super::{
     inventory::{Endpoint, Family, Inventory, NO_TAGS},
 };
 use crate::policy::{
-    Host, PolicySet,
+    Host, List, PolicySet,
     kubernetes::{EndpointSlice, Service, ServiceKind, ServicePort, SliceEndpoint},
 };
 
@@ -46,8 +46,8 @@ struct State<'s> {
 
 impl<'s> Slices<'s> {
     /// Sorts slices by their Service. Slices without one are of no use.
-    pub fn new(slices: &'s [EndpointSlice]) -> Self {
-        let mut of: BTreeMap<_, Vec<_>> = BTreeMap::new();
+    pub fn new(slices: &'s List<EndpointSlice>) -> Self {
+        let mut of: BTreeMap<_, Vec<&EndpointSlice>> = BTreeMap::new();
         for slice in slices {
             if let (Some(namespace), Some(service)) = (&slice.meta.namespace, &slice.service) {
                 of.entry((namespace.as_str(), service.as_str())).or_default().push(slice);
@@ -138,7 +138,7 @@ pub(super) fn inventory(set: &PolicySet) -> Vec<(Destination, Vec<Endpoint<'_>>)
 /// The Services that are dialled at an address of their own: not headless ones, whose clients
 /// dial the endpoints, nor those that are another name for something else. Sorted.
 pub(super) fn dialled<'a>(set: &'a PolicySet, inventory: &Inventory<'_>) -> Vec<Dialled<'a>> {
-    let mut services: Vec<&Service> = set.services.iter().collect();
+    let mut services: Vec<&Service> = set.services.iter().map(|service| &**service).collect();
     services.sort_by_key(|service| service.meta.object());
     let mut dialled = Vec::new();
     for service in services {

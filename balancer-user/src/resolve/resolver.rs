@@ -42,15 +42,18 @@ pub struct Resolver<'a> {
 impl<'a> Resolver<'a> {
     /// Indexes `set`, whatever its order.
     pub fn new(set: &'a PolicySet, settings: &'a ResolveSettings) -> Self {
-        let mut dataplanes: Vec<&Dataplane> = set.dataplanes.iter().collect();
+        let mut dataplanes: Vec<&Dataplane> =
+            set.dataplanes.iter().map(|dataplane| &**dataplane).collect();
         dataplanes.sort_by_key(|dataplane| (&dataplane.meta.mesh, &dataplane.meta.name));
-        let mut routes: Vec<&TrafficRoute> = set.traffic_routes.iter().collect();
+        let mut routes: Vec<&TrafficRoute> =
+            set.traffic_routes.iter().map(|route| &**route).collect();
         routes.sort_by_key(|route| (&route.meta.mesh, &route.meta.name));
         let mut by_mesh: BTreeMap<&str, Vec<&TrafficRoute>> = BTreeMap::new();
         for route in routes {
             by_mesh.entry(&route.meta.mesh).or_default().push(route);
         }
-        let mut mesh_tcp: Vec<&MeshTcpRoute> = set.mesh_tcp_routes.iter().collect();
+        let mut mesh_tcp: Vec<&MeshTcpRoute> =
+            set.mesh_tcp_routes.iter().map(|route| &**route).collect();
         mesh_tcp.sort_by_key(|policy| (&policy.meta.mesh, &policy.meta.name));
         let objects = Objects::new(set);
         let zone = settings.zone.as_deref();

@@ -37,7 +37,7 @@ pub use error::StoreError;
 use form::{AssignmentRow, AssignmentsFile, LiveFile, TextRow, assignment_rows};
 
 use crate::{
-    policy::SourceText,
+    policy::{SourceText, Texts},
     resolve::{ResolveSettings, VipAssignments},
 };
 
@@ -57,7 +57,7 @@ pub struct Live {
     /// What resolution depended on, assignments included.
     pub settings: ResolveSettings,
     /// The texts, as given.
-    pub texts: Vec<SourceText>,
+    pub texts: Texts,
 }
 
 /// The state directory.

@@ -11,7 +11,7 @@ use anyhow::{Context, Result, ensure};
 use balancer_user::{
     compile::{Assignment, Compiler, Limits},
     kernel::{self, Datapath, PublishOptions},
-    policy::{self, PolicySet, ReadOptions, SourceText},
+    policy::{self, PolicySet, ReadOptions},
     resolve::{ResolveSettings, resolve},
     settings::Settings,
     store::{Live, Store},
@@ -114,7 +114,7 @@ pub(crate) fn measures(root: Root, size: (usize, usize), changes: usize) -> Resu
     }
 
     let begun = Instant::now();
-    let texts: Vec<SourceText> = policy::gather(&[files])?;
+    let texts = policy::gather(&[files])?;
     let reading = policy::read(texts, &ReadOptions::default());
     ensure!(reading.report.valid(), "the policies of the bench are not valid");
     let mut policies = reading.set;

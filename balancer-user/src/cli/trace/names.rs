@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use crate::{
@@ -12,7 +13,7 @@ use crate::{
         inputs,
         live::{self, LiveSet, backend_name},
     },
-    policy::{Dataplane, suggest::suggest},
+    policy::{Dataplane, List, suggest::suggest},
     resolve::{BackendState, Decision, Names, Route, sources::workload_addresses},
 };
 
@@ -118,11 +119,11 @@ fn full_name(dataplane: &Dataplane) -> String {
 
 /// The addresses that a word of `--from` names: itself, or those of the Dataplanes with that
 /// name, which may have its mesh before it.
-fn addresses(dataplanes: &[Dataplane], hosts: &Names, from: &str) -> BTreeSet<IpAddr> {
+fn addresses(dataplanes: &List<Dataplane>, hosts: &Names, from: &str) -> BTreeSet<IpAddr> {
     if let Ok(address) = from.parse::<IpAddr>() {
         return BTreeSet::from([address.to_canonical()]);
     }
-    let named = |dataplane: &&Dataplane| {
+    let named = |dataplane: &&Arc<Dataplane>| {
         let meta = &dataplane.meta;
         meta.name == from || meta.display_name == from || full_name(dataplane) == from
     };

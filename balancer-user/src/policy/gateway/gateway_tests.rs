@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::policy::{
     Host, Tags,
     gateway::{AllowedNamespaces, Gateway, LabelOperator, ListenerProtocol},
@@ -21,7 +23,7 @@ fn with(listeners: &str) -> String {
 fn read(body: &str) -> Gateway {
     let mut reading = reading(body, &LENIENT);
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    reading.set.gateways.remove(0)
+    Arc::unwrap_or_clone(reading.set.gateways.remove(0))
 }
 
 fn refused(body: &str) -> Vec<String> {

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::policy::{
     gateway::TcpRoute,
     testing::{LENIENT, errors, finding, object, port, reading, warnings},
@@ -15,7 +17,7 @@ fn route(spec: &str) -> String {
 fn read(body: &str) -> TcpRoute {
     let mut reading = reading(body, &LENIENT);
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    reading.set.tcp_routes.remove(0)
+    Arc::unwrap_or_clone(reading.set.tcp_routes.remove(0))
 }
 
 fn refused(body: &str) -> Vec<String> {

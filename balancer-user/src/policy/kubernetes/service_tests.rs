@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::policy::{
     Span,
     kubernetes::{Service, ServiceKind, ServicePort, TargetPort, Transport},
@@ -12,7 +14,7 @@ fn service(spec: &str) -> String {
 fn read(spec: &str) -> Service {
     let mut reading = reading(&service(spec), &LENIENT);
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    reading.set.services.remove(0)
+    Arc::unwrap_or_clone(reading.set.services.remove(0))
 }
 
 fn refused(spec: &str) -> Vec<String> {

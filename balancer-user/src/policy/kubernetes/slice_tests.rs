@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use crate::policy::{
     Host,
     kubernetes::{AddressType, EndpointSlice, Transport},
@@ -14,7 +16,7 @@ fn slice(rest: &str) -> String {
 fn read(rest: &str) -> EndpointSlice {
     let mut reading = reading(&slice(rest), &LENIENT);
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    reading.set.endpoint_slices.remove(0)
+    Arc::unwrap_or_clone(reading.set.endpoint_slices.remove(0))
 }
 
 /// The errors of a slice with these endpoints.

@@ -159,8 +159,8 @@ pub struct Attachments<'s> {
 /// whose class is not among the documents: then nobody says that they are another's.
 pub fn attach<'s>(set: &'s PolicySet, controller: &str) -> Attachments<'s> {
     let classes: BTreeMap<&str, &GatewayClass> =
-        set.gateway_classes.iter().map(|class| (class.meta.name.as_str(), class)).collect();
-    let mut sorted: Vec<&Gateway> = set.gateways.iter().collect();
+        set.gateway_classes.iter().map(|class| (class.meta.name.as_str(), &**class)).collect();
+    let mut sorted: Vec<&Gateway> = set.gateways.iter().map(|gateway| &**gateway).collect();
     sorted.sort_by_key(|gateway| gateway.meta.object());
     let (mut gateways, mut foreign) = (Vec::new(), Vec::new());
     for gateway in sorted {
@@ -170,7 +170,7 @@ pub fn attach<'s>(set: &'s PolicySet, controller: &str) -> Attachments<'s> {
         }
     }
     let world = World::new(set, &gateways, &foreign);
-    let mut routes: Vec<&TcpRoute> = set.tcp_routes.iter().collect();
+    let mut routes: Vec<&TcpRoute> = set.tcp_routes.iter().map(|route| &**route).collect();
     routes.sort_by_key(|route| route.meta.object());
     let routes: Vec<RouteStatus<'_>> = routes
         .into_iter()

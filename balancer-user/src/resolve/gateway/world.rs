@@ -32,10 +32,10 @@ impl<'s> World<'s> {
         foreign: &[(&'s Gateway, &'s GatewayClass)],
     ) -> Self {
         let gateways = ours.iter().map(|gateway| (gateway.meta.object(), *gateway));
-        let services = set.services.iter().map(|service| (service.meta.object(), service));
+        let services = set.services.iter().map(|service| (service.meta.object(), &**service));
         let namespaces =
             set.namespaces.iter().map(|one| (one.meta.name.as_str(), &one.meta.labels));
-        let mut grants: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        let mut grants: BTreeMap<_, Vec<&ReferenceGrant>> = BTreeMap::new();
         for grant in &set.reference_grants {
             grants.entry(grant.meta.object().0).or_default().push(grant);
         }

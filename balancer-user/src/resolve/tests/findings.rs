@@ -1,5 +1,7 @@
 //! What is said about policies that do not do what their author may think.
 
+use std::sync::Arc;
+
 use super::world::{dataplane, route, set, settings};
 use crate::{
     policy::{Dataplane, Diagnostic, Mesh, Severity, TrafficRoute},
@@ -114,7 +116,7 @@ fn unknown_mesh_is_reported_where_meshes_are_given() {
     let mut meta = world.dataplanes[0].meta.clone();
     meta.kind = "Mesh";
     meta.name = "defaults".to_owned();
-    world.meshes.push(Mesh { meta, locality_aware: false });
+    world.meshes.push_back(Arc::new(Mesh { meta, locality_aware: false }));
     let resolved = resolve(&world, &settings());
     let (_, found) = &resolved.diagnostics[0];
     assert_eq!(found.field, "mesh");

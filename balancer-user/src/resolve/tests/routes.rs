@@ -1,6 +1,6 @@
 //! What a split becomes.
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use super::world::{dataplane, locality_aware_mesh, route, set, settings};
 use crate::{
@@ -195,7 +195,7 @@ fn other_zones_serve_only_while_this_one_cannot() {
         }
         let far = dataplane("b", "10.0.0.2").inbound(80, "service=web,zone=west");
         let mut world = set(vec![near, far], Vec::new());
-        world.meshes.push(locality_aware_mesh());
+        world.meshes.push_back(Arc::new(locality_aware_mesh()));
         world
     };
     let east = ResolveSettings { zone: Some("east".to_owned()), ..settings() };
@@ -221,7 +221,7 @@ fn endpoint_without_a_zone_is_in_every_zone() {
         dataplane("b", "10.0.0.2").inbound(80, "service=web,zone=west"),
     ];
     let mut world = set(dataplanes, Vec::new());
-    world.meshes.push(locality_aware_mesh());
+    world.meshes.push_back(Arc::new(locality_aware_mesh()));
     let east = ResolveSettings { zone: Some("east".to_owned()), ..settings() };
     assert_eq!(
         resolve(&world, &east).route_from("10.0.0.1", "web").lines(),

@@ -1,11 +1,14 @@
 //! Small worlds, written as a person would say them.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    net::{IpAddr, SocketAddr},
+    sync::Arc,
+};
 
 use crate::{
     policy::{
         self, Dataplane, Host, HttpEntry, HttpMatch, HttpModify, Inbound, LoadBalancer, Mesh, Meta,
-        Outbound, PolicySet, ReadOptions, SourceText, Span, SplitEntry, Tags, TrafficRoute,
+        Outbound, PolicySet, ReadOptions, SourceText, Span, SplitEntry, Tags, Texts, TrafficRoute,
         TrafficRouteConf,
     },
     resolve::{
@@ -72,7 +75,12 @@ fn line(line: u32) -> Span {
 /// A set with these resources.
 pub(crate) fn set(dataplanes: Vec<Dataplane>, traffic_routes: Vec<TrafficRoute>) -> PolicySet {
     let text = SourceText { name: "world.yaml".to_owned(), text: "".into() };
-    PolicySet { texts: vec![text], dataplanes, traffic_routes, ..PolicySet::default() }
+    PolicySet {
+        texts: Texts::unit(text),
+        dataplanes: dataplanes.into_iter().map(Arc::new).collect(),
+        traffic_routes: traffic_routes.into_iter().map(Arc::new).collect(),
+        ..PolicySet::default()
+    }
 }
 
 /// A Mesh with locality-aware load balancing.
