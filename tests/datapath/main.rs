@@ -4,6 +4,7 @@
 mod events;
 mod flags;
 mod malformed;
+mod model;
 mod object;
 mod partial;
 mod picks;

@@ -144,6 +144,17 @@ fn adoption_does_not_take_over_another_connections_tuple() {
     world.expect(Hook::Egress, &reply, Reason::Reply, &reply.clone().from(FIRST));
 }
 
+/// The handshake's replies would come from the wrong VIP.
+#[test]
+fn adoption_does_not_take_over_a_handshakes_tuple() {
+    let Some(mut world) = world(&[2]) else { return };
+    world.forwarded(&syn(FIRST), Reason::NewFlow);
+    let sent = Segment::new(CLIENT, SECOND).flags(ACK);
+    world.expect(Hook::Ingress, &sent, Reason::FlowLost, &sent.answering_reset());
+    let reply = Segment::new(REAL, CLIENT).flags(SYN | ACK);
+    world.expect(Hook::Egress, &reply, Reason::Reply, &reply.clone().from(FIRST));
+}
+
 #[test]
 fn many_vips_share_one_real_until_a_port_is_found_for_each() {
     let Some(mut world) = World::new() else { return };

@@ -227,6 +227,40 @@ fn live_connections_are_counted_from_the_handshake_to_the_end() {
 }
 
 #[test]
+fn connection_that_both_ended_before_its_handshake_was_complete_is_never_counted() {
+    for [client, vip, real] in FAMILIES {
+        let Some(mut world) = world(vip, real) else { return };
+        let there = |flags| Segment::new(client, vip).flags(flags);
+        world.forwarded(&there(SYN), Reason::NewFlow);
+        for flags in [SYN | ACK, FIN | ACK] {
+            world.reason(Hook::Egress, &Segment::new(real, client).flags(flags));
+        }
+        world.forwarded(&there(FIN), Reason::HalfOpen);
+        world.forwarded(&there(ACK), Reason::Established);
+        assert_eq!(world.active(2), 0);
+    }
+}
+
+/// The reply entry of an earlier connection can outlive its forward entry.
+#[test]
+fn packet_of_an_earlier_real_ends_the_connection_of_the_real_that_counts_it() {
+    for [client, vip, real] in FAMILIES {
+        let Some(mut world) = world(vip, real) else { return };
+        world.connect(client, vip);
+        world.set_active(2, 0);
+        world.remove_flow(Flows::Open, client, vip, FORWARD);
+        let other = real.replace("8080", "8081");
+        world.real(3, &other, 1);
+        let table = world.equal_table(&[3], 16);
+        world.change_route(1, |route| route.table = table);
+        assert_eq!(world.connect(client, vip).to_string(), other);
+        assert_eq!((world.active(2), world.active(3)), (0, 1));
+        world.reason(Hook::Egress, &Segment::new(real, client).flags(RST));
+        assert_eq!((world.active(2), world.active(3)), (0, 0));
+    }
+}
+
+#[test]
 fn count_of_live_connections_never_goes_below_zero() {
     let [client, vip, real] = FAMILIES[0];
     let Some(mut world) = world(vip, real) else { return };

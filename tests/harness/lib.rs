@@ -21,6 +21,7 @@ pub mod shell;
 pub mod tap;
 pub mod topology;
 pub mod translated;
+pub mod wire;
 
 pub use agent::Agent;
 pub use backends::{Connection, EchoServer, Greeting};

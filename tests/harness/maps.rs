@@ -141,6 +141,55 @@ pub fn content(map: &MapData) -> Result<BTreeMap<Vec<u8>, Vec<u8>>> {
     Ok(found)
 }
 
+/// A per-CPU array of `u64`, to be read often.
+pub struct Sums {
+    map: MapData,
+    capacity: u32,
+    cpus: usize,
+    keys: Vec<u8>,
+    values: Vec<u8>,
+}
+
+impl Sums {
+    /// Of this map.
+    pub fn of(map: &MapData) -> Result<Self> {
+        let map = MapData::from_fd(map.fd().as_fd().try_clone_to_owned()?)?;
+        let (capacity, value) = {
+            let elements = Elements::of(&map)?;
+            (elements.capacity, elements.value)
+        };
+        let room = capacity as usize;
+        let (keys, values) = (vec![0; room * 4], vec![0; room * value]);
+        Ok(Self { map, capacity, cpus: value / 8, keys, values })
+    }
+
+    /// Every element, added up over the CPUs.
+    pub fn read(&mut self) -> Result<Vec<u64>> {
+        let elements = Elements {
+            map: &self.map,
+            kind: MapType::PerCpuArray,
+            capacity: self.capacity,
+            key: 4,
+            value: 8 * self.cpus,
+        };
+        let mut position = 0u32;
+        let out = (&raw mut position) as u64;
+        let room = self.capacity as usize;
+        let (count, result) =
+            elements.call(BPF_MAP_LOOKUP_BATCH, (0, out), &mut self.keys, &mut self.values, room);
+        match result {
+            Err(e) if e.raw_os_error() != Some(libc::ENOENT) => {
+                return Err(e).context("a batched call");
+            }
+            _ if count != room => bail!("{count} elements of {room}"),
+            _ => {}
+        }
+        let number = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().expect("eight bytes"));
+        let sum = |element: &[u8]| element.chunks(8).map(number).sum();
+        Ok(self.values.chunks(8 * self.cpus).map(sum).collect())
+    }
+}
+
 /// Makes a map what it was when it was made: a hash map or ring buffer empty, an array all zero.
 pub fn reset(map: &MapData) -> Result<()> {
     let elements = Elements::of(map)?;

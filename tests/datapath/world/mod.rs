@@ -5,15 +5,14 @@ mod events;
 mod flows;
 mod pool;
 mod reset;
+mod runs;
 
 use std::net::{IpAddr, SocketAddr};
 
 use aya::{
     Pod,
     maps::{Array, HashMap, MapData, PerCpuArray},
-    programs::{
-        SchedClassifier, TcAttachType, TestRun as _, TestRunOptions, tc::SchedClassifierLinkId,
-    },
+    programs::{SchedClassifier, TcAttachType, tc::SchedClassifierLinkId},
 };
 use balancer_ebpf::{
     abi::{
@@ -29,6 +28,7 @@ use harness::{
     packet::{assert_same, verify_checksums},
 };
 use pool::{Loaded, Parameters};
+pub(crate) use runs::TestRuns;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Capacity of one half of each two-half array.
@@ -302,19 +302,6 @@ impl World {
         }
     }
 
-    fn counts(&self) -> Vec<u64> {
-        let reasons: PerCpuArray<_, u64> = self
-            .loaded()
-            .ebpf
-            .map(map_names::REASONS)
-            .expect("REASONS")
-            .try_into()
-            .expect("per CPU");
-        (0..Reason::ALL.len() as u32)
-            .map(|reason| reasons.get(&reason, 0).expect("a reason").iter().sum())
-            .collect()
-    }
-
     /// The counter of a backend, summed over the CPUs.
     pub(crate) fn counter(&self, id: u32) -> Counter {
         let counters: PerCpuArray<_, [u64; 5]> = self
@@ -343,38 +330,7 @@ impl World {
 
     /// Test-runs a frame.
     pub(crate) fn run_frame(&mut self, hook: Hook, frame: &[u8]) -> Outcome {
-        let before = self.counts();
-        let mut out = vec![0; frame.len() + 256];
-        let result = self
-            .program(hook.program())
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ..Default::default()
-            })
-            .unwrap_or_else(|e| panic!("test run of {} bytes: {e:?}", frame.len()));
-        out.truncate(result.data_size_out as usize);
-        let after = self.counts();
-        let verdict = result.return_value as i32;
-        let counted: Vec<_> = Reason::ALL
-            .iter()
-            .filter(|reason| after[**reason as usize] != before[**reason as usize])
-            .copied()
-            .collect();
-        let reason = if hook == Hook::Ask {
-            assert_eq!(counted, [], "asking counts nothing");
-            Reason::ALL[usize::try_from(verdict).expect("a reason")]
-        } else {
-            assert_eq!(after.iter().sum::<u64>(), before.iter().sum::<u64>() + 1, "{counted:?}");
-            let expected = match counted[0].fate() {
-                Fate::Pass | Fate::Forward => TC_ACT_UNSPEC,
-                Fate::Drop => TC_ACT_SHOT,
-                Fate::Reset => TC_ACT_REDIRECT,
-            };
-            assert_eq!(verdict, expected, "verdict for {}", counted[0].name());
-            counted[0]
-        };
-        Outcome { reason, packet: out }
+        TestRuns::new(self).run(self, hook, frame)
     }
 
     /// Sends a packet in and says why it met its fate; one that is to pass or to drop must be
@@ -460,7 +416,7 @@ impl World {
 
     /// Packets counted under a reason.
     pub(crate) fn counted(&self, reason: Reason) -> u64 {
-        self.counts()[reason as usize]
+        TestRuns::new(self).counted()[reason as usize]
     }
 }
 

@@ -70,10 +70,11 @@ fn mark<F: Maps>(packet: &Packet<F>, reply: Entry<F>, seen: u8, now: u32) {
     reply.seen(now);
     let flow = reply.copy();
     let forward = forward_key::<F>(F::dst(&packet.key).addr, &flow);
-    let real = F::state(&flow).real;
+    // The real that counts the connection is the forward entry's: a reply entry may be all that
+    // is left of an earlier connection, whose real had another id.
     if let Some(entry) = F::find(Stage::Open, &forward) {
-        entry.mark(seen, real, now);
+        entry.mark(seen, entry.state_copy().real, now);
     } else if let Some(entry) = F::find(Stage::HalfOpen, &forward) {
-        entry.mark(seen, real, now);
+        entry.mark(seen, entry.state_copy().real, now);
     }
 }

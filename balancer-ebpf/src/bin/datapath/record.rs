@@ -136,8 +136,13 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
 ) -> Outcome {
     let now = maps::jiffies();
     let reply = reply_key(candidate.end, packet, candidate.client_port);
-    if let Some(found) = F::find(Stage::Open, &reply)
-        && !make_way::<F, RECORD>(packet, &reply, Stage::Open, found, now)
+    // Adoption too asks after handshakes: their tuples are taken like those of connections.
+    let other = match stage {
+        Stage::Open => Stage::HalfOpen,
+        Stage::HalfOpen => Stage::Open,
+    };
+    if let Some(found) = F::find(other, &reply)
+        && !make_way::<F, RECORD>(packet, &reply, other, found, now)
     {
         return Outcome::Clash;
     }
@@ -271,7 +276,10 @@ pub(crate) fn promote<F: Maps>(
     }
     F::remove(Stage::HalfOpen, &key);
     F::remove(Stage::HalfOpen, &reply);
-    maps::active_up(state.real);
+    // Both may have sent FIN before the handshake was complete: nothing would count it down.
+    if !tcp_state::closed(after) {
+        maps::active_up(state.real);
+    }
     true
 }
 

@@ -1,0 +1,65 @@
+//! Test runs: one frame in, and what became of it.
+
+use aya::programs::{TestRun as _, TestRunOptions};
+use balancer_ebpf::{
+    abi::map_names,
+    reason::{Fate, Reason},
+};
+use harness::maps::Sums;
+
+use super::{Hook, Outcome, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, World, pool::data};
+
+/// Runs frame after frame; how often each reason was counted is asked once for each.
+pub(crate) struct TestRuns {
+    reasons: Sums,
+    before: Vec<u64>,
+}
+
+impl TestRuns {
+    /// In this world, in which nobody else counts meanwhile.
+    pub(crate) fn new(world: &World) -> Self {
+        let map = world.loaded().ebpf.map(map_names::REASONS).expect("REASONS");
+        let mut reasons = Sums::of(data(map)).expect("a per-CPU array");
+        let before = reasons.read().expect("REASONS");
+        Self { reasons, before }
+    }
+
+    /// Packets by reason.
+    pub(crate) fn counted(&self) -> &[u64] {
+        &self.before
+    }
+
+    /// Test-runs a frame.
+    pub(crate) fn run(&mut self, world: &mut World, hook: Hook, frame: &[u8]) -> Outcome {
+        let mut out = vec![0; frame.len() + 256];
+        let result = world
+            .program(hook.program())
+            .test_run(TestRunOptions {
+                data_in: Some(frame),
+                data_out: Some(&mut out),
+                ..Default::default()
+            })
+            .unwrap_or_else(|e| panic!("test run of {} bytes: {e:?}", frame.len()));
+        out.truncate(result.data_size_out as usize);
+        let after = self.reasons.read().expect("REASONS");
+        let before = std::mem::replace(&mut self.before, after);
+        let verdict = result.return_value as i32;
+        let grown = |reason: &&Reason| self.before[**reason as usize] != before[**reason as usize];
+        let counted: Vec<_> = Reason::ALL.iter().filter(grown).copied().collect();
+        let reason = if hook == Hook::Ask {
+            assert_eq!(counted, [], "asking counts nothing");
+            Reason::ALL[usize::try_from(verdict).expect("a reason")]
+        } else {
+            let sum = |counts: &[u64]| counts.iter().sum::<u64>();
+            assert_eq!(sum(&self.before), sum(&before) + 1, "{counted:?}");
+            let expected = match counted[0].fate() {
+                Fate::Pass | Fate::Forward => TC_ACT_UNSPEC,
+                Fate::Drop => TC_ACT_SHOT,
+                Fate::Reset => TC_ACT_REDIRECT,
+            };
+            assert_eq!(verdict, expected, "verdict for {}", counted[0].name());
+            counted[0]
+        };
+        Outcome { reason, packet: out }
+    }
+}
