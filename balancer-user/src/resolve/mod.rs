@@ -8,8 +8,9 @@
 #![forbid(unsafe_code)]
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
+    sync::Arc,
 };
 
 use crate::policy::{Diagnostic, LoadBalancer, Meta, PolicySet, Tags};
@@ -36,7 +37,7 @@ pub mod sources;
 pub mod split;
 mod vips;
 
-pub use change::{Change, Parts};
+pub use change::{Change, Parts, Resolution};
 pub use check::tags_text;
 pub use destination::{Destination, DestinationKind, VipOwner};
 pub use names::{HostAnswer, Names, host_names};
@@ -47,6 +48,15 @@ pub use vips::port_in_name;
 /// resources are in [`Resolved::diagnostics`]; where one of them is an error, the outcome is
 /// whole but must not be loaded.
 pub fn resolve(set: &PolicySet, settings: &ResolveSettings) -> Resolved {
+    outcome(set, settings).0
+}
+
+/// What [`resolve`] gives, with what it was found by, and the meshes in which something that can
+/// be dialled has no endpoint of its own.
+fn outcome<'a>(
+    set: &'a PolicySet,
+    settings: &'a ResolveSettings,
+) -> (Resolved, Resolver<'a>, BTreeSet<Arc<str>>) {
     let mut resolver = Resolver::new(set, settings);
     let mut findings = findings::Findings::new(set, &settings.names);
     check::meshes(set, &mut findings);
@@ -60,7 +70,7 @@ pub fn resolve(set: &PolicySet, settings: &ResolveSettings) -> Resolved {
     mesh_tcp::check(&resolver, &signatures, &mut findings);
     gateway::losers(&resolver, &signatures, &vips.planned, &mut findings);
     let assembled = classes::assemble(&resolver, &signatures, &vips.planned);
-    Resolved {
+    let resolved = Resolved {
         vips: assembled.vips,
         sources: assembled.sources,
         classes: assembled.classes,
@@ -68,7 +78,8 @@ pub fn resolve(set: &PolicySet, settings: &ResolveSettings) -> Resolved {
         inventory: resolver.inventory.addresses().to_vec(),
         assigned: vips.assigned,
         diagnostics: findings.into_sorted(),
-    }
+    };
+    (resolved, resolver, vips.bare)
 }
 
 /// What resolution depends on besides the policies.

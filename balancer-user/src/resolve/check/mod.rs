@@ -1,11 +1,14 @@
 //! Findings that need no routes: what cannot be carried out, and what leads nowhere.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::SocketAddr,
+};
 
 use super::{
     Names,
     findings::{Findings, outbound_field},
-    inventory::{Inventory, MESH_TAG, endpoint_addresses},
+    inventory::{Inventory, MESH_TAG, Protocol, endpoint_addresses},
     precedence::MeshPolicies,
     selection::ANY,
     split::outer_split,
@@ -17,7 +20,7 @@ use crate::policy::{
 
 mod objects;
 
-pub(super) use objects::objects;
+pub(super) use objects::{mesh_service, objects};
 
 /// Addresses of Dataplanes that cannot be used as they stand.
 pub(super) fn dataplanes<'a>(
@@ -209,19 +212,35 @@ fn http_section<'a>(
 ) {
     let span = route.conf.http_span.unwrap_or(route.meta.span);
     for name in &route.destinations {
-        let Some(service) = inventory.service(mesh, name) else { continue };
-        let mut ready = service.endpoints.iter().filter(|endpoint| endpoint.ready).peekable();
-        if ready.peek().is_none() || service.protocol().is_http_like() {
+        let Some(NotHttp { protocol, untagged }) = not_http(mesh, name, inventory) else {
             continue;
-        }
-        let untagged = ready.find(|endpoint| !endpoint.tags.contains_key(PROTOCOL_TAG));
+        };
         findings.add(&route.meta, with_hint(Diagnostic::warning("conf.http", format!(
                 "service `{name}` is handled as {}, so the http section has no effect on it",
-                service.protocol().name()
-            )).at(span), untagged.map(|endpoint| {
-                format!("{} has no tag {PROTOCOL_TAG}; every endpoint needs it", endpoint.addr)
+                protocol.name()
+            )).at(span), untagged.map(|addr| {
+                format!("{addr} has no tag {PROTOCOL_TAG}; every endpoint needs it")
             })));
     }
+}
+
+/// A service with ready endpoints that does not speak HTTP.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct NotHttp {
+    protocol: Protocol,
+    /// A ready endpoint that does not say what it speaks.
+    untagged: Option<SocketAddr>,
+}
+
+/// Whether http sections have no effect on a service.
+pub(super) fn not_http(mesh: &str, name: &str, inventory: &Inventory<'_>) -> Option<NotHttp> {
+    let service = inventory.service(mesh, name)?;
+    let mut ready = service.endpoints.iter().filter(|endpoint| endpoint.ready).peekable();
+    if ready.peek().is_none() || service.protocol().is_http_like() {
+        return None;
+    }
+    let untagged = ready.find(|endpoint| !endpoint.tags.contains_key(PROTOCOL_TAG));
+    Some(NotHttp { protocol: service.protocol(), untagged: untagged.map(|endpoint| endpoint.addr) })
 }
 
 pub(super) fn did_you_mean<'n>(

@@ -12,8 +12,8 @@ use super::{
     did_you_mean, with_hint,
 };
 use crate::policy::{
-    DataplaneSelector, Diagnostic, Host, MeshMultiZoneService, MeshService, Meta, PolicySet,
-    ServicePort, Span, TargetPort,
+    Dataplane, DataplaneSelector, Diagnostic, Host, MeshMultiZoneService, MeshService, Meta,
+    PolicySet, ServicePort, Span, TargetPort,
 };
 
 /// Selectors and ports that lead nowhere, endpoints that cannot be used, names without an answer.
@@ -24,7 +24,7 @@ pub(in super::super) fn objects<'a>(
 ) {
     let dataplanes = Selectable::new(set);
     for service in &set.mesh_services {
-        mesh_service(service, &dataplanes, set, findings);
+        mesh_service(service, &dataplanes.selected(service), set, findings);
         repeated_ports(&service.meta, &service.ports, findings);
     }
     let joinable = Joinable::new(set);
@@ -46,14 +46,14 @@ pub(in super::super) fn objects<'a>(
     }
 }
 
-fn mesh_service<'a>(
-    service: &'a MeshService,
-    dataplanes: &Selectable<'a>,
+/// A MeshService that selects these Dataplanes.
+pub(in super::super) fn mesh_service(
+    service: &MeshService,
+    selected: &[&Dataplane],
     set: &PolicySet,
-    findings: &mut Findings<'a>,
+    findings: &mut Findings<'_>,
 ) {
     let meta = &service.meta;
-    let selected = dataplanes.selected(service);
     if selected.is_empty() {
         // Without a selector it says itself that it has no endpoint.
         let (field, what, hint) = match &service.selector {

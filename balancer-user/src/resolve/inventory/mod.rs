@@ -16,7 +16,7 @@ mod objects;
 mod protocol;
 mod workloads;
 
-pub(super) use objects::{Joinable, Selectable, targets};
+pub(super) use objects::{Joinable, Selectable, selects, targets};
 pub use protocol::Protocol;
 pub use workloads::endpoint_addresses;
 

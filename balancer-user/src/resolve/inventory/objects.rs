@@ -196,19 +196,28 @@ impl<'a> Selectable<'a> {
             }
             DataplaneSelector::Tags(tags) => rarest(&self.by_tag, mesh, tags)
                 .iter()
-                .filter(|dataplane| {
-                    dataplane.inbounds.iter().any(|inbound| {
-                        tags.iter().all(|(key, value)| inbound.tags.get(key) == Some(value))
-                    })
-                })
+                .filter(|dataplane| selects(&service.selector, dataplane))
                 .copied()
                 .collect(),
             DataplaneSelector::Labels(labels) => rarest(&self.by_label, mesh, labels)
                 .iter()
-                .filter(|dataplane| has_labels(&dataplane.meta, labels))
+                .filter(|dataplane| selects(&service.selector, dataplane))
                 .copied()
                 .collect(),
         }
+    }
+}
+
+/// Whether a selector by tags or labels selects a Dataplane of its mesh. Which one a name means
+/// is not for one Dataplane to say.
+pub(in super::super) fn selects(selector: &DataplaneSelector, dataplane: &Dataplane) -> bool {
+    match selector {
+        DataplaneSelector::Tags(tags) => dataplane
+            .inbounds
+            .iter()
+            .any(|inbound| tags.iter().all(|(key, value)| inbound.tags.get(key) == Some(value))),
+        DataplaneSelector::Labels(labels) => has_labels(&dataplane.meta, labels),
+        DataplaneSelector::Name(_) | DataplaneSelector::Nothing => false,
     }
 }
 

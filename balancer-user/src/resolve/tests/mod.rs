@@ -1,6 +1,7 @@
 //! Resolution as a whole: a world in, routes out.
 
 mod beside;
+mod change;
 mod classes;
 mod dialled;
 mod examples;

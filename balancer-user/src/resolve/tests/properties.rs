@@ -13,7 +13,7 @@ use crate::{
 const SERVICES: [&str; 4] = ["a", "b", "c", "d"];
 
 prop_compose! {
-    fn any_tags()(
+    pub(super) fn any_tags()(
         service in prop::sample::select(&SERVICES[..]),
         version in prop::option::of(0..3u8),
         region in prop::option::of(0..2u8),
@@ -38,7 +38,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_dataplane(index: usize)(
+    pub(super) fn any_dataplane(index: usize)(
         octet in 1..20u8,
         six in any::<bool>(),
         mesh in 0..2u8,
@@ -60,7 +60,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    fn any_route(index: usize)(
+    pub(super) fn any_route(index: usize)(
         mesh in 0..2u8,
         sources in prop::collection::vec(any_selector(), 1..3),
         destinations in prop::collection::vec(prop::sample::select(&["a", "b", "c", "e", "*"][..]), 1..3),

@@ -4,6 +4,7 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     net::{IpAddr, SocketAddr},
     num::NonZeroU16,
+    sync::Arc,
 };
 
 use super::{
@@ -40,6 +41,9 @@ pub(super) struct PlannedVip {
 pub(super) struct Vips {
     pub(super) planned: Vec<PlannedVip>,
     pub(super) assigned: VipAssignments,
+    /// Meshes in which something has a VIP, or asks for one, and no endpoint of its own: what it
+    /// is dialled by depends on where its routes lead.
+    pub(super) bare: BTreeSet<Arc<str>>,
 }
 
 /// A service by its tag that needs something to be dialled by.
@@ -86,8 +90,12 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
     }
 
     let mut wishes: BTreeMap<VipOwner, Wish<'a>> = BTreeMap::new();
+    let mut bare = BTreeSet::new();
     for (owner, demand) in demands(resolver, &claims) {
         let destination = tagged(&owner);
+        if !inventory.endpoints(&destination).is_some_and(Service::has_endpoints) {
+            bare.insert(owner.mesh.clone());
+        }
         let outcome = led_to(&owner, resolver);
         let of_service = vip_ports(&owner, &demand, inventory, &outcome);
         let named = explicit.get(&destination);
@@ -107,7 +115,7 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
             .collect();
         wishes.insert(owner, Wish { mention: demand.mention, ports });
     }
-    wishes.extend(mesh_objects(resolver, &explicit));
+    wishes.extend(mesh_objects(resolver, &explicit, &mut bare));
     for object in objects.into_iter().filter(|object| object.addresses.is_empty()) {
         let mention = object.mention();
         let ports = object
@@ -160,7 +168,7 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
             findings.loopback_outbound(*addr, claim, instead);
         }
     }
-    Vips { planned, assigned: allocation.assigned }
+    Vips { planned, assigned: allocation.assigned, bare }
 }
 
 /// Families without those in which an address is named already.
@@ -229,6 +237,7 @@ fn demands<'a>(
 fn mesh_objects<'a>(
     resolver: &Resolver<'a>,
     explicit: &BTreeMap<&Destination, BTreeSet<Family>>,
+    without: &mut BTreeSet<Arc<str>>,
 ) -> BTreeMap<VipOwner, Wish<'a>> {
     let mut families: BTreeMap<VipOwner, BTreeSet<Family>> = BTreeMap::new();
     for (destination, known) in resolver.inventory.objects() {
@@ -237,6 +246,7 @@ fn mesh_objects<'a>(
     // Without endpoints of its own those of the backends that its routes lead to count.
     let bare: BTreeSet<VipOwner> =
         families.iter().filter(|(_, own)| own.is_empty()).map(|(owner, _)| owner.clone()).collect();
+    without.extend(bare.iter().map(|owner| owner.mesh.clone()));
     for (destination, _) in resolver.inventory.objects() {
         let Destination::Port { .. } = destination else { continue };
         if let Some(none) = families.get_mut(&destination.owner())
