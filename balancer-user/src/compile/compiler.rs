@@ -12,6 +12,7 @@ use xxhash_rust::xxh3::xxh3_64;
 use super::{
     Assignment, CapacityError, Limits, RealSpec, RouteSpec, SourceSpec, Table, Tables, VipSpec,
     ids,
+    patch::Kept,
     size::Moved,
     table::{self, Sequences, TableError},
 };
@@ -25,18 +26,21 @@ use crate::{
 /// among thousands of services costs one table.
 #[derive(Debug, Default)]
 pub struct Compiler {
-    tables: HashMap<Box<[u32]>, Remembered>,
+    pub(super) tables: HashMap<Content, Remembered>,
     sequences: Sequences,
-    /// Number of the current call.
-    call: u64,
+    /// What [`Compiler::patch`] has to know of the tables that were made last.
+    pub(super) kept: Option<Kept>,
 }
 
+/// Everything that a route's table depends on: see [`content`].
+pub(super) type Content = Arc<[u32]>;
+
 #[derive(Clone, Debug)]
-struct Remembered {
-    table: Arc<Table>,
+pub(super) struct Remembered {
+    pub(super) table: Arc<Table>,
     moved: Option<Moved>,
-    /// The last call that used it.
-    call: u64,
+    /// How many routes of the last set have it.
+    pub(super) users: u32,
 }
 
 /// A route that a VIP and a class have.
@@ -63,6 +67,8 @@ impl Compiler {
         assignment: &Assignment,
         limits: &Limits,
     ) -> Result<Tables, CapacityError> {
+        // Until this one is whole there is nothing to go on from.
+        self.kept = None;
         let vip_ids = ids::vips(resolved, assignment, limits)?;
         let source_ids = ids::sources(resolved, assignment, limits)?;
         let class_ids = ids::classes(resolved, assignment);
@@ -72,25 +78,33 @@ impl Compiler {
 
         // A route that several VIPs or classes share is compiled once, and named in messages
         // by the first of them.
-        let mut named_by: Vec<Option<&Vip>> = vec![None; resolved.routes.len()];
+        let mut named_by: Vec<Option<usize>> = vec![None; resolved.routes.len()];
         for owned in &owned {
-            named_by[owned.route].get_or_insert(owned.vip);
+            named_by[owned.route].get_or_insert(owned.index);
         }
         let used = UsedReals::new(resolved, &named_by);
         let reals = ids::reals(&used.addrs, assignment, limits)?;
 
-        let mut warnings = Vec::new();
+        let mut warnings = BTreeMap::new();
+        let mut contents: Vec<Option<Content>> = vec![None; resolved.routes.len()];
         let mut tables: Vec<Option<Arc<Table>>> = vec![None; resolved.routes.len()];
-        self.call += 1;
+        self.tables.values_mut().for_each(|remembered| remembered.users = 0);
         let mut ids = used.places.iter().map(|&place| reals[place as usize].0);
         for (index, (route, vip)) in resolved.routes.iter().zip(&named_by).enumerate() {
             let Some(vip) = vip.filter(|_| forwards(route)) else { continue };
-            let built = self.table(route, &mut ids, vip)?;
-            warnings.extend(warnings_of(route, vip, &built));
+            let vip = &resolved.vips[vip];
+            let ids: Vec<u32> = ids.by_ref().take(reals_of(route).count()).collect();
+            let (content, built) = self.table(route, &ids, vip)?;
+            let said = warnings_of(route, vip, &built);
+            if !said.is_empty() {
+                warnings.insert(index, said);
+            }
             tables[index] = Some(built.table);
+            contents[index] = Some(content);
         }
-        self.tables.retain(|_, remembered| remembered.call == self.call);
-        check_arena(&tables, limits)?;
+        self.tables.retain(|_, remembered| remembered.users > 0);
+        let slots = arena_slots(self.tables.values().map(|remembered| &remembered.table));
+        check_arena(slots, limits)?;
 
         let lists = owned.iter().zip(&route_ids).filter_map(|(owned, &id)| {
             let table = tables[owned.route].as_ref()?;
@@ -122,7 +136,7 @@ impl Compiler {
         }
         let vips = resolved.vips.iter().zip(&vip_ids).zip(&defaults).enumerate();
         let sources = resolved.sources.iter().zip(&source_ids);
-        Ok(Tables {
+        let tables = Tables {
             vips: vips
                 .map(|(index, ((vip, &id), &route))| {
                     let classes_agree = vip.class_routes.is_empty();
@@ -143,25 +157,33 @@ impl Compiler {
                 .map(|(&addr, &(id, generation))| (id, RealSpec { addr, generation }))
                 .collect(),
             inventory: resolved.inventory.clone(),
-            warnings,
-        })
+            warnings: warnings.values().flatten().cloned().collect(),
+        };
+        let owners = owned.iter().zip(&route_ids).map(|(owned, &id)| (owned.route, id));
+        let mut kept = Kept::new(*limits, owners.collect(), class_ids, assignment, &tables);
+        (kept.named_by, kept.contents, kept.warnings, kept.slots) =
+            (named_by, contents, warnings, slots);
+        self.kept = Some(kept);
+        Ok(tables)
     }
 
-    /// The route's table, remembered or new. `ids` yields those of its targets, in order.
-    fn table(
+    /// The route's table, remembered or new, which gets one more user. `ids` are those of
+    /// [`reals_of`] the route.
+    pub(super) fn table(
         &mut self,
         route: &Route,
-        ids: &mut impl Iterator<Item = u32>,
+        ids: &[u32],
         vip: &Vip,
-    ) -> Result<Remembered, CapacityError> {
-        let reals: usize = table::weighted(route).map(|(_, b)| table::reals(b).len()).sum();
-        let ids: Vec<u32> = ids.take(reals).collect();
-        let content = content(route, &ids);
-        if let Some(known) = self.tables.get_mut(content.as_slice()) {
-            known.call = self.call;
-            return Ok(known.clone());
+    ) -> Result<(Content, Remembered), CapacityError> {
+        let content = content(route, ids);
+        if let Some((content, _)) = self.tables.get_key_value(content.as_slice()) {
+            let content = Arc::clone(content);
+            if let Some(known) = self.tables.get_mut(&content) {
+                known.users += 1;
+                return Ok((content, known.clone()));
+            }
         }
-        let mut ids = ids.into_iter();
+        let mut ids = ids.iter().copied();
         let id = |_| ids.next().unwrap_or(balancer_ebpf::abi::REAL_NONE);
         let built = table::build(route, id, None, &mut self.sequences).map_err(|error| {
             CapacityError::Targets {
@@ -175,9 +197,10 @@ impl Compiler {
                 allowed: balancer_ebpf::abi::TARGETS_MAX as u64,
             }
         })?;
-        let new = Remembered { table: Arc::new(built.table), moved: built.moved, call: self.call };
-        self.tables.insert(content.into(), new.clone());
-        Ok(new)
+        let new = Remembered { table: Arc::new(built.table), moved: built.moved, users: 1 };
+        let content = Content::from(content);
+        self.tables.insert(Arc::clone(&content), new.clone());
+        Ok((content, new))
     }
 }
 
@@ -255,15 +278,11 @@ struct UsedReals {
 }
 
 impl UsedReals {
-    fn new(resolved: &Resolved, named_by: &[Option<&Vip>]) -> Self {
+    fn new(resolved: &Resolved, named_by: &[Option<usize>]) -> Self {
         let routes = resolved.routes.iter().zip(named_by);
         let used = routes.filter(|(route, vip)| vip.is_some() && forwards(route));
-        let mut named: Vec<(SocketAddr, u32)> = used
-            .flat_map(|(route, _)| table::weighted(route))
-            .flat_map(|(_, backend)| table::reals(backend))
-            .zip(0..)
-            .map(|(&addr, seat)| (addr, seat))
-            .collect();
+        let mut named: Vec<(SocketAddr, u32)> =
+            used.flat_map(|(route, _)| reals_of(route)).zip(0..).collect();
         named.sort_unstable();
         let mut addrs: Vec<SocketAddr> = Vec::with_capacity(named.len());
         let mut places = vec![0; named.len()];
@@ -277,8 +296,13 @@ impl UsedReals {
     }
 }
 
+/// The reals of a route's targets, in their order: one may be there for several backends.
+pub(super) fn reals_of(route: &Route) -> impl Iterator<Item = SocketAddr> {
+    table::weighted(route).flat_map(|(_, backend)| table::reals(backend)).copied()
+}
+
 /// Whether a route has a table. One whose weights are all 0 refuses, like one that is rejected.
-fn forwards(route: &Route) -> bool {
+pub(super) fn forwards(route: &Route) -> bool {
     match route.decision {
         Decision::Forward | Decision::Direct => table::weighted(route).next().is_some(),
         Decision::Reject => false,
@@ -290,13 +314,16 @@ fn arena_slots<'a>(tables: impl Iterator<Item = &'a Arc<Table>>) -> u64 {
     let mut distinct: Vec<&Arc<Table>> = tables.collect();
     distinct.sort_unstable_by_key(|table| Arc::as_ptr(table));
     distinct.dedup_by(|a, b| Arc::ptr_eq(a, b));
-    let words = distinct.iter().map(|table| u64::from(table.shape(0).words()));
-    words.sum::<u64>() * u64::from(SLOTS_PER_WORD)
+    distinct.into_iter().map(|table| slots_of(table)).sum()
 }
 
-/// Checks that the tables fit into the arena.
-fn check_arena(tables: &[Option<Arc<Table>>], limits: &Limits) -> Result<(), CapacityError> {
-    let wanted = arena_slots(tables.iter().flatten());
+/// Slots of the arena that a table takes.
+pub(super) fn slots_of(table: &Table) -> u64 {
+    u64::from(table.shape(0).words()) * u64::from(SLOTS_PER_WORD)
+}
+
+/// Checks that tables of so many slots fit into the arena.
+pub(super) fn check_arena(wanted: u64, limits: &Limits) -> Result<(), CapacityError> {
     if wanted > u64::from(limits.arena_slots) {
         return Err(CapacityError::Limit {
             what: "slots of tables (each real that a table names counts as four)",
@@ -343,14 +370,14 @@ impl Table {
 
 /// A number that stays the same as long as the list of backends (service and tags, in order)
 /// does.
-fn fingerprint(route: &Route) -> u32 {
+pub(super) fn fingerprint(route: &Route) -> u32 {
     let names: Vec<String> = table::weighted(route).map(|(_, b)| table::name(b)).collect();
     // The low half: it has to tell apart the lists of one route over time, no more.
     xxh3_64(names.join("\0").as_bytes()) as u32
 }
 
 /// What people should know about a table that is not quite what the policy says.
-fn warnings_of(route: &Route, vip: &Vip, built: &Remembered) -> Vec<String> {
+pub(super) fn warnings_of(route: &Route, vip: &Vip, built: &Remembered) -> Vec<String> {
     let of = format!("route of VIP {} ({})", vip.key.addr, vip.destination.owner());
     let mut warnings = Vec::new();
     if let Some(moved) = built.moved {

@@ -22,6 +22,7 @@ mod compiler;
 mod error;
 mod fill;
 mod ids;
+mod patch;
 mod size;
 mod table;
 #[cfg(test)]
@@ -30,6 +31,7 @@ mod tests;
 pub use compiler::Compiler;
 pub use error::CapacityError;
 pub use fill::{maglev, murmur, ring, smooth};
+pub use patch::Patch;
 pub use size::{LARGEST, RUNGS, TableSize, TableSizeError};
 pub use table::{TableError, table};
 

@@ -18,19 +18,19 @@ use crate::{
     },
 };
 
-fn real(n: u8) -> SocketAddr {
+pub(super) fn real(n: u8) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, n], 8080))
 }
 
-fn vip(n: u8) -> VipKey {
+pub(super) fn vip(n: u8) -> VipKey {
     VipKey { addr: SocketAddr::from(([240, 0, 0, n], 80)) }
 }
 
-fn source(n: u8) -> IpAddr {
+pub(super) fn source(n: u8) -> IpAddr {
     IpAddr::from([10, 9, 0, n])
 }
 
-fn backend(service: &str, weight: u32, reals: &[u8]) -> Backend {
+pub(super) fn backend(service: &str, weight: u32, reals: &[u8]) -> Backend {
     let state = match (weight, reals) {
         (0, _) => BackendState::Drained,
         (_, []) => BackendState::Empty,
@@ -41,25 +41,25 @@ fn backend(service: &str, weight: u32, reals: &[u8]) -> Backend {
     Backend { destination, tags: Tags::new(), weight, state, reals: reals.into_iter().collect() }
 }
 
-fn route(load_balancer: LoadBalancer, backends: Vec<Backend>) -> Route {
+pub(super) fn route(load_balancer: LoadBalancer, backends: Vec<Backend>) -> Route {
     Route { policy: None, decision: Decision::Forward, load_balancer, backends }
 }
 
 /// VIPs by number: the route of everybody, and of single classes (from 1); the sources of each
 /// class (from 1).
 #[derive(Clone, Debug, Default)]
-struct World {
-    vips: BTreeMap<u8, (Route, BTreeMap<usize, Route>)>,
-    classes: Vec<Vec<u8>>,
+pub(super) struct World {
+    pub(super) vips: BTreeMap<u8, (Route, BTreeMap<usize, Route>)>,
+    pub(super) classes: Vec<Vec<u8>>,
 }
 
 impl World {
-    fn with(vips: impl IntoIterator<Item = (u8, Route)>) -> Self {
+    pub(super) fn with(vips: impl IntoIterator<Item = (u8, Route)>) -> Self {
         let vips = vips.into_iter().map(|(n, route)| (n, (route, BTreeMap::new()))).collect();
         Self { vips, classes: Vec::new() }
     }
 
-    fn resolved(&self) -> Resolved {
+    pub(super) fn resolved(&self) -> Resolved {
         let mut resolved = Resolved { classes: vec![Class::default()], ..Resolved::default() };
         for (index, sources) in self.classes.iter().enumerate() {
             let mut class = Class { sources: sources.iter().map(|&n| source(n)).collect() };
@@ -94,7 +94,7 @@ impl World {
     }
 }
 
-fn compiled(world: &World, assignment: &Assignment) -> Tables {
+pub(super) fn compiled(world: &World, assignment: &Assignment) -> Tables {
     compile(&world.resolved(), assignment, &Limits::default()).unwrap()
 }
 
@@ -137,7 +137,7 @@ fn routes() -> impl Strategy<Value = Route> {
     )
 }
 
-fn worlds() -> impl Strategy<Value = World> {
+pub(super) fn worlds() -> impl Strategy<Value = World> {
     let own = prop::collection::btree_map(1usize..4, routes(), 0..3);
     let vips = prop::collection::btree_map(1u8..9, (routes(), own), 0..5);
     let classes = Just((1u8..13).collect::<Vec<u8>>()).prop_shuffle();
