@@ -8,6 +8,7 @@ mod bed;
 mod capacity;
 mod crash;
 mod load;
+mod patch;
 mod publish;
 mod reals;
 mod rejected;

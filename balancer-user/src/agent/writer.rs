@@ -247,6 +247,7 @@ impl Writer {
             resolve_settings: &resolve_settings,
             resolved: &resolved,
             settings: &settings,
+            interfaces_as_before: false,
         };
         let mut tables = self.node.compile(&wanted)?;
         debug!(ms = millis(begun.elapsed()), "resolved and compiled");
@@ -259,7 +260,7 @@ impl Writer {
         }
         self.draining.expire(&mut self.node, &mut tables, self.settings.drain.deadline);
         let before = self.node.epoch();
-        let published = self.node.publish(&tables, &wanted);
+        let published = self.node.publish(&tables, None, &wanted);
         let times = published.as_ref().ok().map(|(_, done, _)| (done.flip, done.grace));
         let ended = Ended { before, now: self.node.epoch(), times, since };
         self.shown.publish(ended, set, &resolved, &tables);

@@ -64,6 +64,7 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
         resolve_settings: &resolve_settings,
         resolved: &resolved,
         settings: &settings,
+        interfaces_as_before: false,
     };
     let carried = match node.carry_out(&wanted, &interfaces) {
         Ok(carried) => carried,

@@ -44,14 +44,13 @@ pub(super) struct Remembered {
 }
 
 /// A route that a VIP and a class have.
-struct Owned<'a> {
+struct Owned {
     /// Class id and VIP id.
     owner: (u32, u32),
     /// Index into `Resolved::routes`.
     route: usize,
     /// Index into `Resolved::vips`.
     index: usize,
-    vip: &'a Vip,
 }
 
 impl Compiler {
@@ -103,7 +102,7 @@ impl Compiler {
             contents[index] = Some(content);
         }
         self.tables.retain(|_, remembered| remembered.users > 0);
-        let slots = arena_slots(self.tables.values().map(|remembered| &remembered.table));
+        let slots = arena_slots(tables.iter().flatten());
         check_arena(slots, limits)?;
 
         let lists = owned.iter().zip(&route_ids).filter_map(|(owned, &id)| {
@@ -253,15 +252,14 @@ fn content(route: &Route, ids: &[u32]) -> Vec<u32> {
 }
 
 /// The routes that VIPs and classes have, sorted by (class id, VIP id).
-fn owned<'a>(resolved: &'a Resolved, vip_ids: &[u32], class_ids: &[u32]) -> Vec<Owned<'a>> {
+fn owned(resolved: &Resolved, vip_ids: &[u32], class_ids: &[u32]) -> Vec<Owned> {
     let mut owned = Vec::with_capacity(resolved.vips.len());
     for (index, (vip, &id)) in resolved.vips.iter().zip(vip_ids).enumerate() {
-        owned.push(Owned { owner: (0, id), route: vip.route, index, vip });
+        owned.push(Owned { owner: (0, id), route: vip.route, index });
         owned.extend(vip.class_routes.iter().map(|(&class, &route)| Owned {
             owner: (class_ids[class], id),
             route,
             index,
-            vip,
         }));
     }
     owned.sort_unstable_by_key(|owned| owned.owner);

@@ -13,13 +13,13 @@
 use std::{net::SocketAddr, path::Path, time::Duration};
 
 use crate::{
-    compile::{Assignment, Compiler, Tables},
+    compile::{Assignment, Compiler, Limits, Patch, Tables},
     kernel::{
         self, AttachOptions, Attached, Attachment, BeforeFlip, Datapath, KernelError, Link, Lock,
         PublishOptions, Published,
     },
     policy::PolicySet,
-    resolve::{Names, ResolveSettings, Resolved, VipAssignments, VipKey},
+    resolve::{Names, Parts, ResolveSettings, Resolved, VipAssignments, VipKey},
     settings::{OnGone, Settings},
     store::{Live, Store, StoreError},
 };
@@ -42,6 +42,8 @@ pub struct Node {
     /// This process made the maps, and nothing was published to them yet.
     made: bool,
     compiler: Compiler,
+    /// What `compiler` made last is live.
+    live: bool,
 }
 
 /// A set to carry out.
@@ -55,6 +57,8 @@ pub struct Wanted<'a> {
     pub resolved: &'a Resolved,
     /// `limits` and `drain`.
     pub settings: &'a Settings,
+    /// See [`PublishOptions::interfaces_as_before`].
+    pub interfaces_as_before: bool,
 }
 
 /// A set that is live.
@@ -88,6 +92,14 @@ pub struct Difference {
 }
 
 impl Difference {
+    fn of_patch(patch: &Patch) -> Self {
+        Self {
+            sources_added: patch.sources_added.len(),
+            sources_removed: patch.sources_removed.len(),
+            ..Self::default()
+        }
+    }
+
     fn of(before: &Assignment, tables: &Tables) -> Self {
         let (vips, sources) = (&before.vips, &before.sources);
         let new = |key: &&VipKey| !vips.contains_key(key);
@@ -111,7 +123,8 @@ impl Node {
         let lock = kernel::lock(bpffs).map_err(NodeError::kernel("cannot load"))?;
         let store = Store::open(state)?;
         store.check_owner(bpffs)?;
-        Ok(Self { lock, store, datapath: None, made: false, compiler: Compiler::new() })
+        let compiler = Compiler::new();
+        Ok(Self { lock, store, datapath: None, made: false, compiler, live: false })
     }
 
     /// The pin directory.
@@ -209,6 +222,7 @@ impl Node {
     pub fn sweep(&mut self, tables: &Tables, settings: &Settings) -> Result<(), NodeError> {
         let store = self.store.clone();
         let failed = NodeError::kernel("cannot retire what is no longer named");
+        let live = std::mem::take(&mut self.live);
         let datapath = self.loaded().map_err(&failed)?;
         let current = datapath.epoch();
         let mut record = |epoch| {
@@ -219,7 +233,8 @@ impl Node {
             }
         };
         let published =
-            datapath.publish(tables, options(settings, &mut record)).map_err(&failed)?;
+            datapath.publish(tables, options(settings, &mut record, true)).map_err(&failed)?;
+        self.live = live;
         if published.epoch != current {
             store.forget_others(published.epoch)?;
         }
@@ -242,7 +257,7 @@ impl Node {
         let attached = self
             .attach(interfaces)
             .map_err(NodeError::kernel("cannot attach; the set before stays live"))?;
-        let (difference, published, left) = self.publish(&tables, wanted)?;
+        let (difference, published, left) = self.publish(&tables, None, wanted)?;
         Ok(Carried { first, tables, difference, attached, published, left })
     }
 
@@ -251,22 +266,48 @@ impl Node {
     /// # Errors
     /// [`NodeError::Capacity`], [`NodeError::LimitsDiffer`], or the maps cannot be read.
     pub fn compile(&mut self, wanted: &Wanted<'_>) -> Result<Tables, NodeError> {
-        self.datapath()?;
-        let Self { lock, datapath, compiler, .. } = self;
-        let failed = NodeError::kernel("cannot load");
+        // Until it is published, what comes next is compiled as a whole too.
+        self.live = false;
         let nothing = Assignment::default();
-        let pinned = datapath.is_some();
-        let (before, limits) = match datapath {
-            Some(datapath) => {
-                let limits = datapath.limits().map_err(&failed)?;
-                limits_are_pinned(lock.path(), wanted.settings, &limits)?;
-                (datapath.assignment().map_err(&failed)?, limits)
-            }
-            None => (&nothing, wanted.settings.limits.unwrap_or_default()),
+        let pinned = self.datapath()?.is_some();
+        let limits = self.limits(wanted.settings)?;
+        let Self { datapath, compiler, .. } = self;
+        let before = match datapath {
+            Some(datapath) => datapath.assignment().map_err(NodeError::kernel("cannot load"))?,
+            None => &nothing,
         };
         compiler
             .compile(wanted.resolved, before, &limits)
             .map_err(|source| NodeError::Capacity { source, pinned })
+    }
+
+    /// The same for a small change: makes the `tables` that are live what `wanted` asks for, which
+    /// differs by `parts` from what they were made of. `None`: [`Node::compile`] has to be asked;
+    /// `tables` are as they were.
+    ///
+    /// # Errors
+    /// [`NodeError::LimitsDiffer`], or the maps cannot be read.
+    pub fn patch(
+        &mut self,
+        tables: &mut Tables,
+        wanted: &Wanted<'_>,
+        parts: &Parts,
+    ) -> Result<Option<Patch>, NodeError> {
+        if !std::mem::take(&mut self.live) {
+            return Ok(None);
+        }
+        let limits = self.limits(wanted.settings)?;
+        let Self { datapath: Some(datapath), compiler, .. } = self else { return Ok(None) };
+        let before = datapath.assignment().map_err(NodeError::kernel("cannot load"))?;
+        Ok(compiler.patch(tables, wanted.resolved, parts, before, &limits))
+    }
+
+    /// The limits of the maps, or of those that will be made.
+    fn limits(&self, settings: &Settings) -> Result<Limits, NodeError> {
+        let Some(datapath) = &self.datapath else { return Ok(settings.limits.unwrap_or_default()) };
+        let limits = datapath.limits().map_err(NodeError::kernel("cannot load"))?;
+        limits_are_pinned(self.lock.path(), settings, &limits)?;
+        Ok(limits)
     }
 
     /// Makes programs and maps, of the sizes of `settings`, where nothing (complete) is pinned.
@@ -295,13 +336,16 @@ impl Node {
         self.loaded()?.attach(&attachments, AttachOptions::default())
     }
 
-    /// Records the set and makes `tables`, compiled from it, the live ones.
+    /// Records the set and makes `tables`, compiled from it, the live ones. `patch`: what
+    /// [`Node::patch`] changed in them.
     ///
     /// # Errors
-    /// The set before stays live; [`KernelError::AfterFlip`] is the exception and says so.
+    /// The set before stays live; [`KernelError::AfterFlip`] is the exception and says so. After
+    /// any of them, patched tables are no longer those of the set before.
     pub fn publish(
         &mut self,
         tables: &Tables,
+        patch: Option<&Patch>,
         wanted: &Wanted<'_>,
     ) -> Result<(Difference, Published, Option<StoreError>), NodeError> {
         let live = Live {
@@ -315,7 +359,10 @@ impl Node {
         let store = self.store.clone();
         let failed = NodeError::kernel("cannot publish; the set before stays live");
         let datapath = self.loaded().map_err(&failed)?;
-        let difference = Difference::of(datapath.assignment().map_err(&failed)?, tables);
+        let difference = match patch {
+            Some(patch) => Difference::of_patch(patch),
+            None => Difference::of(datapath.assignment().map_err(&failed)?, tables),
+        };
         let save = |epoch| {
             store.save_assignments(&live.settings.assigned)?;
             store.save_live(epoch, &live)
@@ -326,13 +373,17 @@ impl Node {
             recorded = Some(epoch);
             saved.map_err(Into::into)
         };
-        let published =
-            datapath.publish(tables, options(wanted.settings, &mut record)).map_err(&failed)?;
+        let options = options(wanted.settings, &mut record, wanted.interfaces_as_before);
+        let published = match patch {
+            Some(patch) => datapath.publish_patch(tables, patch, options),
+            None => datapath.publish(tables, options),
+        }
+        .map_err(&failed)?;
         // Equal tables are not published again, but names and positions may have changed.
         if recorded != Some(published.epoch) {
             save(published.epoch)?;
         }
-        self.made = false;
+        (self.made, self.live) = (false, true);
         let left = self.store.forget_others(published.epoch).err();
         Ok((difference, published, left))
     }
@@ -359,12 +410,17 @@ impl Node {
     }
 }
 
-fn options<'a>(settings: &Settings, record: BeforeFlip<'a>) -> PublishOptions<'a> {
+fn options<'a>(
+    settings: &Settings,
+    record: BeforeFlip<'a>,
+    interfaces_as_before: bool,
+) -> PublishOptions<'a> {
     PublishOptions {
         previous_for: settings.drain.previous_for,
         gone_reset: (settings.drain.on_gone == OnGone::Reset).then_some(GONE_RESET),
         // Those that matter are attached to already.
         interfaces: &[],
+        interfaces_as_before,
         before_flip: Some(record),
     }
 }

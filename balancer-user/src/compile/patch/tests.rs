@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     policy::LoadBalancer,
-    resolve::{BackendState, Parts, Resolved},
+    resolve::{Backend, BackendState, Parts, Resolved},
 };
 
 /// One small change of a world.
@@ -51,35 +51,38 @@ fn change(world: &mut World, edit: &Edit) {
         let at = b.index(backends.len());
         Some(&mut backends[at])
     };
-    let chosen = match edit {
-        Edit::Weight(r, b, weight) => choose(r, b).map(|backend| {
-            backend.weight = *weight;
-            backend
-        }),
-        Edit::Reals(r, b, reals) => choose(r, b).map(|backend| {
-            backend.reals = reals.iter().map(|&n| real(n)).collect();
-            backend
-        }),
+    match edit {
+        Edit::Weight(r, b, weight) => {
+            if let Some(backend) = choose(r, b) {
+                backend.weight = *weight;
+                state(backend);
+            }
+        }
+        Edit::Reals(r, b, reals) => {
+            if let Some(backend) = choose(r, b) {
+                backend.reals = reals.iter().map(|&n| real(n)).collect();
+                state(backend);
+            }
+        }
         Edit::Comes(class, n) => {
             if !world.classes.iter().flatten().any(|there| there == n) && !world.classes.is_empty()
             {
                 let at = class.index(world.classes.len());
                 world.classes[at].push(*n);
             }
-            None
         }
         Edit::Goes(n) => {
             world.classes.iter_mut().for_each(|class| class.retain(|there| there != n));
-            None
         }
-    };
-    if let Some(backend) = chosen {
-        backend.state = match (backend.weight, backend.reals.is_empty()) {
-            (0, _) => BackendState::Drained,
-            (_, true) => BackendState::Empty,
-            _ => BackendState::Ok,
-        };
     }
+}
+
+fn state(backend: &mut Backend) {
+    backend.state = match (backend.weight, backend.reals.is_empty()) {
+        (0, _) => BackendState::Drained,
+        (_, true) => BackendState::Empty,
+        _ => BackendState::Ok,
+    };
 }
 
 fn only<T: Ord + Copy>(here: impl Iterator<Item = T>, there: impl Iterator<Item = T>) -> Vec<T> {

@@ -20,6 +20,12 @@ pub(crate) struct Change<K> {
     pub(crate) removed: Vec<(K, u32)>,
 }
 
+impl<K> Default for Change<K> {
+    fn default() -> Self {
+        Self { added: Vec::new(), removed: Vec::new() }
+    }
+}
+
 impl<K> Change<K> {
     pub(crate) fn is_empty(&self) -> bool {
         self.added.is_empty() && self.removed.is_empty()
@@ -33,7 +39,7 @@ pub(crate) fn change<K: Copy + Ord + std::fmt::Debug>(
     old: impl Iterator<Item = (K, u32)>,
     new: impl Iterator<Item = (K, u32)>,
 ) -> Result<Change<K>, KernelError> {
-    let mut change = Change { added: Vec::new(), removed: Vec::new() };
+    let mut change = Change::default();
     let (mut old, mut new) = (old.peekable(), new.peekable());
     loop {
         match (old.peek(), new.peek()) {
@@ -50,15 +56,26 @@ pub(crate) fn change<K: Copy + Ord + std::fmt::Debug>(
             _ => change.added.extend(new.next()),
         }
     }
-    if !change.added.is_empty() && !change.removed.is_empty() {
-        let given_back: BTreeSet<u32> = change.removed.iter().map(|(_, id)| *id).collect();
-        if let Some((key, id)) = change.added.iter().find(|(_, id)| given_back.contains(id)) {
-            return Err(KernelError::Conflict(format!(
-                "{what} {key:?} wants id {id}, which is given back only now"
-            )));
-        }
-    }
+    given_back_only_now(what, &change.added, &change.removed)?;
     Ok(change)
+}
+
+/// Refuses ids that are given out by the change that gives them back.
+pub(crate) fn given_back_only_now<K: std::fmt::Debug>(
+    what: &str,
+    added: &[(K, u32)],
+    removed: &[(K, u32)],
+) -> Result<(), KernelError> {
+    if added.is_empty() || removed.is_empty() {
+        return Ok(());
+    }
+    let given_back: BTreeSet<u32> = removed.iter().map(|(_, id)| *id).collect();
+    match added.iter().find(|(_, id)| given_back.contains(id)) {
+        Some((key, id)) => Err(KernelError::Conflict(format!(
+            "{what} {key:?} wants id {id}, which is given back only now"
+        ))),
+        None => Ok(()),
+    }
 }
 
 /// The dictionaries, opened for writing.

@@ -1,21 +1,22 @@
 //! What the writer remembers between two publishes, and how it learns it from the maps.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
-    net::IpAddr,
+    collections::{BTreeMap, BTreeSet, HashMap},
     sync::Arc,
 };
 
 use balancer_ebpf::abi::{
-    CHUNK_WORDS, ID_FIRST, RouteEntry, SourceEntry, VipEntry, map_names, route_kind,
+    CHUNK_WORDS, ID_FIRST, PortUse, REAL_FIRST, Real, RouteEntry, SourceEntry, VipEntry, map_names,
+    route_kind,
 };
 
-use crate::compile::{Assignment, CounterRun, Table, Tables};
+use crate::compile::{Assignment, CounterRun, Patch, Table, Tables};
 
 use super::{
     super::{Datapath, KernelError, View, read::real_address, sys, view::entries},
     dictionary::{Dictionaries, Edit, remember},
     plan::Plan,
+    ports::PortUses,
     space::Space,
 };
 
@@ -24,10 +25,20 @@ use super::{
 pub(crate) struct Memory {
     /// The rest says what the maps hold, and both halves are equal.
     pub(crate) known: bool,
+    /// Since then this process has published, so that what it published last is live.
+    pub(crate) published: bool,
     pub(crate) assignment: Assignment,
     /// Table of each route, as this process wrote it.
     pub(crate) tables: BTreeMap<u32, Arc<Table>>,
     pub(crate) space: Space,
+    /// Offset of each place of the arena → how often routes name it.
+    pub(crate) places: HashMap<u32, u32>,
+    /// Routes that still have the table before a change.
+    pub(crate) previous: BTreeSet<u32>,
+    /// Reals of the maps that no live table names.
+    pub(crate) unnamed: BTreeSet<u32>,
+    /// Ports of the VIPs, and of all reals of the maps.
+    pub(crate) ports: PortUses,
     /// Hash elements or real ids were given back since the last grace period.
     pub(crate) must_wait: bool,
     /// Counter ids that are given out may have counted before.
@@ -39,9 +50,14 @@ impl Memory {
     pub(crate) fn unknown() -> Self {
         Self {
             known: false,
+            published: false,
             assignment: Assignment::default(),
             tables: BTreeMap::new(),
             space: Space::default(),
+            places: HashMap::new(),
+            previous: BTreeSet::new(),
+            unnamed: BTreeSet::new(),
+            ports: PortUses::default(),
             must_wait: true,
             zero_counters: true,
         }
@@ -54,7 +70,45 @@ impl Memory {
 
     /// What the maps hold, for who may only read.
     pub(crate) fn of_view(view: &View) -> Result<Self, KernelError> {
-        Ok(Self { assignment: view.assignment()?, space: space(view)?, ..Self::unknown() })
+        let mut memory =
+            Self { assignment: view.assignment()?, space: space(view)?, ..Self::unknown() };
+        memory.count(view);
+        Ok(memory)
+    }
+
+    /// Counts who names what in the current half.
+    fn count(&mut self, view: &View) {
+        (self.places, self.previous, self.ports) = Default::default();
+        for id in ID_FIRST..view.settings.routes {
+            let route = view.route(view.epoch(), id);
+            for table in [route.table, route.previous].into_iter().filter(|t| t.slots > 0) {
+                *self.places.entry(table.offset).or_insert(0) += 1;
+            }
+            if route.previous.slots > 0 {
+                self.previous.insert(id);
+            }
+        }
+        for key in self.assignment.vips.keys() {
+            self.ports.add(key.addr.port(), PortUse::Vip);
+        }
+        for addr in self.assignment.reals.keys() {
+            self.ports.add(addr.port(), PortUse::Real);
+        }
+    }
+
+    /// The reals that the live tables do not name, after a small change.
+    pub(crate) fn name_reals(&mut self, patch: &Patch) {
+        self.unnamed.extend(&patch.reals_removed);
+        patch.reals_added.iter().for_each(|id| _ = self.unnamed.remove(id));
+    }
+
+    /// The same, whatever they named before.
+    pub(crate) fn name_all_reals(&mut self, view: &View, tables: &Tables) {
+        let mut named = tables.reals.keys().copied().peekable();
+        self.unnamed = (REAL_FIRST..view.real_capacity() as u32)
+            .filter(|id| named.next_if_eq(id).is_none())
+            .filter(|id| real_address(&view.reals.read::<Real>(*id as usize)).is_some())
+            .collect();
     }
 
     /// Asks the maps which counters are still held back, once half of all are.
@@ -76,26 +130,19 @@ impl Memory {
         for (address, _) in &plan.sources.removed {
             ids.classes.remove(address);
         }
-        // A source of class 0 that is new has an entry like that of none.
-        let new: BTreeSet<&IpAddr> =
-            plan.sources.added.iter().map(|(address, _)| address).collect();
-        for (address, spec) in &tables.sources {
-            if plan.sources_changed.binary_search(&spec.id).is_ok() || new.contains(address) {
-                ids.classes.insert(*address, spec.class);
-            }
-        }
+        ids.classes.extend(plan.classes.iter().copied());
         remember(&mut ids.routes, &plan.class_routes);
         for (key, id) in &plan.vips.removed {
-            ids.vips.remove(key);
             ids.routes.remove(&(0, *id));
+            self.ports.remove(key.addr.port(), PortUse::Vip);
         }
-        for spec in tables.vips.values() {
-            if plan.vips_changed.binary_search(&spec.id).is_ok() {
-                ids.routes.insert((0, spec.id), spec.route);
-            }
+        for (key, _) in &plan.vips.added {
+            self.ports.add(key.addr.port(), PortUse::Vip);
         }
-        for id in &plan.routes_changed {
-            let entry = &plan.route_entries[*id as usize];
+        for (id, entry) in plan.vip_entries.iter().filter(|(_, entry)| entry.route != 0) {
+            ids.routes.insert((0, *id), entry.route);
+        }
+        for (id, entry) in &plan.route_entries {
             let counters =
                 (entry.kind == route_kind::TABLE && entry.counters != 0).then_some(CounterRun {
                     first: entry.counters,
@@ -113,8 +160,13 @@ impl Memory {
                 ids.quarantine.counters.extend((run.first..).take(run.count as usize));
             }
             self.tables.remove(id);
+            if entry.previous.slots > 0 {
+                self.previous.insert(*id);
+            } else {
+                self.previous.remove(id);
+            }
         }
-        for id in &plan.routes_changed {
+        for (id, _) in &plan.route_entries {
             if let Some(run) = ids.counters.get(id) {
                 for counter in (run.first..).take(run.count as usize) {
                     ids.quarantine.counters.remove(&counter);
@@ -124,10 +176,18 @@ impl Memory {
                 self.tables.insert(*id, Arc::clone(table));
             }
         }
+        for (offset, more) in &plan.places {
+            let named = self.places.get(offset).copied().map_or(0, i64::from) + more;
+            match u32::try_from(named) {
+                Ok(named @ 1..) => _ = self.places.insert(*offset, named),
+                _ => _ = self.places.remove(offset),
+            }
+        }
         for (id, real) in &plan.new_reals {
             ids.free_real_generations.remove(id);
             if let Some(addr) = real_address(real) {
                 ids.reals.insert(addr, (*id, real.generation));
+                self.ports.add(addr.port(), PortUse::Real);
             }
         }
     }
@@ -145,6 +205,8 @@ impl Datapath {
         self.memory.zero_counters |= swept;
         self.memory.tables.clear();
         self.memory.space = space(&self.view)?;
+        self.memory.count(&self.view);
+        self.memory.published = false;
         self.memory.known = true;
         Ok(())
     }

@@ -31,11 +31,11 @@ use std::{
 use aya::maps::{Map, PerCpuArray, PerCpuValues};
 use balancer_ebpf::abi::{CHUNK_WORDS, Counter, RouteEntry, Settings, map_names, route_kind};
 
-use crate::compile::Tables;
+use crate::compile::{Patch, Tables};
 
 use self::{
     dictionary::{Dictionaries, Edit},
-    plan::Plan,
+    plan::{Moment, Plan},
 };
 use super::{Datapath, KernelError, View, netlink, read};
 
@@ -56,6 +56,9 @@ pub struct PublishOptions<'a> {
     /// Interfaces that will be attached to, besides those that are: sources behind them are
     /// checked for spoofing.
     pub interfaces: &'a [String],
+    /// No interface was attached to and no route has changed since this process published last:
+    /// the kernel is asked for sources that are new, not for all.
+    pub interfaces_as_before: bool,
     /// See [`BeforeFlip`].
     pub before_flip: Option<BeforeFlip<'a>>,
 }
@@ -103,11 +106,36 @@ impl Datapath {
     pub fn publish(
         &mut self,
         tables: &Tables,
+        options: PublishOptions<'_>,
+    ) -> Result<Published, KernelError> {
+        self.publish_difference(tables, None, options)
+    }
+
+    /// [`Datapath::publish`] of tables that differ by `patch` from those that this process
+    /// published last, and by nothing else: the time that it takes depends on the patch. Where
+    /// nothing was published yet, or interfaces may be others, all of `tables` is looked at.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn publish_patch(
+        &mut self,
+        tables: &Tables,
+        patch: &Patch,
+        options: PublishOptions<'_>,
+    ) -> Result<Published, KernelError> {
+        self.publish_difference(tables, Some(patch), options)
+    }
+
+    fn publish_difference(
+        &mut self,
+        tables: &Tables,
+        patch: Option<&Patch>,
         mut options: PublishOptions<'_>,
     ) -> Result<Published, KernelError> {
         let begun = Instant::now();
         self.recall()?;
-        let published = self.publish_known(tables, &mut options, begun);
+        let patch = patch.filter(|_| self.memory.published && options.interfaces_as_before);
+        let published = self.publish_known(tables, patch, &mut options, begun);
         if published.is_err() {
             // The maps may be half written: learn from them again.
             self.memory.known = false;
@@ -119,14 +147,19 @@ impl Datapath {
     fn publish_known(
         &mut self,
         tables: &Tables,
+        patch: Option<&Patch>,
         options: &mut PublishOptions<'_>,
         begun: Instant,
     ) -> Result<Published, KernelError> {
         let (view, memory) = (&self.view, &mut self.memory);
         let now_ns = read::now()?;
-        let ifindex = expected_interfaces(view, tables, options.interfaces)?;
-        let plan = Plan::make(view, memory, tables, options, &ifindex, now_ns)?;
         let epoch = view.epoch();
+        let ifindex = expected_interfaces(view, memory, tables, patch, options)?;
+        let moment = Moment { view, memory, options, ifindex, epoch, now_ns };
+        let plan = match patch {
+            Some(patch) => Plan::patch(&moment, tables, patch)?,
+            None => Plan::whole(&moment, tables)?,
+        };
         let mut written = Written::default();
 
         if memory.must_wait && (plan.flips() || !plan.new_reals.is_empty()) {
@@ -159,8 +192,12 @@ impl Datapath {
             (epoch, begun.elapsed(), Duration::ZERO)
         };
         let after = |source| KernelError::AfterFlip { epoch: next, source: Box::new(source) };
-        settle::settle(view, memory, tables, &plan, options, now_ns, &mut written)
-            .map_err(after)?;
+        match patch {
+            Some(patch) => memory.name_reals(patch),
+            None => memory.name_all_reals(view, tables),
+        }
+        settle::settle(view, memory, tables, options, now_ns, &mut written).map_err(after)?;
+        memory.published = true;
         memory.thin_quarantine(view).map_err(after)?;
         let keep = u64::MAX;
         let gone_reset_ns =
@@ -180,8 +217,15 @@ impl View {
     /// [`KernelError::Full`].
     pub fn foresee(&self, tables: &Tables, previous_for: Duration) -> Result<(), KernelError> {
         let memory = Memory::of_view(self)?;
-        let options = PublishOptions { previous_for, ..PublishOptions::default() };
-        Plan::make(self, &memory, tables, &options, &BTreeMap::new(), read::now()?).map(drop)
+        let moment = Moment {
+            view: self,
+            memory: &memory,
+            options: &PublishOptions { previous_for, ..PublishOptions::default() },
+            ifindex: BTreeMap::new(),
+            epoch: self.epoch(),
+            now_ns: read::now()?,
+        };
+        Plan::whole(&moment, tables).map(drop)
     }
 }
 
@@ -223,6 +267,11 @@ fn prepare(
         let entry = RouteEntry { kind: route_kind::INHERIT, ..RouteEntry::default() };
         view.routes.write(View::at(next - 1, view.settings.routes, *id), &entry);
     }
+    written.port_words += plan.ports.set_in(&view.ports);
+    let added = plan.vips.added.len() + plan.sources.added.len() + plan.class_routes.added.len();
+    if added == 0 {
+        return Ok(());
+    }
     let mut dictionaries = Dictionaries::open(view)?;
     for (key, id) in &plan.vips.added {
         dictionaries.vip(key, Edit::Add(*id))?;
@@ -233,9 +282,7 @@ fn prepare(
     for (key, id) in &plan.class_routes.added {
         dictionaries.class_route(*key, Edit::Add(*id))?;
     }
-    written.keys_added =
-        plan.vips.added.len() + plan.sources.added.len() + plan.class_routes.added.len();
-    written.port_words += plan.ports.set_in(&view.ports);
+    written.keys_added = added;
     Ok(())
 }
 
@@ -249,6 +296,16 @@ fn finish(
     written: &mut Written,
 ) -> Result<(), KernelError> {
     write_half(view, plan, old);
+    written.keys_deleted =
+        plan.vips.removed.len() + plan.sources.removed.len() + plan.class_routes.removed.len();
+    memory.space = plan.space.clone();
+    plan.given_back.iter().for_each(|table| memory.space.give(table));
+    memory.remember(tables, plan);
+    if written.keys_deleted == 0 {
+        return Ok(());
+    }
+    // A program may have found one of these elements and not yet read its id.
+    memory.must_wait = true;
     let mut dictionaries = Dictionaries::open(view)?;
     for (key, _) in &plan.vips.removed {
         dictionaries.vip(key, Edit::Delete)?;
@@ -259,13 +316,6 @@ fn finish(
     for (key, _) in &plan.class_routes.removed {
         dictionaries.class_route(*key, Edit::Delete)?;
     }
-    written.keys_deleted =
-        plan.vips.removed.len() + plan.sources.removed.len() + plan.class_routes.removed.len();
-    // A program may have found one of these elements and not yet read its id.
-    memory.must_wait |= written.keys_deleted > 0;
-    memory.space = plan.space.clone();
-    plan.given_back.iter().for_each(|table| memory.space.give(table));
-    memory.remember(tables, plan);
     Ok(())
 }
 
@@ -274,16 +324,13 @@ fn finish(
 fn write_half(view: &View, plan: &Plan, epoch: u64) -> usize {
     let settings = &view.settings;
     let mut changed = 0;
-    for id in &plan.vips_changed {
-        let entry = &plan.vip_entries[*id as usize];
+    for (id, entry) in &plan.vip_entries {
         changed += usize::from(view.vips.write(View::at(epoch, settings.vips, *id), entry));
     }
-    for id in &plan.sources_changed {
-        let entry = &plan.source_entries[*id as usize];
+    for (id, entry) in &plan.source_entries {
         changed += usize::from(view.sources.write(View::at(epoch, settings.sources, *id), entry));
     }
-    for id in &plan.routes_changed {
-        let entry = &plan.route_entries[*id as usize];
+    for (id, entry) in &plan.route_entries {
         changed += usize::from(view.routes.write(View::at(epoch, settings.routes, *id), entry));
     }
     changed
@@ -306,8 +353,8 @@ fn zero_new_counters(view: &View, plan: &Plan, current: u64) -> Result<(), Kerne
     let map = read::duplicate(map_names::COUNTERS, &view.counters)?;
     let mut map: PerCpuArray<_, [u8; size_of::<Counter>()]> =
         PerCpuArray::try_from(Map::PerCpuArray(map)).map_err(failed)?;
-    for id in &plan.routes_changed {
-        let (old, new) = (view.route(current, *id), &plan.route_entries[*id as usize]);
+    for (id, new) in &plan.route_entries {
+        let old = view.route(current, *id);
         if new.counters == 0 {
             continue;
         }
@@ -323,21 +370,35 @@ fn zero_new_counters(view: &View, plan: &Plan, current: u64) -> Result<(), Kerne
     Ok(())
 }
 
-/// The interface that each source must come from, where one is expected.
+/// The interface that a source must come from, where one is expected: of each that the kernel has
+/// to be asked for.
 fn expected_interfaces(
     view: &View,
+    memory: &Memory,
     tables: &Tables,
-    planned: &[String],
+    patch: Option<&Patch>,
+    options: &PublishOptions<'_>,
 ) -> Result<BTreeMap<IpAddr, u32>, KernelError> {
+    let known = &memory.assignment.sources;
+    let ask: Vec<IpAddr> = match patch {
+        Some(patch) => patch.sources_added.clone(),
+        None if memory.published && options.interfaces_as_before => {
+            tables.sources.keys().filter(|address| !known.contains_key(address)).copied().collect()
+        }
+        None => tables.sources.keys().copied().collect(),
+    };
+    if ask.is_empty() {
+        return Ok(BTreeMap::new());
+    }
     let mut attached = BTreeSet::new();
     for link in view.links()?.into_iter().filter(|l| l.live) {
         attached.extend(netlink::interface_index(&link.interface)?);
     }
-    for name in planned {
+    for name in options.interfaces {
         attached.extend(netlink::interface_index(name)?);
     }
-    if attached.is_empty() || tables.sources.is_empty() {
+    if attached.is_empty() {
         return Ok(BTreeMap::new());
     }
-    netlink::expected_interfaces(tables.sources.keys().copied(), &attached)
+    netlink::expected_interfaces(ask.into_iter(), &attached)
 }

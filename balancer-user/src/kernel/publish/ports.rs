@@ -1,5 +1,7 @@
 //! The port bitmap: set before a set is live, cleared when nothing uses the port any more.
 
+use std::collections::BTreeMap;
+
 use balancer_ebpf::abi::{PORT_WORDS, PortUse, port_bit};
 
 use super::super::mapped::Mapped;
@@ -8,9 +10,54 @@ use super::super::mapped::Mapped;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Ports(Vec<u64>);
 
-impl Ports {
-    pub(crate) fn none() -> Self {
+impl Default for Ports {
+    fn default() -> Self {
         Self(vec![0; PORT_WORDS])
+    }
+}
+
+/// How many VIPs and reals use each port.
+#[derive(Debug, Default)]
+pub(crate) struct PortUses {
+    vips: BTreeMap<u16, u32>,
+    reals: BTreeMap<u16, u32>,
+    bits: Ports,
+}
+
+impl PortUses {
+    /// The ports that any of them uses.
+    pub(crate) fn bits(&self) -> &Ports {
+        &self.bits
+    }
+
+    pub(crate) fn add(&mut self, port: u16, used: PortUse) {
+        *self.counts(used).entry(port).or_insert(0) += 1;
+        self.bits.add(port, used);
+    }
+
+    pub(crate) fn remove(&mut self, port: u16, used: PortUse) {
+        let counts = self.counts(used);
+        let left = counts.get(&port).map_or(0, |uses| uses - 1);
+        if left > 0 {
+            counts.insert(port, left);
+        } else {
+            counts.remove(&port);
+            self.bits.remove(port, used);
+        }
+    }
+
+    fn counts(&mut self, used: PortUse) -> &mut BTreeMap<u16, u32> {
+        match used {
+            PortUse::Vip => &mut self.vips,
+            PortUse::Real => &mut self.reals,
+        }
+    }
+}
+
+impl Ports {
+    fn remove(&mut self, port: u16, used: PortUse) {
+        let (word, bit) = port_bit(port, used);
+        self.0[word as usize] &= !bit;
     }
 
     pub(crate) fn add(&mut self, port: u16, used: PortUse) {

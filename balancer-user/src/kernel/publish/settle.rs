@@ -2,14 +2,14 @@
 
 use std::{borrow::Cow, collections::BTreeSet, net::SocketAddr};
 
-use balancer_ebpf::abi::{PortUse, REAL_FIRST, Real, direction, real_flags};
+use balancer_ebpf::abi::{PortUse, Real, direction, real_flags};
 
 use crate::compile::Tables;
 
 use super::{
     super::{KernelError, View, read::real_address},
     Memory, PublishOptions, Written,
-    plan::Plan,
+    plan::reals_of_previous,
 };
 
 /// What flow entries name.
@@ -36,12 +36,11 @@ impl InUse {
     }
 }
 
-/// Marks, frees, clears. The set that `plan` made is live and a grace period has passed.
+/// Marks, frees, clears. `tables` are live and a grace period has passed.
 pub(crate) fn settle(
     view: &View,
     memory: &mut Memory,
     tables: &Tables,
-    plan: &Plan,
     options: &PublishOptions<'_>,
     now_ns: u64,
     written: &mut Written,
@@ -53,13 +52,8 @@ pub(crate) fn settle(
         sorted.sort_unstable();
         Cow::Owned(sorted)
     };
-    let mut ports = plan.ports.clone();
     let mut candidates = Vec::new();
-    let mut named = tables.reals.keys().copied().peekable();
-    for id in REAL_FIRST..view.real_capacity() as u32 {
-        if named.next_if_eq(&id).is_some() {
-            continue;
-        }
+    for &id in &memory.unnamed {
         let real: Real = view.reals.read(id as usize);
         let Some(addr) = real_address(&real) else { continue };
         let gone = real.flags & real_flags::GONE != 0;
@@ -74,32 +68,21 @@ pub(crate) fn settle(
         } else {
             let delay = options.gone_reset.map_or(0, |d| d.as_nanos());
             if u128::from(now_ns.saturating_sub(real.gone_at_ns)) >= delay {
-                candidates.push((id, addr.port()));
-                continue;
+                candidates.push(id);
             }
         }
-        ports.add(addr.port(), PortUse::Real);
     }
     if !candidates.is_empty() {
-        let previous = plan.reals_of_previous(view)?;
-        candidates.retain(|(id, port)| {
-            let held = previous.contains(id);
-            if held {
-                ports.add(*port, PortUse::Real);
-            }
-            !held
-        });
+        let previous = reals_of_previous(view, memory)?;
+        candidates.retain(|id| !previous.contains(id));
     }
-    if !candidates.is_empty() || ports.lacks_some_of(&view.ports) {
+    if !candidates.is_empty() || memory.ports.bits().lacks_some_of(&view.ports) {
         let used = InUse::sweep(view)?;
-        for (id, port) in candidates {
-            if used.reals.contains(&id) {
-                ports.add(port, PortUse::Real);
-            } else {
-                free(view, memory, id);
-                written.reals += 1;
-            }
+        for id in candidates.into_iter().filter(|id| !used.reals.contains(id)) {
+            free(view, memory, id);
+            written.reals += 1;
         }
+        let mut ports = memory.ports.bits().clone();
         used.vip_ports.iter().for_each(|p| ports.add(*p, PortUse::Vip));
         used.real_ports.iter().for_each(|p| ports.add(*p, PortUse::Real));
         for id in &used.reals {
@@ -148,7 +131,9 @@ fn free(view: &View, memory: &mut Memory, id: u32) {
     let real: Real = view.reals.read(id as usize);
     if let Some(addr) = real_address(&real) {
         memory.assignment.reals.remove(&addr);
+        memory.ports.remove(addr.port(), PortUse::Real);
     }
+    memory.unnamed.remove(&id);
     memory.assignment.free_real_generations.insert(id, real.generation);
     view.reals.write(id as usize, &Real { generation: real.generation, ..Real::default() });
     view.active.store(id as usize, 0);
