@@ -2,7 +2,7 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
 };
 
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ use super::{
 };
 use crate::{
     policy::LoadBalancer,
-    resolve::{Backend, BackendState, Parts, Resolved},
+    resolve::{Backend, BackendState, Class, Parts, Resolved},
 };
 
 /// One small change of a world.
@@ -92,13 +92,17 @@ fn only<T: Ord + Copy>(here: impl Iterator<Item = T>, there: impl Iterator<Item 
 
 fn parts(old: &Resolved, new: &Resolved) -> Parts {
     let differ = |index: &usize| old.routes[*index] != new.routes[*index];
-    let addresses =
-        |resolved: &Resolved| resolved.sources.iter().map(|s| s.address).collect::<Vec<_>>();
-    let (here, there) = (addresses(new), addresses(old));
+    // One that changed its class goes and comes.
+    let addresses = |here: &Resolved, there: &Resolved| -> Vec<IpAddr> {
+        let members =
+            |of: &Resolved| of.sources.iter().map(|s| (s.address, s.class)).collect::<Vec<_>>();
+        let here = only(members(here).into_iter(), members(there).into_iter());
+        here.into_iter().map(|(address, _)| address).collect()
+    };
     Parts {
         routes: (0..new.routes.len()).filter(differ).collect(),
-        sources_added: only(here.iter().copied(), there.iter().copied()),
-        sources_removed: only(there.into_iter(), here.into_iter()),
+        sources_added: addresses(new, old),
+        sources_removed: addresses(old, new),
         inventory_added: only(new.inventory.iter().copied(), old.inventory.iter().copied()),
         inventory_removed: only(old.inventory.iter().copied(), new.inventory.iter().copied()),
     }
@@ -160,11 +164,13 @@ proptest! {
                 }
                 None => {
                     prop_assert_eq!(&tables, &old);
-                    // A class lost all of its members: it has no id to keep.
-                    let stay = |class: &crate::resolve::Class| {
+                    // A class lost all of its members, so it has no id to keep; or a source
+                    // changed its class.
+                    let stay = |class: &Class| {
                         class.sources.iter().any(|s| old.sources.contains_key(s))
                     };
-                    prop_assert!(!new.classes.iter().skip(1).all(stay));
+                    let moved = parts.sources_added.iter().any(|s| old.sources.contains_key(s));
+                    prop_assert!(moved || !new.classes.iter().skip(1).all(stay));
                     tables = compiler.compile(&new, &assignment, &limits).unwrap();
                     prop_assert_eq!(&tables, &whole);
                 }
