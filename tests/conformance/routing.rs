@@ -402,6 +402,7 @@ pub(crate) fn settings() -> ResolveSettings {
         no_route: NoRoute::Deny,
         gateway_controller: GATEWAY_CONTROLLER.to_owned(),
         allow_plain: false,
+        protocols: Vec::new(),
         names: Names::default(),
         assigned: VipAssignments::new(),
     }

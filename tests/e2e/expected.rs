@@ -33,13 +33,14 @@ impl ExpectedTable {
             no_route: NoRoute::Direct,
             gateway_controller: GATEWAY_CONTROLLER.to_owned(),
             allow_plain: false,
+            protocols: Vec::new(),
             names: Names::default(),
             assigned: VipAssignments::new(),
         };
         let resolved = resolve::resolve(&reading.set, &settings);
         let tables = compile::compile(&resolved, &Assignment::default(), &Limits::default())
             .expect("room for the tables");
-        let spec = &tables.vips[&VipKey { addr: vip }];
+        let spec = &tables.vips[&VipKey::tcp(vip)];
         let class = tables.sources.get(&source.ip()).map_or(0, |source| source.class);
         let route = tables.class_routes.get(&(class, spec.id)).unwrap_or(&spec.route);
         let table = tables.routes[route].table.as_ref().expect("a table");

@@ -7,7 +7,7 @@ use balancer_ebpf::{
     hash,
     reason::Reason,
 };
-use balancer_user::kernel::Tuple;
+use balancer_user::{kernel::Tuple, resolve::VipProtocol};
 use harness::root_or_skip;
 
 use super::{
@@ -25,7 +25,8 @@ fn loaded_program_picks_the_real_that_the_table_says_and_records_nothing() {
     let slots = described(&datapath).expect("described").remove(&(None, vip(1))).expect("VIP");
     for port in 2000..2050u16 {
         let src = SocketAddr::from(([10, 0, 0, 7], port));
-        let answer = datapath.ask(&Tuple { src, dst: vip(1) }).expect("answer");
+        let answer =
+            datapath.ask(&Tuple { src, dst: vip(1), protocol: VipProtocol::Tcp }).expect("answer");
         let key = FlowKey4 {
             src: [10, 0, 0, 7],
             dst: [240, 0, 0, 1],
@@ -40,7 +41,11 @@ fn loaded_program_picks_the_real_that_the_table_says_and_records_nothing() {
         assert_eq!(Some(answer.destination), slots[slot as usize]);
         assert_eq!(answer.source, src);
     }
-    let other = Tuple { src: vip(9), dst: SocketAddr::from(([10, 9, 9, 9], 99)) };
+    let other = Tuple {
+        src: vip(9),
+        dst: SocketAddr::from(([10, 9, 9, 9], 99)),
+        protocol: VipProtocol::Tcp,
+    };
     let answer = datapath.ask(&other).expect("answer");
     assert_eq!((answer.reason, answer.destination), (Reason::NonVip, other.dst));
     assert!(datapath.flows().expect("flows").is_empty());

@@ -99,7 +99,7 @@ pub(crate) fn resolved(services: &[Service], more: &[SocketAddr]) -> Resolved {
             class_routes.insert(class, add(&mut resolved, route(backends, service.load_balancer)));
         }
         resolved.vips.push(Vip {
-            key: VipKey { addr: service.vip },
+            key: VipKey::tcp(service.vip),
             destination: Destination::tags("default", &service.vip.to_string()),
             also: None,
             origin: VipOrigin::Outbound,

@@ -54,7 +54,7 @@ fn resolved() -> Resolved {
         let reals: Vec<SocketAddr> = real.map(end).into_iter().collect();
         resolved.inventory.extend(&reals);
         resolved.vips.push(Vip {
-            key: VipKey { addr: end(vip) },
+            key: VipKey::tcp(end(vip)),
             destination: Destination::tags("default", vip),
             also: None,
             origin: VipOrigin::Outbound,

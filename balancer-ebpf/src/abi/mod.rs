@@ -27,6 +27,8 @@ pub const ABI_VERSION: u32 = 2;
 
 /// The IP protocol number of TCP.
 pub const TCP: u8 = 6;
+/// The IP protocol number of UDP.
+pub const UDP: u8 = 17;
 
 /// Words in `PORTS`: two bits for each of 65,536 ports.
 pub const PORT_WORDS: usize = 65_536 * 2 / 64;

@@ -55,6 +55,7 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
         "forwarding", true, forwarding;
         "vips.ipv4", true, vips4;
         "vips.ipv6", true, vips6;
+        "vips.protocols", true, protocols;
         "zone", true, zone;
         "no_route", true, no_route;
         "gateway_controller", true, gateway_controller;

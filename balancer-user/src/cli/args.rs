@@ -12,10 +12,11 @@ use super::{
     plan::words::{PLAN_ABOUT, PLAN_AFTER, Plan},
     show::words::{SHOW_ABOUT, SHOW_AFTER, Show},
     trace::words::{TRACE_ABOUT, TRACE_AFTER, Trace},
-    values::{Attach, Tuple, parse_attach, parse_header, parse_tuple},
+    values::{Attach, Tuple, parse_attach, parse_header, parse_protocol, parse_tuple},
 };
 use crate::{
     policy::Api,
+    resolve::VipProtocol,
     settings::{DEFAULT_BPFFS, DEFAULT_STATE, Settings},
 };
 
@@ -319,6 +320,9 @@ pub(crate) struct Explain {
     /// What is dialled: SERVICE, SERVICE:PORT or ADDRESS:PORT
     #[arg(long, value_name = "DESTINATION", required_unless_present = "tuple")]
     pub(crate) to: Option<String>,
+    /// What it is dialled with, where both are: tcp or udp [default: tcp]
+    #[arg(long, value_name = "PROTOCOL", value_parser = parse_protocol)]
+    pub(crate) protocol: Option<VipProtocol>,
     /// Method of a request, where the route has HTTP rules
     #[arg(long, value_name = "METHOD", conflicts_with = "tuple")]
     pub(crate) method: Option<String>,

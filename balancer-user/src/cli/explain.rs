@@ -14,7 +14,7 @@ use crate::{
     explain::{self, Answer, BackendAnswer, Input, Query, RequestQuery},
     kernel,
     policy::ReadOptions,
-    resolve::{self, ResolveSettings, VipAssignments, VipKey},
+    resolve::{self, ResolveSettings, VipAssignments, VipKey, VipProtocol},
     store::{Store, StoreError},
 };
 
@@ -24,7 +24,7 @@ pub(crate) fn run(args: &Explain, global: &Global) -> Result<(), Failure> {
         return Err(output::hosts_refused());
     }
     if let Some(tuple) = &args.tuple {
-        return ask(tuple, global);
+        return ask(tuple, args.protocol.unwrap_or_default(), global);
     }
     let request = RequestQuery {
         method: args.method.clone(),
@@ -37,6 +37,7 @@ pub(crate) fn run(args: &Explain, global: &Global) -> Result<(), Failure> {
         to: args.to.clone().unwrap_or_default(),
         request: (request != RequestQuery::default()).then_some(request),
         all: args.all,
+        protocol: args.protocol,
     };
     let answer = if args.file.is_empty() {
         live::read(global, |live| {
@@ -113,30 +114,32 @@ pub(crate) fn assignments(state: &std::path::Path) -> Result<VipAssignments, Fai
 struct ProgramAnswer {
     source: String,
     destination: String,
+    protocol: &'static str,
     /// The service of the VIP dialled; `null`: no VIP.
     service: Option<String>,
     reason: &'static str,
     meaning: &'static str,
-    /// Where the SYN would go; `null`: it is not sent on.
+    /// Where the first packet would go; `null`: it is not sent on.
     sent_to: Option<String>,
     /// What the destination would see as its peer.
     seen_from: Option<String>,
 }
 
-fn ask(tuple: &Tuple, global: &Global) -> Result<(), Failure> {
+fn ask(tuple: &Tuple, protocol: VipProtocol, global: &Global) -> Result<(), Failure> {
     use balancer_ebpf::reason::Fate;
     let answer = live::read(global, |live| {
         let answer = live
             .view
-            .ask(&kernel::Tuple { src: tuple.src, dst: tuple.dst })
+            .ask(&kernel::Tuple { src: tuple.src, dst: tuple.dst, protocol })
             .map_err(|error| inputs::kernel(error, "cannot ask the program"))?;
         let sent = matches!(answer.reason.fate(), Fate::Forward | Fate::Pass);
         Ok(ProgramAnswer {
             source: tuple.src.to_string(),
             destination: tuple.dst.to_string(),
+            protocol: protocol.name(),
             service: live
                 .names
-                .vip(VipKey { addr: tuple.dst })
+                .vip(VipKey { addr: tuple.dst, protocol })
                 .map(|vip| vip.destination.to_string()),
             reason: answer.reason.name(),
             meaning: answer.reason.text().trim_end_matches('.'),

@@ -150,8 +150,7 @@ impl LinkLine {
 impl Outcome {
     fn new(carried: Carried) -> Self {
         let Carried { first, tables, difference, attached, published, left: _ } = carried;
-        let addresses =
-            |keys: &[VipKey]| keys.iter().map(|key| key.addr.to_string()).collect::<Vec<_>>();
+        let addresses = |keys: &[VipKey]| keys.iter().map(VipKey::to_string).collect::<Vec<_>>();
         let ms = |duration: Duration| (duration.as_secs_f64() * 100_000.0).round() / 100.0;
         let foreign = attached.foreign.iter().map(|program| {
             let line = LinkLine::new(&program.interface, program.direction, program.hook);

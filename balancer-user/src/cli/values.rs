@@ -2,7 +2,7 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::settings::duration;
+use crate::{resolve::VipProtocol, settings::duration};
 
 /// `--attach`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -57,6 +57,15 @@ pub(super) fn parse_header(text: &str) -> Result<(String, String), String> {
     }
 }
 
+/// Reads `tcp` or `udp`.
+///
+/// # Errors
+/// Another word.
+pub(super) fn parse_protocol(text: &str) -> Result<VipProtocol, String> {
+    let named = VipProtocol::ALL.into_iter().find(|protocol| protocol.name() == text);
+    named.ok_or_else(|| format!("`{text}` is none of tcp, udp"))
+}
+
 /// `--tuple`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tuple {
@@ -103,6 +112,12 @@ mod tests {
         for wrong in ["veth0", "=tc", "veth0=tcx", "a-name-longer-than-the-kernel-takes=tc"] {
             assert!(parse_attach(wrong).is_err(), "{wrong} was accepted");
         }
+    }
+
+    #[test]
+    fn protocol_is_tcp_or_udp() {
+        assert_eq!(parse_protocol("udp"), Ok(VipProtocol::Udp));
+        assert_eq!(parse_protocol("sctp"), Err("`sctp` is none of tcp, udp".to_owned()));
     }
 
     #[test]

@@ -186,7 +186,7 @@ impl Compiler {
         let id = |_| ids.next().unwrap_or(balancer_ebpf::abi::REAL_NONE);
         let built = table::build(route, id, None, &mut self.sequences).map_err(|error| {
             CapacityError::Targets {
-                vip: vip.key.addr,
+                vip: vip.key,
                 service: vip.destination.to_string(),
                 targets: match error {
                     TableError::TooManyTargets(targets)
@@ -376,7 +376,7 @@ pub(super) fn fingerprint(route: &Route) -> u32 {
 
 /// What people should know about a table that is not quite what the policy says.
 pub(super) fn warnings_of(route: &Route, vip: &Vip, built: &Remembered) -> Vec<String> {
-    let of = format!("route of VIP {} ({})", vip.key.addr, vip.destination.owner());
+    let of = format!("route of VIP {} ({})", vip.key, vip.destination.owner());
     let mut warnings = Vec::new();
     if let Some(moved) = built.moved {
         let backend = &route.backends[built.table.backends[moved.share]];

@@ -1,8 +1,7 @@
 //! What compile refuses.
 
-use std::net::SocketAddr;
-
 use super::LARGEST;
+use crate::resolve::VipKey;
 
 /// Something does not fit. Nothing has been written when this is returned.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -33,7 +32,7 @@ pub enum CapacityError {
     )]
     Targets {
         /// A VIP with that route.
-        vip: SocketAddr,
+        vip: VipKey,
         /// Its service.
         service: String,
         /// Reals, each counted once for each backend that it belongs to.

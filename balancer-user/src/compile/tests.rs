@@ -23,7 +23,7 @@ pub(super) fn real(n: u8) -> SocketAddr {
 }
 
 pub(super) fn vip(n: u8) -> VipKey {
-    VipKey { addr: SocketAddr::from(([240, 0, 0, n], 80)) }
+    VipKey::tcp(SocketAddr::from(([240, 0, 0, n], 80)))
 }
 
 pub(super) fn source(n: u8) -> IpAddr {

@@ -14,7 +14,7 @@ use crate::{
     compile::Tables,
     policy::{Dataplane, PolicySet, Tags, TrafficRoute},
     resolve::{
-        self, Destination, ResolveSettings, Resolved, Resolver, Route, Vip,
+        self, Destination, ResolveSettings, Resolved, Resolver, Route, Vip, VipKey, VipProtocol,
         inventory::Family,
         mesh_tcp::Proxy,
         resolver::service_alone,
@@ -59,6 +59,8 @@ pub struct Query {
     pub request: Option<RequestQuery>,
     /// Every route of the destination, not only the one that is taken.
     pub all: bool,
+    /// What it is dialled with; `None`: TCP where that is possible.
+    pub protocol: Option<VipProtocol>,
 }
 
 /// A described request. What is absent was not given.
@@ -88,7 +90,7 @@ pub struct QueryError {
 /// is refused with what could have been meant.
 pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
     let asker = names::asker(input, &query.from)?;
-    let vips = match names::target(input, &asker, &query.to)? {
+    let vips = match names::target(input, &asker, &query.to, query.protocol)? {
         names::Target::Vips(vips) => vips,
         names::Target::Elsewhere(addr) => return Ok(no_vip(input, &asker, addr, query)),
     };
@@ -111,15 +113,16 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
             candidates: names::addresses(&all),
         });
     }
-    let others: Vec<SocketAddr> = taken[1..].iter().map(|(vip, ..)| vip.key.addr).collect();
+    let others: Vec<VipKey> = taken[1..].iter().map(|(vip, ..)| vip.key).collect();
 
     let shares = shares::shares(input.resolved, input.tables, vip, route);
     let told = steps::Told { input, resolver: &resolver, query, vip, source, route };
     let steps = told.steps(&others, &shares);
-    let protocol = resolver
-        .inventory
-        .endpoints(&vip.destination)
-        .map_or("tcp", |service| service.protocol().name());
+    let known = resolver.inventory.endpoints(&vip.destination);
+    let protocol = match vip.key.protocol {
+        VipProtocol::Tcp => known.map_or("tcp", |service| service.protocol().name()),
+        VipProtocol::Udp => "udp",
+    };
     let routes = query.all.then(|| {
         vec![RouteAnswer {
             matches: None,
@@ -340,7 +343,7 @@ fn no_vip(input: &Input<'_>, asker: &names::Asker<'_>, addr: SocketAddr, query: 
             address: address.map(|address| address.to_string()),
         },
         destination: DestinationAnswer { service: None, address: addr.to_string() },
-        protocol: "tcp".to_owned(),
+        protocol: query.protocol.unwrap_or_default().name().to_owned(),
         layer: Layer::L4,
         policy: None,
         rule: None,

@@ -10,7 +10,7 @@ use super::{Input, QueryError, objects};
 use crate::{
     policy::{Dataplane, SERVICE_TAG, Tags, suggest::suggest},
     resolve::{
-        Names, Vip,
+        Names, Vip, VipKey, VipProtocol,
         inventory::Family,
         selection::selector_matches,
         sources::{tag_sets, workload_addresses},
@@ -151,17 +151,38 @@ pub(super) fn target<'a>(
     input: &Input<'a>,
     asker: &Asker<'a>,
     text: &str,
+    protocol: Option<VipProtocol>,
 ) -> Result<Target<'a>, QueryError> {
-    let vips = &input.resolved.vips;
-    if let Ok(addr) = text.parse::<SocketAddr>() {
-        let addr = SocketAddr::new(addr.ip().to_canonical(), addr.port());
-        let vip = vips.iter().find(|vip| vip.key.addr == addr);
+    if let Ok(key) = text.parse::<VipKey>() {
+        let addr = SocketAddr::new(key.addr.ip().to_canonical(), key.addr.port());
+        let key = VipKey { addr, protocol: protocol.unwrap_or(key.protocol) };
+        let vip = input.resolved.vips.iter().find(|vip| vip.key == key);
         return Ok(vip.map_or(Target::Elsewhere(addr), |vip| Target::Vips(vec![vip])));
     }
+    let vips = &input.resolved.vips;
+    // Without a word about it TCP is meant where an address and port has both.
+    let is_meant = |vip: &&Vip| match protocol {
+        Some(protocol) => vip.key.protocol == protocol,
+        None => {
+            let tcp = VipKey::tcp(vip.key.addr);
+            vip.key == tcp || vips.binary_search_by_key(&tcp, |vip| vip.key).is_err()
+        }
+    };
+    named(input, asker, text, &vips.iter().filter(is_meant).collect::<Vec<_>>())
+}
+
+/// The VIPs among `vips` that `text` names otherwise than by address and port.
+fn named<'a>(
+    input: &Input<'a>,
+    asker: &Asker<'a>,
+    text: &str,
+    vips: &[&'a Vip],
+) -> Result<Target<'a>, QueryError> {
     let bare = text.trim_start_matches('[').trim_end_matches(']');
     if let Ok(address) = bare.parse::<IpAddr>() {
         let address = address.to_canonical();
-        let here: Vec<&Vip> = vips.iter().filter(|vip| vip.key.addr.ip() == address).collect();
+        let at = |vip: &&Vip| vip.key.addr.ip() == address;
+        let here: Vec<&Vip> = vips.iter().copied().filter(at).collect();
         return match here.as_slice() {
             [one] => Ok(Target::Vips(vec![one])),
             [] => Err(QueryError {
@@ -175,7 +196,7 @@ pub(super) fn target<'a>(
         };
     }
     let of_tag = known_services(input, None).contains_key(text);
-    let of_object = if of_tag { Vec::new() } else { objects::vips(input, text)? };
+    let of_object = if of_tag { Vec::new() } else { objects::vips(vips, text)? };
     if !of_object.is_empty() {
         return Ok(of_family(asker.family(&input.settings.names), of_object));
     }
@@ -185,11 +206,12 @@ pub(super) fn target<'a>(
     };
     let of_service: Vec<&Vip> = vips
         .iter()
+        .copied()
         .filter(named)
         .filter(|vip| port.is_none_or(|port| vip.key.addr.port() == port))
         .collect();
     if of_service.is_empty() {
-        let others: Vec<&Vip> = vips.iter().filter(named).collect();
+        let others: Vec<&Vip> = vips.iter().copied().filter(named).collect();
         let message = match port {
             Some(port) if !others.is_empty() => {
                 format!("service `{service}` has no VIP at port {port}")
@@ -215,7 +237,7 @@ fn of_family(own: Option<Family>, mut vips: Vec<&Vip>) -> Target<'_> {
 
 /// At most a handful of addresses, as they can be typed.
 pub(super) fn addresses(vips: &[&Vip]) -> Vec<String> {
-    vips.iter().take(CANDIDATES).map(|vip| vip.key.addr.to_string()).collect()
+    vips.iter().take(CANDIDATES).map(|vip| vip.key.to_string()).collect()
 }
 
 /// The mesh, the service and the port that `--to` names. A whole name goes before one with a

@@ -4,7 +4,7 @@ use super::{Answer, Input, Query, QueryError, explain};
 use crate::{
     compile::{Assignment, Limits, compile},
     resolve::{
-        resolve,
+        VipProtocol, resolve,
         tests::world::{documents, settings},
     },
 };
@@ -18,6 +18,11 @@ apiVersion: v1
 kind: Service
 metadata: {name: v2, namespace: shop}
 spec: {clusterIP: 10.96.0.2, ports: [{name: a, port: 6379}, {name: b, port: 6380}]}
+---
+apiVersion: v1
+kind: Service
+metadata: {name: dns, namespace: shop}
+spec: {clusterIP: 10.96.0.3, ports: [{name: dns, port: 53, protocol: UDP}, {name: tcp, port: 53}, {name: time, port: 123, protocol: UDP}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
@@ -63,10 +68,14 @@ networking: {address: 10.1.0.1, inbound: [{port: 80, tags: {kuma.io/service: cli
 ";
 
 fn ask(from: &str, to: &str) -> Result<Answer, QueryError> {
+    ask_with(from, to, None)
+}
+
+fn ask_with(from: &str, to: &str, protocol: Option<VipProtocol>) -> Result<Answer, QueryError> {
     let (set, settings) = (documents(WORLD), settings());
     let resolved = resolve(&set, &settings);
     let tables = compile(&resolved, &Assignment::default(), &Limits::default()).unwrap();
-    let query = Query { from: from.to_owned(), to: to.to_owned(), ..Query::default() };
+    let query = Query { from: from.to_owned(), to: to.to_owned(), protocol, ..Query::default() };
     let (set, settings, resolved) = (&set, &settings, &resolved);
     explain(&Input { set, settings, resolved, tables: Some(&tables) }, &query)
 }
@@ -143,4 +152,30 @@ fn what_is_named_without_its_port_must_have_one() {
     assert_eq!(error.candidates, ["v1.shop", "v2.shop"]);
     let error = ask("client", "edge.shop/radis").unwrap_err();
     assert_eq!(error.candidates[0], "edge.shop/redis");
+}
+
+#[test]
+fn tcp_is_meant_where_both_are_dialled_unless_the_question_says_udp() {
+    let service = |to: &str, protocol| {
+        let answer = ask_with("10.1.0.1", to, protocol).unwrap_or_else(|error| panic!("{error}"));
+        (answer.destination.service.unwrap_or_default(), answer.protocol)
+    };
+    let (tcp, udp) = (Some(VipProtocol::Tcp), Some(VipProtocol::Udp));
+    let own = |name: &str, protocol: &str| (name.to_owned(), protocol.to_owned());
+    for to in ["10.96.0.3:53", "dns.shop:53"] {
+        assert_eq!(service(to, None), own("dns.shop:53", "tcp"), "{to}");
+        assert_eq!(service(to, tcp), own("dns.shop:53", "tcp"), "{to}");
+        assert_eq!(service(to, udp), own("dns.shop:53/udp", "udp"), "{to}");
+    }
+    assert_eq!(service("10.96.0.3:53/udp", None), own("dns.shop:53/udp", "udp"));
+    assert_eq!(service("10.96.0.3:123/udp", None), own("dns.shop:123/udp", "udp"));
+    assert_eq!(service("dns.shop:123", None), own("dns.shop:123/udp", "udp"));
+    let nothing = ask("10.1.0.1", "10.96.0.3:123").expect("any address can be asked about");
+    assert_eq!(nothing.destination.service, None);
+    let other = "a VIP at port 53 (Service dns.shop:53), 53 of UDP (Service dns.shop:53/udp), \
+                 123 of UDP (Service dns.shop:123/udp)";
+    assert!(nothing.steps.iter().any(|step| step.contains(other)), "{:?}", nothing.steps);
+    let answer = ask_with("10.1.0.1", "dns.shop:53", udp).expect("there is such a VIP");
+    let begin = "destination: VIP 10.96.0.3:53/udp of Service dns.shop:53/udp";
+    assert!(answer.steps[1].starts_with(begin), "{:?}", answer.steps);
 }

@@ -20,8 +20,9 @@ const CANDIDATES: usize = 5;
 /// The VIPs of the object that `text` names: `NAME.NAMESPACE:PORT` of a Service,
 /// `GATEWAY.NAMESPACE/LISTENER`, or either without what comes after the namespace where there is
 /// only one. Of an object of a mesh, `MESH/` may come first. Empty: it names none.
-pub(super) fn vips<'a>(input: &Input<'a>, text: &str) -> Result<Vec<&'a Vip>, QueryError> {
-    let objects = input.resolved.vips.iter().filter(|vip| vip.destination.object_kind().is_some());
+pub(super) fn vips<'a>(among: &[&'a Vip], text: &str) -> Result<Vec<&'a Vip>, QueryError> {
+    let is_object = |vip: &&Vip| vip.destination.object_kind().is_some();
+    let objects = among.iter().copied().filter(is_object);
     let named: Vec<&Vip> = objects.filter(|vip| is_named(&vip.destination, text)).collect();
     let destinations: BTreeSet<&Destination> = named.iter().map(|vip| &vip.destination).collect();
     if destinations.len() > 1 {
@@ -38,7 +39,14 @@ fn is_named(destination: &Destination, text: &str) -> bool {
         Some((mesh, name)) if !mesh.is_empty() && mesh == destination.mesh() => name,
         _ => text,
     };
-    *destination.owner().name == *plain || destination.to_string() == plain
+    let own = destination.to_string();
+    // What was asked has said the protocol in another way.
+    let without_protocol = own.strip_suffix("/udp").filter(|_| is_service(destination));
+    *destination.owner().name == *plain || own == plain || without_protocol == Some(plain)
+}
+
+fn is_service(destination: &Destination) -> bool {
+    matches!(destination, Destination::Service { .. })
 }
 
 /// What a person types to mean it.

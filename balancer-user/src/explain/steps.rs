@@ -6,7 +6,8 @@ use super::{Input, Query, RequestQuery, Source, shares::Shares};
 use crate::{
     policy::{HashFunction, LoadBalancer, SERVICE_TAG, SplitEntry, Tags, TrafficRoute},
     resolve::{
-        Backend, BackendState, Decision, Destination, Resolver, Route, Vip, VipOrigin,
+        Backend, BackendState, Decision, Destination, Resolver, Route, Vip, VipKey, VipOrigin,
+        VipProtocol,
         inventory::{Family, MESH_TAG},
         selection::{ANY, Candidate, Mismatch, Rule},
         split::outer_split,
@@ -28,7 +29,7 @@ pub(super) struct Told<'t, 'a> {
 }
 
 impl Told<'_, '_> {
-    pub(super) fn steps(&self, others: &[SocketAddr], shares: &Shares) -> Vec<String> {
+    pub(super) fn steps(&self, others: &[VipKey], shares: &Shares) -> Vec<String> {
         let mut steps = Vec::new();
         if self.vip.destination.mesh().is_empty() {
             steps.extend([self.asker_of_object(), self.destination(others)]);
@@ -82,7 +83,7 @@ impl Told<'_, '_> {
         }
     }
 
-    fn destination(&self, others: &[SocketAddr]) -> String {
+    fn destination(&self, others: &[VipKey]) -> String {
         let vip = self.vip;
         let origin = match vip.origin {
             VipOrigin::Outbound => "named by an outbound",
@@ -92,7 +93,7 @@ impl Told<'_, '_> {
             VipOrigin::Gateway => "an address of the Gateway",
         };
         let mut step =
-            format!("destination: VIP {} of {}, {origin}", vip.key.addr, named(&vip.destination),);
+            format!("destination: VIP {} of {}, {origin}", vip.key, named(&vip.destination),);
         if !others.is_empty() {
             step +=
                 &format!("; routed the same: {}", listed(others.iter().map(ToString::to_string)));
@@ -101,6 +102,12 @@ impl Told<'_, '_> {
     }
 
     fn protocol(&self) -> Option<String> {
+        if self.vip.key.protocol == VipProtocol::Udp {
+            return Some(match self.vip.destination {
+                Destination::Service { .. } => "protocol: udp, as the Service says".to_owned(),
+                _ => "protocol: udp, as vips.protocols of the configuration says".to_owned(),
+            });
+        }
         let service = self.resolver.inventory.endpoints(&self.vip.destination)?;
         let ready = service.endpoints.iter().filter(|endpoint| endpoint.ready).count();
         let name = service.protocol().name();
@@ -383,8 +390,13 @@ impl Told<'_, '_> {
 pub(super) fn no_vip(input: &Input<'_>, addr: SocketAddr) -> Vec<String> {
     let mut steps = vec![format!("destination: {addr} is no VIP; balancer leaves it alone")];
     let vips = input.resolved.vips.iter().filter(|vip| vip.key.addr.ip() == addr.ip());
-    let ports: Vec<String> =
-        vips.map(|vip| format!("{} ({})", vip.key.addr.port(), plain(&vip.destination))).collect();
+    let ports: Vec<String> = vips
+        .map(|vip| {
+            let protocol = vip.key.protocol;
+            let suffix = if protocol == VipProtocol::Tcp { "" } else { " of UDP" };
+            format!("{}{suffix} ({})", vip.key.addr.port(), plain(&vip.destination))
+        })
+        .collect();
     if !ports.is_empty() {
         steps.push(format!("destination: the address is a VIP at port {}", listed(ports)));
     }

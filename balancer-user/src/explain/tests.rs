@@ -347,6 +347,7 @@ fn described_request_is_answered_by_the_outer_split_and_says_so() {
             headers: vec![("x-a".into(), "b".into())],
         }),
         all: true,
+        protocol: None,
     };
     let answer = ask_with(&set(shop(), vec![http]), &settings(), &query).unwrap();
     assert_eq!(answer.backends.len(), 2);

@@ -124,10 +124,8 @@ pub struct FlowRow {
     pub src: SocketAddr,
     /// Destination as seen on the wire in this direction.
     pub dst: SocketAddr,
-    /// IP protocol number.
-    pub proto: u8,
     /// The VIP.
-    pub vip: SocketAddr,
+    pub vip: VipKey,
     /// State, real and so on.
     pub flow: FlowState,
     /// Since a packet was last seen, to the second.
@@ -305,8 +303,7 @@ impl View {
                         direction: key.direction,
                         src: v4_address(key.src, key.sport),
                         dst: v4_address(key.dst, key.dport),
-                        proto: key.proto,
-                        vip: v4_address(flow.vip, flow.vip_port),
+                        vip: VipKey::numbered(v4_address(flow.vip, flow.vip_port), key.proto),
                         flow: flow.flow,
                         idle: Duration::ZERO,
                     },
@@ -320,8 +317,7 @@ impl View {
                         direction: key.direction,
                         src: v6_address(key.src, key.sport),
                         dst: v6_address(key.dst, key.dport),
-                        proto: key.proto,
-                        vip: v6_address(flow.vip, flow.vip_port),
+                        vip: VipKey::numbered(v6_address(flow.vip, flow.vip_port), key.proto),
                         flow: flow.flow,
                         idle: Duration::ZERO,
                     },
@@ -375,10 +371,10 @@ impl View {
     pub(crate) fn vip_dictionary(&self) -> Result<Vec<(VipKey, u32)>, KernelError> {
         let mut rows = Vec::new();
         each(map_names::VIP_IDS4, &self.vip_ids4, |key: &VipKey4, id: &u32| {
-            rows.push((VipKey { addr: v4_address(key.addr, key.port) }, *id));
+            rows.push((VipKey::numbered(v4_address(key.addr, key.port), key.proto), *id));
         })?;
         each(map_names::VIP_IDS6, &self.vip_ids6, |key: &VipKey6, id: &u32| {
-            rows.push((VipKey { addr: v6_address(key.addr, key.port) }, *id));
+            rows.push((VipKey::numbered(v6_address(key.addr, key.port), key.proto), *id));
         })?;
         Ok(rows)
     }

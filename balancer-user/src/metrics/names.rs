@@ -43,7 +43,7 @@ pub(crate) fn runs<'a>(
         let names = move || {
             let mesh: Arc<str> = vip.destination.mesh().into();
             let service: Arc<str> = vip.destination.to_string().into();
-            let vip: Arc<str> = vip.key.addr.to_string().into();
+            let vip: Arc<str> = vip.key.to_string().into();
             let backends = table.backends.iter().filter_map(|&at| backends.get(at));
             backends
                 .map(|backend| Name {

@@ -276,9 +276,11 @@ impl Node {
             Some(datapath) => datapath.assignment().map_err(NodeError::kernel("cannot load"))?,
             None => &nothing,
         };
-        compiler
+        let mut tables = compiler
             .compile(wanted.resolved, before, &limits)
-            .map_err(|source| NodeError::Capacity { source, pinned })
+            .map_err(|source| NodeError::Capacity { source, pinned })?;
+        tables.warnings.extend(wanted.settings.idle_protocols(wanted.resolved));
+        Ok(tables)
     }
 
     /// The same for a small change: makes the `tables` that are live what `wanted` asks for, which

@@ -21,7 +21,7 @@ pub struct LiveFlow {
     /// Who connected.
     pub client: IpAddr,
     /// What was dialled.
-    pub vip: SocketAddr,
+    pub vip: VipKey,
     /// Where it ends; `None`: its real's id has been given to another one since.
     pub real: Option<SocketAddr>,
 }
@@ -111,7 +111,7 @@ pub(super) fn fates(
     let mut by_real: BTreeMap<SocketAddr, FlowFates> = BTreeMap::new();
     routes.values_mut().for_each(|route| route.flows = Some(FlowFates::default()));
     for flow in flows {
-        let vip = VipKey { addr: flow.vip };
+        let vip = flow.vip;
         let pair = pair_of(before, after, &flow.client);
         let fate = match flow.real {
             // What befalls a flow already is not this change's doing.

@@ -211,7 +211,7 @@ fn vips(before: Side<'_>, after: Side<'_>) -> Vec<VipChange> {
         {
             let line = VipChange {
                 change,
-                vip: vip.key.addr.to_string(),
+                vip: vip.key.to_string(),
                 mesh: vip.destination.mesh().to_owned(),
                 service: vip.destination.to_string(),
             };

@@ -119,7 +119,7 @@ fn change(
             (_, None) => Change::Removed,
             _ => Change::Changed,
         },
-        vip: vip.key.addr.to_string(),
+        vip: vip.key.to_string(),
         mesh: vip.destination.mesh().to_owned(),
         service: vip.destination.to_string(),
         class: Both { before: pair.0, after: pair.1 },

@@ -6,7 +6,7 @@ use super::{Change, Changes, FlowFates, LiveFlow, Side, compare};
 use crate::{
     compile::{self, Assignment, Limits, Tables},
     policy::{self, ReadOptions, SourceText},
-    resolve::{self, Resolved, tests::world::settings},
+    resolve::{self, Resolved, VipKey, tests::world::settings},
 };
 
 const WORLD: &str = "\
@@ -150,7 +150,7 @@ fn flows_stay_drain_or_end_with_their_real() {
     let redis = changes(&[], &before, None).vips[0].vip.clone();
     let flow = |client: &str, real: Option<&str>| LiveFlow {
         client: client.parse::<IpAddr>().expect("an address"),
-        vip: address(&redis),
+        vip: VipKey::tcp(address(&redis)),
         real: real.map(address),
     };
     let (first, second) = (Some("10.0.0.21:6379"), Some("10.0.0.22:6379"));
@@ -190,7 +190,8 @@ fn flows_to_a_vip_that_goes_drain() {
     let vip = |changes: Changes| address(&changes.vips[0].vip);
     let redis = vip(changes(&[], &before, None));
     let real = Some(address("10.0.0.11:8080"));
-    let flows = vec![LiveFlow { client: IpAddr::from([10, 9, 9, 9]), vip: redis, real }];
+    let flows =
+        vec![LiveFlow { client: IpAddr::from([10, 9, 9, 9]), vip: VipKey::tcp(redis), real }];
     // No Dataplane offers redis any more, and the real of the flow is still there.
     let web = WORLD.split("---\n").take(2).collect::<Vec<_>>().join("---\n");
     let after = changes(&before, &[&web], Some(flows));

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Class, Destination, Route, Source, Vip, VipKey,
+    Class, Destination, Route, Source, Vip,
     inventory::{Family, MESH_TAG},
     resolver::{Resolver, service_alone},
     signatures::{OfMeshes, SignatureId, Signatures, Winner},
@@ -75,9 +75,8 @@ pub(super) fn assemble(
             }
         }
         let Some(service) = called.tag_service() else { continue };
-        let key = VipKey { addr: vip.addr };
-        for address in resolver.sources.declaring(vip.addr) {
-            let tags = resolver.outbound_tags(mesh, service, key, address);
+        for address in resolver.sources.declaring(vip.key.addr) {
+            let tags = resolver.outbound_tags(mesh, service, vip.key, address);
             if tags.keys().all(|tag| tag == SERVICE_TAG || tag == MESH_TAG) {
                 continue;
             }
@@ -135,7 +134,7 @@ pub(super) fn assemble(
         .zip(defaults)
         .zip(class_routes)
         .map(|((vip, route), class_routes)| Vip {
-            key: VipKey { addr: vip.addr },
+            key: vip.key,
             destination: vip.destination.clone(),
             also: vip.also.clone(),
             origin: vip.origin,
@@ -191,7 +190,7 @@ impl Routes {
         winner: Winner,
         outbound: &Tags,
     ) -> usize {
-        let family = Family::of(vip.addr.ip());
+        let family = Family::of(vip.key.addr.ip());
         let recipe = (winner, vip.destination.clone(), outbound.clone(), family);
         if let Some(id) = self.by_recipe.get(&recipe) {
             return *id;
@@ -210,7 +209,7 @@ impl Routes {
         object: &Destination,
         clients: Option<&str>,
     ) -> usize {
-        let family = Family::of(vip.addr.ip());
+        let family = Family::of(vip.key.addr.ip());
         self.number(resolver.object_route(object, clients, family))
     }
 

@@ -2,12 +2,11 @@
 
 use std::{fmt, num::NonZeroU16, sync::Arc};
 
+use super::VipProtocol;
 use crate::policy::ServiceKind;
 
 /// Something that connections can be opened to. Its text is what people type and read: `redis`,
-/// `backend.shop:6379`, `edge.shop/redis`; it has no slash where it is no [`Listener`].
-///
-/// [`Listener`]: Destination::Listener
+/// `backend.shop:6379`, `edge.shop/redis`, `dns.kube-system:53/udp`.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Destination {
     /// A value of the tag `kuma.io/service`.
@@ -36,6 +35,8 @@ pub enum Destination {
         name: Arc<str>,
         /// The port that clients dial.
         port: NonZeroU16,
+        /// What they dial it with.
+        protocol: VipProtocol,
     },
     /// What a reference names and nothing is: there is no such object, or it has no such port.
     Missing {
@@ -111,9 +112,19 @@ impl Destination {
         Self::Port { mesh: mesh.into(), kind, name: name.into(), port }
     }
 
-    /// A port of a Service of Kubernetes.
+    /// A TCP port of a Service of Kubernetes.
     pub fn service(namespace: &str, name: &str, port: NonZeroU16) -> Self {
-        Self::Service { namespace: namespace.into(), name: name.into(), port }
+        Self::service_port(namespace, name, port, VipProtocol::Tcp)
+    }
+
+    /// A port of a Service of Kubernetes.
+    pub fn service_port(
+        namespace: &str,
+        name: &str,
+        port: NonZeroU16,
+        protocol: VipProtocol,
+    ) -> Self {
+        Self::Service { namespace: namespace.into(), name: name.into(), port, protocol }
     }
 
     /// A listener of a Gateway.
@@ -209,8 +220,8 @@ impl fmt::Display for Destination {
             Self::Tags { service, .. } => formatter.write_str(service),
             Self::Port { name, port, .. } => write!(formatter, "{name}:{port}"),
             Self::Missing { reference, .. } => formatter.write_str(reference),
-            Self::Service { namespace, name, port } => {
-                write!(formatter, "{name}.{namespace}:{port}")
+            Self::Service { namespace, name, port, protocol } => {
+                write!(formatter, "{name}.{namespace}:{port}{}", protocol.suffix())
             }
             Self::Listener { namespace, gateway, listener } => {
                 write!(formatter, "{gateway}.{namespace}/{listener}")
@@ -253,7 +264,7 @@ impl fmt::Display for VipOwner {
 mod tests {
     use std::num::NonZeroU16;
 
-    use super::{Destination, VipOwner};
+    use super::{Destination, VipOwner, VipProtocol};
     use crate::policy::ServiceKind;
 
     fn port(number: u16) -> NonZeroU16 {
@@ -271,6 +282,11 @@ mod tests {
                 "MeshService `backend.shop` of mesh m",
             ),
             (Destination::service("shop", "echo", port(80)), "echo.shop:80", "Service `echo.shop`"),
+            (
+                Destination::service_port("shop", "dns", port(53), VipProtocol::Udp),
+                "dns.shop:53/udp",
+                "Service `dns.shop`",
+            ),
             (
                 Destination::listener("shop", "edge", "redis"),
                 "edge.shop/redis",

@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{
-    Destination, VipOrigin, VipOwner,
+    Destination, VipKey, VipOrigin, VipOwner, VipProtocol,
     findings::{Findings, Mention},
     inventory::{Family, Inventory},
     vips::{PlannedVip, port_in_name},
@@ -36,6 +36,7 @@ pub(super) struct Dialled<'a> {
 #[derive(Clone, Debug)]
 pub(super) struct DialledPort<'a> {
     pub(super) port: NonZeroU16,
+    pub(super) protocol: VipProtocol,
     /// What it stands for.
     pub(super) destination: Destination,
     /// Where it is written.
@@ -73,18 +74,13 @@ type Claim<'a> = (Mention<'a>, Destination);
 /// Addresses that documents name, with who does.
 #[derive(Debug, Default)]
 pub(super) struct Claims<'a> {
-    by_addr: BTreeMap<SocketAddr, Claim<'a>>,
+    by_key: BTreeMap<VipKey, Claim<'a>>,
 }
 
 impl<'a> Claims<'a> {
     /// Enters what an outbound names.
-    pub(super) fn enter(
-        &mut self,
-        addr: SocketAddr,
-        mention: Mention<'a>,
-        destination: Destination,
-    ) {
-        self.by_addr.insert(addr, (mention, destination));
+    pub(super) fn enter(&mut self, key: VipKey, mention: Mention<'a>, destination: Destination) {
+        self.by_key.insert(key, (mention, destination));
     }
 
     /// Plans the VIPs of the addresses that an object names. Who comes second to an address is a
@@ -94,35 +90,36 @@ impl<'a> Claims<'a> {
         &mut self,
         object: &Dialled<'a>,
         inventory: &Inventory<'_>,
-        planned: &mut BTreeMap<SocketAddr, PlannedVip>,
+        planned: &mut BTreeMap<VipKey, PlannedVip>,
         findings: &mut Findings<'a>,
     ) {
         for address in &object.addresses {
             for port in &object.ports {
                 let addr = SocketAddr::new(*address, port.port.get());
+                let key = VipKey { addr, protocol: port.protocol };
                 let mention = Mention::Object(port.place);
                 let vip = PlannedVip {
-                    addr,
+                    key,
                     destination: port.destination.clone(),
                     origin: object.origin,
                     also: None,
                 };
-                match self.by_addr.get(&addr) {
+                match self.by_key.get(&key) {
                     None => {
                         if inventory.has(addr) {
-                            findings.object_is_real(addr, mention, &port.destination);
+                            findings.object_is_real(key, mention, &port.destination);
                         }
-                        planned.insert(addr, vip);
-                        self.by_addr.insert(addr, (mention, port.destination.clone()));
+                        planned.insert(key, vip);
+                        self.by_key.insert(key, (mention, port.destination.clone()));
                     }
                     Some((_, first)) if is_same_service(first, &port.destination) => {
-                        if let Some(planned) = planned.get_mut(&addr) {
+                        if let Some(planned) = planned.get_mut(&key) {
                             planned.also = Some(port.destination.clone());
                         }
                     }
                     Some((first, destination)) => {
                         findings.claimed_twice(
-                            addr,
+                            key,
                             (*first, destination),
                             mention,
                             &port.destination,
@@ -137,7 +134,11 @@ impl<'a> Claims<'a> {
 /// Whether a service of a mesh is a port of a Service: Kuma names it `NAME_NAMESPACE_svc_PORT`
 /// (`NAME.NAMESPACE.svc:PORT` in 0.5), and a MeshService that it makes of one `NAME.NAMESPACE`.
 fn is_same_service(of_mesh: &Destination, object: &Destination) -> bool {
-    let Destination::Service { namespace, name, port } = object else { return false };
+    let Destination::Service { namespace, name, port, protocol } = object else { return false };
+    // Kuma names ports of TCP so, and knows no others.
+    if *protocol != VipProtocol::Tcp {
+        return false;
+    }
     match of_mesh {
         Destination::Tags { service, .. } => {
             port_in_name(service) == Some(port.get())
@@ -155,12 +156,12 @@ fn is_same_service(of_mesh: &Destination, object: &Destination) -> bool {
 
 impl<'a> Findings<'a> {
     /// What an object is dialled at is an endpoint too.
-    fn object_is_real(&mut self, addr: SocketAddr, own: Mention<'a>, destination: &Destination) {
+    fn object_is_real(&mut self, key: VipKey, own: Mention<'a>, destination: &Destination) {
         let message = format!(
-            "VIP {addr} of {} is also the address of an endpoint{}: its connections would come \
+            "VIP {key} of {} is also the address of an endpoint{}: its connections would come \
              back to the VIP",
             destination.called(),
-            self.endpoint_of(addr),
+            self.endpoint_of(key.addr),
         );
         let found = Diagnostic::error(own.field(), message)
             .at(own.span())
@@ -171,7 +172,7 @@ impl<'a> Findings<'a> {
     /// Two objects, or an object and an outbound, name one address and port.
     fn claimed_twice(
         &mut self,
-        addr: SocketAddr,
+        key: VipKey,
         (first, first_is): (Mention<'a>, &Destination),
         second: Mention<'a>,
         second_is: &Destination,
@@ -180,7 +181,7 @@ impl<'a> Findings<'a> {
             [((first, first_is), (second, second_is)), ((second, second_is), (first, first_is))]
         {
             let message = format!(
-                "VIP {addr} is claimed for {} here, and for {} at {}",
+                "VIP {key} is claimed for {} here, and for {} at {}",
                 own_is.called(),
                 other_is.called(),
                 self.position(other.span()),

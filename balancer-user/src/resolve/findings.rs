@@ -3,7 +3,7 @@
 use std::net::{IpAddr, SocketAddr};
 
 use super::{
-    Names, ResolveSettings, VipOwner,
+    Names, ResolveSettings, VipKey, VipOwner,
     dialled::Place,
     inventory::{Family, endpoint_addresses},
     mesh_tcp::Item,
@@ -200,10 +200,10 @@ impl<'a> Findings<'a> {
         &mut self,
         addr: SocketAddr,
         claim: &Claim<'_>,
-        instead: &[SocketAddr],
+        instead: &[VipKey],
     ) {
         let called = claim.destination.called();
-        let vips = instead.iter().map(SocketAddr::to_string).collect::<Vec<_>>().join(", ");
+        let vips = instead.iter().map(VipKey::to_string).collect::<Vec<_>>().join(", ");
         let serves = match (&claim.by, instead) {
             (_, []) => format!("{called} has no VIP that could serve instead"),
             (ClaimedBy::Outbound(_), _) => format!("the service's VIP serves instead: {vips}"),
@@ -243,7 +243,7 @@ impl<'a> Findings<'a> {
         self.add(claim.meta, Diagnostic::error(field, message).at(claim.span()).hint(hint));
     }
 
-    pub(super) fn disputed_vip(&mut self, addr: SocketAddr, claims: &[&Claim<'_>]) {
+    pub(super) fn disputed_vip(&mut self, key: VipKey, claims: &[&Claim<'_>]) {
         for (index, claim) in claims.iter().enumerate() {
             let others = claims.iter().enumerate().filter(|(other, _)| *other != index);
             let others: Vec<String> = others
@@ -260,7 +260,7 @@ impl<'a> Findings<'a> {
             let mut found = Diagnostic::error(
                 claim.field(),
                 format!(
-                    "VIP {addr} is claimed for {} here, and for {}",
+                    "VIP {key} is claimed for {} here, and for {}",
                     claim.destination.called_in_mesh(),
                     others.join(" and for ")
                 ),
@@ -286,11 +286,11 @@ impl<'a> Findings<'a> {
         self.add(meta, found.at(outbound.span).hint("remove one of the two"));
     }
 
-    pub(super) fn vip_is_real(&mut self, addr: SocketAddr, claim: &Claim<'_>, real: &RealPlace) {
+    pub(super) fn vip_is_real(&mut self, key: VipKey, claim: &Claim<'_>, real: &RealPlace) {
         let mut found = Diagnostic::error(
             claim.field(),
             format!(
-                "VIP {addr} of {} is also what {} is dialled at ({}): its connections would come \
+                "VIP {key} of {} is also what {} is dialled at ({}): its connections would come \
                  back to the VIP",
                 claim.destination.called(),
                 real.who,

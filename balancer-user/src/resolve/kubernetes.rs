@@ -8,13 +8,13 @@ use std::{
 };
 
 use super::{
-    Destination, VipOrigin,
+    Destination, VipOrigin, VipProtocol,
     dialled::{Dialled, DialledPort, Place},
     inventory::{Endpoint, Family, Inventory, NO_TAGS},
 };
 use crate::policy::{
     Host, List, PolicySet,
-    kubernetes::{EndpointSlice, Service, ServiceKind, ServicePort, SliceEndpoint},
+    kubernetes::{EndpointSlice, Service, ServiceKind, ServicePort, SliceEndpoint, Transport},
 };
 
 /// Every EndpointSlice, found by the Service that it belongs to.
@@ -115,7 +115,7 @@ impl<'s> Slices<'s> {
     }
 }
 
-/// Every TCP port of every Service that has endpoints of its own, with these, to be added to an
+/// Every port of every Service that has endpoints of its own, with these, to be added to an
 /// inventory.
 pub(super) fn inventory(set: &PolicySet) -> Vec<(Destination, Vec<Endpoint<'_>>)> {
     let slices = Slices::new(&set.endpoint_slices);
@@ -124,12 +124,13 @@ pub(super) fn inventory(set: &PolicySet) -> Vec<(Destination, Vec<Endpoint<'_>>)
         if matches!(service.kind, ServiceKind::ExternalName(_)) {
             continue;
         }
-        for port in service.ports.iter().filter(|port| port.is_tcp()) {
+        for port in &service.ports {
+            let Some(destination) = destination(service, port) else { continue };
             let endpoints = slices.endpoints(service, port).into_iter().map(|endpoint| Endpoint {
                 zone: endpoint.zone,
                 ..Endpoint::new(endpoint.addr, &NO_TAGS, endpoint.usable)
             });
-            known.push((destination(service, port), endpoints.collect()));
+            known.push((destination, endpoints.collect()));
         }
     }
     known
@@ -147,13 +148,14 @@ pub(super) fn dialled<'a>(set: &'a PolicySet, inventory: &Inventory<'_>) -> Vec<
         }
         let mut families = BTreeSet::new();
         let mut ports = Vec::new();
-        for (index, port) in service.ports.iter().enumerate().filter(|(_, port)| port.is_tcp()) {
-            let destination = destination(service, port);
+        for (index, port) in service.ports.iter().enumerate() {
+            let Some(destination) = destination(service, port) else { continue };
+            let Some(protocol) = protocol(port) else { continue };
             let known = inventory.endpoints(&destination);
             families.extend(known.into_iter().flat_map(|known| known.families()));
             let meta = &service.meta;
             let place = Place { meta, list: "spec.ports", index, span: port.span };
-            ports.push(DialledPort { port: port.port, destination, place });
+            ports.push(DialledPort { port: port.port, protocol, destination, place });
         }
         let Some(first) = ports.first() else { continue };
         if families.is_empty() {
@@ -170,9 +172,19 @@ pub(super) fn dialled<'a>(set: &'a PolicySet, inventory: &Inventory<'_>) -> Vec<
     dialled
 }
 
-fn destination(service: &Service, port: &ServicePort) -> Destination {
+/// What a port is dialled with; `None`: it is not carried.
+fn protocol(port: &ServicePort) -> Option<VipProtocol> {
+    match port.protocol {
+        Transport::Tcp => Some(VipProtocol::Tcp),
+        Transport::Udp => Some(VipProtocol::Udp),
+        Transport::Sctp => None,
+    }
+}
+
+/// What a port is; `None`: it is not carried.
+pub(super) fn destination(service: &Service, port: &ServicePort) -> Option<Destination> {
     let (namespace, name) = service.meta.object();
-    Destination::service(namespace, name, port.port)
+    Some(Destination::service_port(namespace, name, port.port, protocol(port)?))
 }
 
 /// The TCP port of a Service that a `backendRef` names by its number.

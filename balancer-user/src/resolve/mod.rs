@@ -35,6 +35,7 @@ pub mod selection;
 mod signatures;
 pub mod sources;
 pub mod split;
+mod vip_key;
 mod vips;
 
 pub use change::{Change, Parts, Resolution};
@@ -42,6 +43,7 @@ pub use check::tags_text;
 pub use destination::{Destination, DestinationKind, VipOwner};
 pub use names::{HostAnswer, Names, host_names};
 pub use resolver::Resolver;
+pub use vip_key::{NoVipKey, VipKey, VipProtocol};
 pub use vips::port_in_name;
 
 /// Resolves `set`: its VIPs, and for each the route of every class of sources. Findings across
@@ -98,6 +100,8 @@ pub struct ResolveSettings {
     /// Connections to something outside the mesh that expects TLS are carried as they come; else
     /// they are refused.
     pub allow_plain: bool,
+    /// Protocols of VIPs of meshes, where they are not just TCP.
+    pub protocols: Vec<ProtocolRule>,
     /// What host names stand for.
     pub names: Names,
     /// Existing VIP assignments (decision D2): kept as they are.
@@ -109,6 +113,20 @@ const SYSTEM_NAMESPACE: &str = "kuma-system";
 
 /// The controller name where the configuration names none.
 pub const GATEWAY_CONTROLLER: &str = "balancer.local/node-agent";
+
+/// The protocol of a service's VIPs, where the configuration says one (`vips.protocols`). Rules
+/// of one service add up; a VIP that no rule means is of TCP.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProtocolRule {
+    /// The mesh.
+    pub mesh: String,
+    /// Value of `kuma.io/service`, or name of an object that stands for a service.
+    pub service: String,
+    /// The port that clients dial; `None`: each of the service's.
+    pub port: Option<std::num::NonZeroU16>,
+    /// What they dial it with.
+    pub protocol: VipProtocol,
+}
 
 /// `no_route` of the configuration.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -131,15 +149,6 @@ pub struct AssignedVip {
     pub v4: Option<std::net::Ipv4Addr>,
     /// IPv6 address.
     pub v6: Option<std::net::Ipv6Addr>,
-}
-
-/// Address, port and protocol that clients dial. The protocol is TCP until there is another.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize,
-)]
-pub struct VipKey {
-    /// Address and port.
-    pub addr: SocketAddr,
 }
 
 /// A VIP and what each class does with it.

@@ -17,10 +17,11 @@ use std::{
 use crate::{
     compile::Limits,
     policy::Span,
-    resolve::{GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings, VipAssignments},
+    resolve::{GATEWAY_CONTROLLER, Names, NoRoute, ProtocolRule, ResolveSettings, VipAssignments},
 };
 
 mod example;
+mod protocols;
 mod read;
 mod undone;
 mod values;
@@ -43,6 +44,8 @@ pub struct Settings {
     pub vips4: (Ipv4Addr, u8),
     /// `vips.ipv6`.
     pub vips6: (Ipv6Addr, u8),
+    /// `vips.protocols`: what VIPs of meshes are dialled with, where that is not just TCP.
+    pub protocols: Vec<ProtocolRule>,
     /// `zone`: this node's zone, for locality.
     pub zone: Option<String>,
     /// `no_route`: what a destination gets that no policy matches (decision D6).
@@ -205,6 +208,7 @@ impl Default for Settings {
             vips4: (Ipv4Addr::new(240, 0, 0, 0), 8),
             // A unique local prefix (RFC 4193): fd, then "bal" in ASCII.
             vips6: (Ipv6Addr::new(0xfd62, 0x616c, 0, 0, 0, 0, 0, 0), 64),
+            protocols: Vec::new(),
             zone: None,
             no_route: NoRoute::default(),
             gateway_controller: GATEWAY_CONTROLLER.to_owned(),
@@ -234,6 +238,7 @@ impl Settings {
             no_route: self.no_route,
             gateway_controller: self.gateway_controller.clone(),
             allow_plain: self.allow_plain,
+            protocols: self.protocols.clone(),
             names: Names::default(),
             assigned,
         }

@@ -66,8 +66,8 @@ pub fn read(text: &SourceText) -> Result<Settings, Vec<Diagnostic>> {
 }
 
 #[derive(Default)]
-struct Reader {
-    problems: Vec<Diagnostic>,
+pub(super) struct Reader {
+    pub(super) problems: Vec<Diagnostic>,
     present: Vec<String>,
     positions: BTreeMap<String, Span>,
 }
@@ -90,12 +90,13 @@ impl Reader {
                     ],
                 ),
                 "vips" => {
-                    for Entry { key, value, .. } in self.mapping(value, "vips", &["ipv4", "ipv6"]) {
+                    const KEYS: &[&str] = &["ipv4", "ipv6", "protocols"];
+                    for Entry { key, value, .. } in self.mapping(value, "vips", KEYS) {
+                        let path = format!("vips.{key}");
                         match key.as_str() {
-                            "ipv4" => {
-                                self.text(value, "vips.ipv4", &mut settings.vips4, values::range4);
-                            }
-                            _ => self.text(value, "vips.ipv6", &mut settings.vips6, values::range6),
+                            "ipv4" => self.text(value, &path, &mut settings.vips4, values::range4),
+                            "ipv6" => self.text(value, &path, &mut settings.vips6, values::range6),
+                            _ => settings.protocols = self.protocols(value, &path),
                         }
                     }
                 }
@@ -278,7 +279,12 @@ impl Reader {
     }
 
     /// The entries of a mapping whose keys are known; the others are reported.
-    fn mapping<'n>(&mut self, node: &'n Node, path: &str, known: &[&str]) -> Vec<&'n Entry> {
+    pub(super) fn mapping<'n>(
+        &mut self,
+        node: &'n Node,
+        path: &str,
+        known: &[&str],
+    ) -> Vec<&'n Entry> {
         let Value::Mapping(entries) = &node.value else {
             let example = known.first().copied().unwrap_or_default();
             self.wrong(
@@ -307,7 +313,7 @@ impl Reader {
         known_entries
     }
 
-    fn list<T>(
+    pub(super) fn list<T>(
         &mut self,
         node: &Node,
         path: &str,
@@ -325,7 +331,7 @@ impl Reader {
     }
 
     /// A string that `parse` understands.
-    fn text<T>(
+    pub(super) fn text<T>(
         &mut self,
         node: &Node,
         path: &str,
@@ -342,7 +348,13 @@ impl Reader {
     }
 
     /// One of a few words.
-    fn word<T: Copy>(&mut self, node: &Node, path: &str, field: &mut T, words: &[(&str, T)]) {
+    pub(super) fn word<T: Copy>(
+        &mut self,
+        node: &Node,
+        path: &str,
+        field: &mut T,
+        words: &[(&str, T)],
+    ) {
         let names: Vec<&str> = words.iter().map(|(name, _)| *name).collect();
         match &node.value {
             Value::Scalar(scalar) => match words.iter().find(|(name, _)| *name == scalar.text) {
@@ -361,13 +373,13 @@ impl Reader {
         }
     }
 
-    fn wrong(&mut self, span: Span, path: &str, message: impl Into<String>) {
+    pub(super) fn wrong(&mut self, span: Span, path: &str, message: impl Into<String>) {
         self.problems.push(Diagnostic::error(path, message).at(span));
     }
 }
 
 /// A plain decimal number; underscores may part its digits.
-fn number(node: &Node) -> Option<u32> {
+pub(super) fn number(node: &Node) -> Option<u32> {
     match &node.value {
         Value::Scalar(scalar) if scalar.plain => scalar.text.replace('_', "").parse().ok(),
         _ => None,
@@ -375,7 +387,7 @@ fn number(node: &Node) -> Option<u32> {
 }
 
 /// What stands there, for people.
-fn what(node: &Node) -> String {
+pub(super) fn what(node: &Node) -> String {
     match &node.value {
         _ if node.is_null() => "nothing".to_owned(),
         Value::Scalar(scalar) => format!("`{}`", scalar.text),

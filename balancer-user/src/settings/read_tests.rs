@@ -96,7 +96,7 @@ fn empty_file_is_all_defaults() {
 fn unknown_keys_are_refused_with_what_is_meant() {
     refused("zone: a\nlimit: {flows: 1}\n", "2:1", "limit", "did you mean `limits`?");
     refused("limits: {flow: 1}\n", "1:10", "limits.flow", "did you mean `flows`?");
-    refused("vips: {v4: 240.0.0.0/8}\n", "1:8", "vips.v4", "known here: ipv4, ipv6");
+    refused("vips: {v4: 240.0.0.0/8}\n", "1:8", "vips.v4", "known here: ipv4, ipv6, protocols");
     refused("attach:\n- {interface: a, hook: tc, mod: nat}\n", "2:28", "attach[0].mod", "`mode`");
 }
 

@@ -2,13 +2,15 @@
 
 use std::{
     net::{Ipv4Addr, Ipv6Addr},
+    num::NonZeroU16,
     path::PathBuf,
 };
 
 use serde::{Deserialize, Serialize};
 
 use crate::resolve::{
-    AssignedVip, DestinationKind, GATEWAY_CONTROLLER, Names, NoRoute, VipAssignments, VipOwner,
+    AssignedVip, DestinationKind, GATEWAY_CONTROLLER, Names, NoRoute, ProtocolRule, VipAssignments,
+    VipOwner, VipProtocol,
 };
 
 /// `vips.json`.
@@ -58,6 +60,8 @@ pub(super) struct LiveFile {
     pub(super) gateway_controller: String,
     #[serde(default)]
     pub(super) allow_plain: bool,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) protocols: Vec<ProtocolRow>,
     #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub(super) names: Names,
     pub(super) assigned: Vec<AssignmentRow>,
@@ -67,6 +71,29 @@ pub(super) struct LiveFile {
 /// What records of before this key was there were resolved with.
 fn gateway_controller() -> String {
     GATEWAY_CONTROLLER.to_owned()
+}
+
+/// An entry of `vips.protocols`.
+#[derive(Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ProtocolRow {
+    pub(super) mesh: String,
+    pub(super) service: String,
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub(super) port: Option<NonZeroU16>,
+    pub(super) protocol: VipProtocol,
+}
+
+impl ProtocolRow {
+    pub(super) fn of(rule: &ProtocolRule) -> Self {
+        let ProtocolRule { mesh, service, port, protocol } = rule.clone();
+        Self { mesh, service, port, protocol }
+    }
+
+    pub(super) fn into_rule(self) -> ProtocolRule {
+        let Self { mesh, service, port, protocol } = self;
+        ProtocolRule { mesh, service, port, protocol }
+    }
 }
 
 #[derive(Serialize, Deserialize)]

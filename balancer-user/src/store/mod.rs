@@ -34,7 +34,7 @@ use std::{
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 pub use error::StoreError;
-use form::{AssignmentRow, AssignmentsFile, LiveFile, TextRow, assignment_rows};
+use form::{AssignmentRow, AssignmentsFile, LiveFile, ProtocolRow, TextRow, assignment_rows};
 
 use crate::{
     policy::{SourceText, Texts},
@@ -161,6 +161,7 @@ impl Store {
                 no_route: settings.no_route,
                 gateway_controller: settings.gateway_controller.clone(),
                 allow_plain: settings.allow_plain,
+                protocols: settings.protocols.iter().map(ProtocolRow::of).collect(),
                 names: settings.names.clone(),
                 assigned: assignment_rows(&settings.assigned),
                 texts,
@@ -243,6 +244,7 @@ impl Store {
                 no_route: file.no_route,
                 gateway_controller: file.gateway_controller,
                 allow_plain: file.allow_plain,
+                protocols: file.protocols.into_iter().map(ProtocolRow::into_rule).collect(),
                 names: file.names,
                 assigned: file.assigned.into_iter().map(AssignmentRow::into_assignment).collect(),
             },

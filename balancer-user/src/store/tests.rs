@@ -1,7 +1,9 @@
 use std::os::unix::fs::PermissionsExt as _;
 
 use super::*;
-use crate::resolve::{AssignedVip, DestinationKind, Names, NoRoute, VipOwner};
+use crate::resolve::{
+    AssignedVip, DestinationKind, Names, NoRoute, ProtocolRule, VipOwner, VipProtocol,
+};
 use std::net::Ipv4Addr;
 
 fn assignments() -> VipAssignments {
@@ -29,6 +31,12 @@ fn live(texts: &[(&str, &str)]) -> Live {
             no_route: NoRoute::Deny,
             gateway_controller: "example.com/node".to_owned(),
             allow_plain: true,
+            protocols: vec![ProtocolRule {
+                mesh: "default".to_owned(),
+                service: "dns".to_owned(),
+                port: std::num::NonZeroU16::new(53),
+                protocol: VipProtocol::Udp,
+            }],
             names: names_of_hosts(),
             assigned: assignments(),
         },

@@ -42,6 +42,7 @@ pub(crate) fn settings() -> ResolveSettings {
         no_route: NoRoute::Direct,
         gateway_controller: GATEWAY_CONTROLLER.to_owned(),
         allow_plain: false,
+        protocols: Vec::new(),
         names: Names::default(),
         assigned: BTreeMap::new(),
     }

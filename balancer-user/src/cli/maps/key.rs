@@ -7,20 +7,21 @@ use std::{
 
 use balancer_ebpf::abi::{direction, map_names};
 
+use crate::resolve::{VipKey, VipProtocol};
+
 /// A key of any map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
     /// Of an array.
     Index(u32),
-    /// Of `VIP_IDS4` and `VIP_IDS6`; the protocol is TCP.
-    Vip(SocketAddr),
+    /// Of `VIP_IDS4` and `VIP_IDS6`.
+    Vip(VipKey),
     /// Of `SOURCE_IDS4` and `SOURCE_IDS6`.
     Source(IpAddr),
     /// Of `CLASS_ROUTES`.
     ClassVip(u32, u32),
-    /// Of the flow maps: direction, source and destination as seen on the wire; the protocol is
-    /// TCP.
-    Flow(u8, SocketAddr, SocketAddr),
+    /// Of the flow maps: direction, protocol, source and destination as seen on the wire.
+    Flow(u8, VipProtocol, SocketAddr, SocketAddr),
 }
 
 impl Key {
@@ -33,11 +34,11 @@ impl Key {
         let family = |is_v4: bool| is_v4 == v4;
         let (key, form) = match name {
             map_names::VIP_IDS4 | map_names::VIP_IDS6 => (
-                endpoint(text).filter(|vip| family(vip.is_ipv4())).map(Self::Vip),
+                text.parse().ok().filter(|vip: &VipKey| family(vip.addr.is_ipv4())).map(Self::Vip),
                 if v4 {
-                    "ADDRESS:PORT, such as 240.0.0.3:6379"
+                    "ADDRESS:PORT, such as 240.0.0.3:6379, of UDP 240.0.0.3:53/udp"
                 } else {
-                    "ADDRESS:PORT, such as [fd62::3]:6379"
+                    "ADDRESS:PORT, such as [fd62::3]:6379, of UDP [fd62::3]:53/udp"
                 },
             ),
             map_names::SOURCE_IDS4 | map_names::SOURCE_IDS6 => (
@@ -53,13 +54,13 @@ impl Key {
             ),
             map_names::CLASS_ROUTES => (class_vip(text), "CLASS/VIP, both ids, such as 1/3"),
             map_names::FLOWS4 | map_names::HALF_OPEN4 => (
-                flow(text).filter(|key| matches!(key, Self::Flow(_, src, _) if src.is_ipv4())),
-                "forward|reply SOURCE:PORT DESTINATION:PORT, such as \
+                flow(text).filter(|key| matches!(key, Self::Flow(_, _, src, _) if src.is_ipv4())),
+                "forward|reply SOURCE:PORT DESTINATION:PORT [udp], such as \
                  `forward 10.0.0.11:40000 240.0.0.3:6379`",
             ),
             map_names::FLOWS6 | map_names::HALF_OPEN6 => (
-                flow(text).filter(|key| matches!(key, Self::Flow(_, src, _) if src.is_ipv6())),
-                "forward|reply SOURCE:PORT DESTINATION:PORT, such as \
+                flow(text).filter(|key| matches!(key, Self::Flow(_, _, src, _) if src.is_ipv6())),
+                "forward|reply SOURCE:PORT DESTINATION:PORT [udp], such as \
                  `forward [fd00::11]:40000 [fd62::3]:6379`",
             ),
             _ => (text.parse().ok().map(Self::Index), "a number: the index of the element"),
@@ -78,14 +79,19 @@ fn class_vip(text: &str) -> Option<Key> {
 }
 
 fn flow(text: &str) -> Option<Key> {
-    let [way, src, dst] = text.split_whitespace().collect::<Vec<_>>()[..] else { return None };
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let (protocol, [way, src, dst]) = match words[..] {
+        [way, src, dst] => (VipProtocol::Tcp, [way, src, dst]),
+        [way, src, dst, "udp"] => (VipProtocol::Udp, [way, src, dst]),
+        _ => return None,
+    };
     let way = match way {
         "forward" => direction::FORWARD,
         "reply" => direction::REPLY,
         _ => return None,
     };
     let (src, dst) = (endpoint(src)?, endpoint(dst)?);
-    (src.is_ipv4() == dst.is_ipv4()).then_some(Key::Flow(way, src, dst))
+    (src.is_ipv4() == dst.is_ipv4()).then_some(Key::Flow(way, protocol, src, dst))
 }
 
 impl fmt::Display for Key {
@@ -95,9 +101,10 @@ impl fmt::Display for Key {
             Self::Vip(vip) => write!(f, "{vip}"),
             Self::Source(source) => write!(f, "{source}"),
             Self::ClassVip(class, vip) => write!(f, "{class}/{vip}"),
-            Self::Flow(way, src, dst) => {
+            Self::Flow(way, protocol, src, dst) => {
                 let way = if *way == direction::FORWARD { "forward" } else { "reply" };
-                write!(f, "{way} {src} {dst}")
+                let protocol = if *protocol == VipProtocol::Udp { " udp" } else { "" };
+                write!(f, "{way} {src} {dst}{protocol}")
             }
         }
     }
@@ -113,6 +120,8 @@ mod tests {
         for (name, key) in [
             ("VIP_IDS4", "240.0.0.3:6379"),
             ("VIP_IDS6", "[fd62::3]:6379"),
+            ("VIP_IDS4", "240.0.0.3:53/udp"),
+            ("FLOWS4", "forward 10.0.0.11:40000 240.0.0.3:53 udp"),
             ("SOURCE_IDS4", "10.0.0.11"),
             ("SOURCE_IDS6", "fd00::11"),
             ("CLASS_ROUTES", "1/3"),

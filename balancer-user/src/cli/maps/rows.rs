@@ -49,10 +49,8 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
             let mut vips = view.vip_dictionary()?;
             vips.retain(|(key, _)| key.addr.is_ipv4() == (name == map_names::VIP_IDS4));
             vips.sort_unstable();
-            vips.iter()
-                .map(|(key, id)| {
-                    (Key::Vip(key.addr), json!({"key": key.addr.to_string(), "vip": id}))
-                })
+            vips.into_iter()
+                .map(|(key, id)| (Key::Vip(key), json!({"key": key.to_string(), "vip": id})))
                 .collect()
         }
         map_names::SOURCE_IDS4 | map_names::SOURCE_IDS6 => {
@@ -81,7 +79,9 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
             let half_open = name == map_names::HALF_OPEN4 || name == map_names::HALF_OPEN6;
             let mut flows = view.flows()?;
             flows.retain(|flow| flow.half_open == half_open && flow.src.is_ipv4() == v4);
-            flows.sort_unstable_by_key(|flow| (flow.direction, flow.src, flow.dst));
+            flows.sort_unstable_by_key(|flow| {
+                (flow.direction, flow.src, flow.dst, flow.vip.protocol)
+            });
             flows.iter().map(flow_row).collect()
         }
     };
@@ -91,7 +91,7 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
 }
 
 fn flow_row(row: &FlowRow) -> (Key, Value) {
-    let key = Key::Flow(row.direction, row.src, row.dst);
+    let key = Key::Flow(row.direction, row.vip.protocol, row.src, row.dst);
     let flow = &row.flow;
     let state = [
         (flow_state::SYN_ACK, "syn_ack"),

@@ -7,7 +7,6 @@ use super::{Rows, failed};
 use crate::{
     cli::{failure::Failure, live::LiveSet},
     kernel::FlowRow,
-    resolve::VipKey,
 };
 
 #[derive(Serialize)]
@@ -35,10 +34,7 @@ pub(super) fn rows(live: &LiveSet, limit: usize) -> Result<Rows, Failure> {
         .map(|flow| FlowLine {
             client: flow.src.to_string(),
             vip: flow.vip.to_string(),
-            service: live
-                .names
-                .vip(VipKey { addr: flow.vip })
-                .map(|vip| vip.destination.to_string()),
+            service: live.names.vip(flow.vip).map(|vip| vip.destination.to_string()),
             real: reals.get(&(flow.flow.real, flow.flow.generation)).map(ToString::to_string),
             backend: backends.get(&flow.flow.counter).cloned(),
             state: state(flow),

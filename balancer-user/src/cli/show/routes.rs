@@ -59,7 +59,7 @@ pub(super) fn routes(live: &LiveSet) -> Result<Vec<RouteLine>, Failure> {
         .map(|Owned { vip, class, row }| {
             let route = names.route(row.id);
             RouteLine {
-                vip: vip.addr.to_string(),
+                vip: vip.to_string(),
                 service: names.vip(vip).map(|vip| vip.destination.to_string()),
                 class,
                 from: names.sources_of(class),
@@ -95,7 +95,7 @@ pub(super) fn backends(live: &LiveSet) -> Result<Vec<BackendLine>, Failure> {
     let mut lines = Vec::new();
     for Owned { vip, class, row } in owned(live)? {
         let line = |backend: Option<&crate::resolve::Backend>| BackendLine {
-            vip: vip.addr.to_string(),
+            vip: vip.to_string(),
             class,
             service: backend.map(|backend| backend.destination.to_string()),
             tags: backend.map(|backend| backend.tags.clone()).unwrap_or_default(),
@@ -175,7 +175,7 @@ pub(super) fn counters(live: &LiveSet) -> Result<Vec<CounterLine>, Failure> {
         for (ordinal, counter) in counters_of(live, &row)?.into_iter().enumerate() {
             let backend = live.names.backend(row.id, ordinal);
             lines.push(CounterLine {
-                vip: vip.addr.to_string(),
+                vip: vip.to_string(),
                 class,
                 service: backend.map(|backend| backend.destination.to_string()),
                 tags: backend.map(|backend| backend.tags.clone()).unwrap_or_default(),
@@ -220,7 +220,7 @@ pub(super) fn tables(live: &LiveSet) -> Result<Vec<TableLine>, Failure> {
         .map(|Owned { vip, class, row }| {
             let table = row.entry.table;
             TableLine {
-                vip: vip.addr.to_string(),
+                vip: vip.to_string(),
                 class,
                 load_balancer: live.names.route(row.id).map(|r| r.load_balancer.name()),
                 pick: match row.entry.pick {

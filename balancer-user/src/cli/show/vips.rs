@@ -37,8 +37,8 @@ pub(super) fn vips(live: &LiveSet) -> Result<Vec<VipLine>, Failure> {
             let vip = live.names.vip(row.key);
             let route = live.names.route(row.route);
             VipLine {
-                vip: row.key.addr.to_string(),
-                protocol: "tcp",
+                vip: row.key.to_string(),
+                protocol: row.key.protocol.name(),
                 mesh: vip
                     .map(|vip| vip.destination.mesh().to_owned())
                     .filter(|mesh| !mesh.is_empty()),

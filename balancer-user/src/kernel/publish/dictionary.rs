@@ -6,7 +6,7 @@ use std::{
 };
 
 use aya::maps::{HashMap, Map, MapData};
-use balancer_ebpf::abi::{ClassVip, TCP, VipKey4, VipKey6, map_names};
+use balancer_ebpf::abi::{ClassVip, VipKey4, VipKey6, map_names};
 use zerocopy::IntoBytes as _;
 
 use crate::resolve::VipKey;
@@ -116,16 +116,16 @@ impl Dictionaries {
     }
 
     pub(crate) fn vip(&mut self, key: &VipKey, edit: Edit) -> Result<(), KernelError> {
-        let port = key.addr.port().to_be_bytes();
+        let (port, proto) = (key.addr.port().to_be_bytes(), key.protocol.number());
         match key.addr {
             SocketAddr::V4(addr) => {
-                let key = VipKey4 { addr: addr.ip().octets(), port, proto: TCP, zero: 0 };
+                let key = VipKey4 { addr: addr.ip().octets(), port, proto, zero: 0 };
                 let mut bytes = [0; size_of::<VipKey4>()];
                 bytes.copy_from_slice(key.as_bytes());
                 apply(map_names::VIP_IDS4, &mut self.vips4, bytes, edit)
             }
             SocketAddr::V6(addr) => {
-                let key = VipKey6 { addr: addr.ip().octets(), port, proto: TCP, zero: 0 };
+                let key = VipKey6 { addr: addr.ip().octets(), port, proto, zero: 0 };
                 let mut bytes = [0; size_of::<VipKey6>()];
                 bytes.copy_from_slice(key.as_bytes());
                 apply(map_names::VIP_IDS6, &mut self.vips6, bytes, edit)

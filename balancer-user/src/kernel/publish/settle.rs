@@ -27,7 +27,7 @@ impl InUse {
         let mut used = Self::default();
         view.for_each_flow(|_, row| {
             used.reals.insert(row.flow.real);
-            used.vip_ports.insert(row.vip.port());
+            used.vip_ports.insert(row.vip.addr.port());
             if row.direction == direction::REPLY {
                 used.real_ports.insert(row.src.port());
             }

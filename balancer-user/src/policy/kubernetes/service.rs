@@ -255,6 +255,9 @@ fn port(cx: &mut Context<'_>, item: &Field<'_>, named: bool) -> Option<ServicePo
         None => port.map(TargetPort::Number),
     };
     let app_protocol = fields.take(cx, "appProtocol").map(|field| app_protocol(cx, &field));
+    if let (Some(field), Some(Transport::Sctp)) = (&protocol_field, protocol) {
+        cx.report(field.warning("SCTP is not carried: what is sent to this port passes untouched"));
+    }
     fields.without_effect(&["nodePort"]);
     fields.finish(cx);
     Some(ServicePort {
@@ -340,7 +343,7 @@ fn affinity(cx: &mut Context<'_>, spec: &mut Fields<'_>) -> Option<Option<u32>> 
 }
 
 impl ServicePort {
-    /// Whether it is a port of TCP. Ports of UDP and SCTP are kept, and nothing goes to them.
+    /// Whether it is a port of TCP. TCPRoutes attach to no others.
     pub fn is_tcp(&self) -> bool {
         self.protocol == Transport::Tcp
     }

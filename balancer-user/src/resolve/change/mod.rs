@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    Destination, ResolveSettings, Resolved, VipAssignments, VipKey,
+    Destination, ResolveSettings, Resolved, VipAssignments, VipKey, VipProtocol,
     inventory::{Family, Inventory},
     outcome,
     split::Place,
@@ -330,7 +330,11 @@ impl Memory {
 
     /// An address that no VIP has or could be given.
     fn is_free(&self, resolved: &Resolved, addr: SocketAddr) -> Option<()> {
-        let vip = resolved.vips.binary_search_by_key(&VipKey { addr }, |vip| vip.key).is_ok();
+        let is_vip = |protocol| {
+            let key = VipKey { addr, protocol };
+            resolved.vips.binary_search_by_key(&key, |vip| vip.key).is_ok()
+        };
+        let vip = VipProtocol::ALL.into_iter().any(is_vip);
         (!vip && !self.is_for_vips(addr.ip())).then_some(())
     }
 
@@ -402,6 +406,7 @@ fn without_assignments(settings: &ResolveSettings) -> ResolveSettings {
         zone: settings.zone.clone(),
         gateway_controller: settings.gateway_controller.clone(),
         names: settings.names.clone(),
+        protocols: settings.protocols.clone(),
         ..*settings
     }
 }

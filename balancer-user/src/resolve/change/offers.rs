@@ -8,6 +8,7 @@ use std::{
 use super::super::{
     Destination,
     inventory::{Joinable, Selectable, selects},
+    kubernetes,
     objects::labels,
 };
 use crate::policy::{
@@ -289,9 +290,9 @@ impl Offers {
         }
         for name in &touched.kubernetes {
             if let Some(service) = self.kubernetes.get(name) {
-                let ports = service.ports.iter().filter(|port| port.is_tcp());
+                let ports = service.ports.iter();
                 destinations
-                    .extend(ports.map(|port| Destination::service(&name.0, &name.1, port.port)));
+                    .extend(ports.filter_map(|port| kubernetes::destination(service, port)));
             }
         }
         destinations

@@ -46,7 +46,7 @@ pub(in crate::resolve) fn losers<'a>(
                         let message = format!(
                             "connections to {} for which the MeshTCPRoute {} of mesh {mesh} speaks do \
                              not follow it: that kind goes first",
-                            vip.addr, first.policy.meta.name
+                            vip.key, first.policy.meta.name
                         );
                         let field = format!("spec.parentRefs[{}]", parent.index);
                         let found = Diagnostic::warning(field, message).at(parent.parent.span);
@@ -61,7 +61,7 @@ pub(in crate::resolve) fn losers<'a>(
                             "connections to {} do not follow it where the TCPRoute {namespace}/{name} \
                              carries them: it is attached to the Service of that address, and that \
                              kind goes first",
-                            vip.addr
+                            vip.key
                         );
                         let field = format!("destinations[{at}].match[\"{SERVICE_TAG}\"]");
                         let found = Diagnostic::warning(field, message).at(route.meta.span);

@@ -10,7 +10,7 @@ use crate::{
         kubernetes::{Service, ServicePort},
     },
     resolve::{
-        Backend, BackendState, Decision, Destination, PolicyRef, Route,
+        Backend, BackendState, Decision, Destination, PolicyRef, Route, VipProtocol,
         inventory::{Family, Inventory},
         split::Place,
     },
@@ -82,10 +82,10 @@ impl<'s> Attachments<'s> {
     }
 }
 
-/// Where routes for all clients of a port of a Service attach.
+/// Where routes for all clients of a port of a Service attach. TCPRoutes do to ports of TCP.
 fn producer_point(destination: &Destination) -> Option<Point<'_>> {
     match destination {
-        Destination::Service { namespace, name, port } => {
+        Destination::Service { namespace, name, port, protocol: VipProtocol::Tcp } => {
             Some(Point::Service { namespace, service: name, port: *port, clients: None })
         }
         _ => None,

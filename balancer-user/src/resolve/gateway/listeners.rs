@@ -6,7 +6,7 @@ use super::{Attachments, Point};
 use crate::{
     policy::{Host, gateway::ListenerProtocol},
     resolve::{
-        Destination, VipOrigin,
+        Destination, VipOrigin, VipProtocol,
         dialled::{Dialled, DialledPort, Place},
         inventory::{Family, Inventory},
     },
@@ -31,6 +31,7 @@ pub(in crate::resolve) fn dialled<'a>(
             families.extend(attached.families(&point, inventory));
             ports.push(DialledPort {
                 port: listener.port,
+                protocol: VipProtocol::Tcp,
                 destination: Destination::listener(namespace, name, &listener.name),
                 place: Place {
                     meta: &gateway.meta,

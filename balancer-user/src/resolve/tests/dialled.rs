@@ -16,7 +16,7 @@ spec: {clusterIP: 10.96.0.1, ports: [{name: tcp, port: 6379, targetPort: 16379}]
 apiVersion: v1
 kind: Service
 metadata: {name: v2, namespace: shop}
-spec: {clusterIP: 10.96.0.2, ports: [{name: tcp, port: 6379}, {name: udp, port: 53, protocol: UDP}]}
+spec: {clusterIP: 10.96.0.2, ports: [{name: tcp, port: 6379}, {name: sctp, port: 53, protocol: SCTP}]}
 ---
 apiVersion: v1
 kind: Service

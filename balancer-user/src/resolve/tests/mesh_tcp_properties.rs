@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use super::world::{documents, settings};
 use crate::{
     policy::PolicySet,
-    resolve::{Resolver, VipKey, inventory::Family, resolve},
+    resolve::{Resolver, inventory::Family, resolve},
 };
 
 const SERVICES: [&str; 4] = ["a", "b", "c", "a_shop_svc_80"];
@@ -147,7 +147,7 @@ proptest! {
                         let sets = resolver.tag_sets(mesh, *address);
                         let sets: Vec<_> = sets.iter().collect();
                         let winner = resolver.rank(mesh, &sets, service).winner;
-                        let key = VipKey { addr: vip.key.addr };
+                        let key = vip.key;
                         let tags = resolver.outbound_tags(mesh, service, key, *address);
                         resolver.route(mesh, family, winner.map(|w| w.route), &tags)
                     }

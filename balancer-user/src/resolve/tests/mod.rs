@@ -13,5 +13,6 @@ mod objects;
 mod properties;
 mod routes;
 mod scale;
+mod udp;
 mod vips;
 pub(crate) mod world;

@@ -120,7 +120,7 @@ proptest! {
                 let sets = resolver.tag_sets(mesh, *address);
                 let sets: Vec<&Tags> = sets.iter().collect();
                 let winner = resolver.rank(mesh, &sets, service).winner;
-                let key = VipKey { addr: vip.key.addr };
+                let key = vip.key;
                 let outbound = resolver.outbound_tags(mesh, service, key, *address);
                 let family = Family::of(vip.key.addr.ip());
                 let expected = resolver.route(mesh, family, winner.map(|w| w.route), &outbound);
@@ -182,7 +182,7 @@ fn the_service_alone_is_what_an_undeclared_outbound_says() {
     let world = set(vec![dataplane("a", "10.0.0.1").inbound(80, "service=a")], Vec::new());
     let settings = settings();
     let resolver = Resolver::new(&world, &settings);
-    let key = VipKey { addr: "10.9.9.9:80".parse().unwrap() };
+    let key = VipKey::tcp("10.9.9.9:80".parse().unwrap());
     let tags = resolver.outbound_tags("default", "a", key, "10.0.0.1".parse().unwrap());
     assert_eq!(tags, service_alone("a"));
 }

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::SocketAddr, num::NonZeroU16};
 
 use super::super::{
-    Destination, Resolver, VipOrigin,
+    Destination, ResolveSettings, Resolver, VipKey, VipOrigin,
     findings::Findings,
     inventory::{Inventory, is_broadcast},
     objects::{NoPort, Object},
@@ -76,8 +76,8 @@ impl Claim<'_> {
 /// All claims.
 #[derive(Debug, Default)]
 pub(super) struct Claims<'a> {
-    /// Addresses to be VIPs.
-    pub(super) by_address: BTreeMap<SocketAddr, Vec<Claim<'a>>>,
+    /// What is to be a VIP.
+    pub(super) by_key: BTreeMap<VipKey, Vec<Claim<'a>>>,
     /// Outbounds on loopback addresses: what is dialled, and who says so.
     pub(super) loopbacks: Vec<(SocketAddr, Claim<'a>)>,
 }
@@ -86,7 +86,7 @@ pub(super) struct Claims<'a> {
 /// mean nothing, are findings.
 pub(super) fn claims<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> Claims<'a> {
     let mut claims = Claims::default();
-    let set = resolver.set;
+    let (set, settings) = (resolver.set, resolver.settings);
     for dataplane in &resolver.dataplanes {
         let meta = &dataplane.meta;
         for outbound in &dataplane.outbounds {
@@ -94,7 +94,7 @@ pub(super) fn claims<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -
             let destination = Destination::tags(&meta.mesh, service);
             let addr = SocketAddr::new(outbound.address.to_canonical(), outbound.port.get());
             let by = ClaimedBy::Outbound(outbound);
-            claims.add(addr, Claim { destination, meta, by }, findings);
+            claims.add(addr, Claim { destination, meta, by }, settings, findings);
         }
         for outbound in &dataplane.referring {
             let Some(destination) = referred(dataplane, outbound, resolver, findings) else {
@@ -102,7 +102,7 @@ pub(super) fn claims<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -
             };
             let addr = SocketAddr::new(outbound.address.to_canonical(), outbound.port.get());
             let by = ClaimedBy::Referring(outbound);
-            claims.add(addr, Claim { destination, meta, by }, findings);
+            claims.add(addr, Claim { destination, meta, by }, settings, findings);
         }
     }
     let mesh_services = set.mesh_services.iter().map(|service| {
@@ -126,7 +126,7 @@ pub(super) fn claims<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -
                 let destination = Destination::port(&meta.mesh, kind, &meta.name, *port);
                 let addr = SocketAddr::new(address.to_canonical(), port.get());
                 let by = ClaimedBy::Field(field);
-                claims.add(addr, Claim { destination, meta, by }, findings);
+                claims.add(addr, Claim { destination, meta, by }, settings, findings);
             }
         }
     }
@@ -134,7 +134,13 @@ pub(super) fn claims<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -
 }
 
 impl<'a> Claims<'a> {
-    fn add(&mut self, addr: SocketAddr, claim: Claim<'a>, findings: &mut Findings<'a>) {
+    fn add(
+        &mut self,
+        addr: SocketAddr,
+        claim: Claim<'a>,
+        settings: &ResolveSettings,
+        findings: &mut Findings<'a>,
+    ) {
         let kind = match addr.ip() {
             ip if ip.is_unspecified() => Some("the unspecified address"),
             ip if ip.is_multicast() => Some("a multicast address"),
@@ -149,14 +155,16 @@ impl<'a> Claims<'a> {
         } else if addr.ip().is_loopback() {
             self.loopbacks.push((addr, claim));
         } else {
-            let there = self.by_address.entry(addr).or_default();
             // `status` may name one address twice.
             let same = |other: &Claim<'_>| {
                 matches!((claim.by, other.by), (ClaimedBy::Field(_), ClaimedBy::Field(_)))
                     && other.destination == claim.destination
             };
-            if !there.iter().any(same) {
-                there.push(claim);
+            for protocol in settings.protocols(&claim.destination, addr.port()) {
+                let there = self.by_key.entry(VipKey { addr, protocol }).or_default();
+                if !there.iter().any(same) {
+                    there.push(claim.clone());
+                }
             }
         }
     }
@@ -196,7 +204,7 @@ fn port_of(object: &Object<'_>, port: NonZeroU16) -> Destination {
 /// The destination that gets an address that somebody names: the only one, or, so that the
 /// outcome is whole, the first of those that dispute it. Disputes and loops are findings.
 pub(super) fn settle<'c, 'a>(
-    addr: SocketAddr,
+    key: VipKey,
     claimants: &'c [Claim<'a>],
     inventory: &Inventory<'a>,
     findings: &mut Findings<'a>,
@@ -204,7 +212,7 @@ pub(super) fn settle<'c, 'a>(
     let destinations: BTreeMap<&Destination, &Claim<'a>> =
         claimants.iter().rev().map(|claim| (&claim.destination, claim)).collect();
     if destinations.len() > 1 {
-        findings.disputed_vip(addr, &destinations.values().copied().collect::<Vec<_>>());
+        findings.disputed_vip(key, &destinations.values().copied().collect::<Vec<_>>());
     }
     let mut seen = BTreeMap::new();
     for claim in claimants {
@@ -215,11 +223,11 @@ pub(super) fn settle<'c, 'a>(
             findings.repeated_outbound(claim.meta, outbound);
         }
     }
-    if inventory.has(addr)
-        && let Some(real) = findings.real_at(addr)
+    if inventory.has(key.addr)
+        && let Some(real) = findings.real_at(key.addr)
     {
         for claim in destinations.values() {
-            findings.vip_is_real(addr, claim, &real);
+            findings.vip_is_real(key, claim, &real);
         }
     }
     destinations.into_values().next()

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::{
-    Destination, Resolver, VipAssignments, VipOrigin, VipOwner,
+    Destination, Resolver, VipAssignments, VipKey, VipOrigin, VipOwner,
     allocate::allocate,
     dialled::Claims,
     findings::{Findings, Mention},
@@ -29,7 +29,7 @@ use claims::{claims, settle};
 /// A VIP before its routes are known.
 #[derive(Clone, Debug, PartialEq)]
 pub(super) struct PlannedVip {
-    pub(super) addr: SocketAddr,
+    pub(super) key: VipKey,
     pub(super) destination: Destination,
     pub(super) origin: VipOrigin,
     /// The Service that the same address and port are of, where `destination` is that Service as
@@ -37,7 +37,7 @@ pub(super) struct PlannedVip {
     pub(super) also: Option<Destination>,
 }
 
-/// All VIPs, sorted by address and port, and the assignments behind them.
+/// All VIPs, sorted by key, and the assignments behind them.
 pub(super) struct Vips {
     pub(super) planned: Vec<PlannedVip>,
     pub(super) assigned: VipAssignments,
@@ -72,15 +72,15 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
     let mut planned = BTreeMap::new();
     // Families in which somebody names an address for a destination.
     let mut explicit: BTreeMap<&Destination, BTreeSet<Family>> = BTreeMap::new();
-    for (addr, claimants) in &claims.by_address {
+    for (key, claimants) in &claims.by_key {
         for claim in claimants {
-            explicit.entry(&claim.destination).or_default().insert(Family::of(addr.ip()));
+            explicit.entry(&claim.destination).or_default().insert(Family::of(key.addr.ip()));
         }
-        if let Some(claim) = settle(*addr, claimants, inventory, findings) {
+        if let Some(claim) = settle(*key, claimants, inventory, findings) {
             let (destination, origin) = (claim.destination.clone(), claim.origin());
             let mention = Mention::Claimed(claim.meta, claim.by);
-            entered.enter(*addr, mention, destination.clone());
-            planned.insert(*addr, PlannedVip { addr: *addr, destination, origin, also: None });
+            entered.enter(*key, mention, destination.clone());
+            planned.insert(*key, PlannedVip { key: *key, destination, origin, also: None });
         }
     }
     let mut objects = gateway::dialled(&resolver.attached, inventory);
@@ -129,7 +129,7 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
     let addresses = inventory.addresses().iter().map(SocketAddr::ip);
     let reserved: Vec<IpAddr> = addresses
         .chain(sources.iter().map(|(address, _)| address))
-        .chain(planned.keys().map(SocketAddr::ip))
+        .chain(planned.keys().map(|key| key.addr.ip()))
         .collect();
     let wanted = wishes
         .iter()
@@ -151,17 +151,20 @@ pub(super) fn plan<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) -> 
         for (port, destination, families) in wish.ports {
             for address in families.iter().filter_map(|family| assigned.of(*family)) {
                 let addr = SocketAddr::new(address, port);
-                let (destination, origin) = (destination.clone(), VipOrigin::Allocated);
-                planned.insert(addr, PlannedVip { addr, destination, origin, also: None });
+                for protocol in settings.protocols(&destination, port) {
+                    let key = VipKey { addr, protocol };
+                    let (destination, origin) = (destination.clone(), VipOrigin::Allocated);
+                    planned.insert(key, PlannedVip { key, destination, origin, also: None });
+                }
             }
         }
     }
 
     let planned: Vec<PlannedVip> = planned.into_values().collect();
     if !claims.loopbacks.is_empty() {
-        let mut by_destination: BTreeMap<&Destination, Vec<SocketAddr>> = BTreeMap::new();
+        let mut by_destination: BTreeMap<&Destination, Vec<VipKey>> = BTreeMap::new();
         for vip in &planned {
-            by_destination.entry(&vip.destination).or_default().push(vip.addr);
+            by_destination.entry(&vip.destination).or_default().push(vip.key);
         }
         for (addr, claim) in &claims.loopbacks {
             let instead = by_destination.get(&claim.destination).map_or(&[][..], Vec::as_slice);

@@ -177,7 +177,7 @@ fn check_capacity(view: &View, tables: &Tables) -> Result<(), KernelError> {
         if !tables.routes.contains_key(&spec.route) {
             return Err(KernelError::Conflict(format!(
                 "VIP {} names route {}, which is not among the routes",
-                key.addr, spec.route
+                key, spec.route
             )));
         }
     }
