@@ -30,6 +30,18 @@ pub const fn replace(check: u16, old: u32, new: u32) -> u16 {
     !fold(!check as u64 + !old as u64 + new as u64)
 }
 
+/// [`replace`] of several words, as many new as old ones.
+#[inline(always)]
+pub fn replace_all(check: u16, old: &[[u8; 4]], new: &[[u8; 4]]) -> u16 {
+    let mut total = u64::from(!check);
+    let mut i = 0;
+    while i < old.len() && i < new.len() {
+        total += u64::from(!u32::from_ne_bytes(old[i])) + u64::from(u32::from_ne_bytes(new[i]));
+        i += 1;
+    }
+    !fold(total)
+}
+
 /// The sum of TCP's pseudo-header (RFC 9293, 3.1) without the addresses, to be folded.
 #[inline(always)]
 pub const fn pseudo_header(tcp_len: u16) -> u64 {
@@ -74,6 +86,20 @@ mod tests {
             bytes[4 * at..4 * at + 4].copy_from_slice(&new);
             let after = replace(before, u32::from_ne_bytes(old), u32::from_ne_bytes(new));
             prop_assert_eq!(after.to_ne_bytes(), recomputed(&bytes).to_be_bytes());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn many_words_are_replaced_as_one_after_the_other(
+            check: u16, old: [[u8; 4]; 4], new: [[u8; 4]; 4],
+        ) {
+            let single = old.iter().zip(&new).fold(check, |check, (old, new)| {
+                replace(check, u32::from_ne_bytes(*old), u32::from_ne_bytes(*new))
+            });
+            let all = replace_all(check, &old, &new);
+            // 0 and 0xffff are the same number.
+            prop_assert_eq!(all % 0xffff, single % 0xffff);
         }
     }
 

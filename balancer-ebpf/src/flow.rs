@@ -38,6 +38,8 @@ pub trait Family: Sized {
     fn dst(key: &Self::Key) -> End<Self::Addr>;
     /// The key's direction.
     fn direction(key: &Self::Key) -> u8;
+    /// Turns the key into one of the other direction, ends unchanged.
+    fn set_direction(key: &mut Self::Key, direction: u8);
     /// A value.
     fn flow(state: FlowState, vip: End<Self::Addr>) -> Self::Flow;
     /// What does not depend on the family.
@@ -108,6 +110,10 @@ macro_rules! family {
             #[inline(always)]
             fn direction(key: &$key) -> u8 {
                 key.direction
+            }
+            #[inline(always)]
+            fn set_direction(key: &mut $key, direction: u8) {
+                key.direction = direction;
             }
             #[inline(always)]
             fn flow(state: FlowState, vip: End<Self::Addr>) -> $flow {

@@ -69,6 +69,7 @@ reasons! {
     HalfOpen = "half_open", Forward, "A packet of a flow whose handshake is not complete.";
     FlowAdopted = "flow_adopted", Forward, "A packet without an entry; the hash found its real.";
     TupleClash = "tuple_clash", Forward, "A SYN whose real already talks to this client address and port through another VIP: another real, or another source port, was taken.";
+    LeftToTc = "left_to_tc", Pass, "XDP does not finish such a packet; TC and the stack get it as it came.";
     FlowLost = "flow_lost", Reset, "A packet without an entry, on a route that cannot tell its real.";
     RealGone = "real_gone", Reset, "The flow's real has left the inventory.";
     Blackhole = "blackhole", Reset, "The share of a backend without usable reals.";
@@ -126,6 +127,11 @@ impl Reason {
             Self::TupleClash => {
                 "Nothing: both connections live. Fewer clients that use one source port for \
                  several VIPs would avoid it."
+            }
+            Self::LeftToTc => {
+                "Nothing while it is a small part. Else compare with the other reasons of the \
+                 same packets, which TC counts; `balancer status` says which next hops XDP \
+                 cannot send to."
             }
             Self::FlowLost => {
                 "Nothing after a restart of the node. If it goes on, entries are evicted: raise \

@@ -53,6 +53,8 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
             world.reason(Hook::Ingress, &there(SYN));
             world.reason(Hook::Ingress, &there(SYN))
         }
+        // Nothing leads there: the test runs where no packet is routed.
+        Reason::LeftToTc => world.reason(Hook::Edge, &there(SYN)),
         Reason::FlowAdopted => world.reason(Hook::Ingress, &there(ACK)),
         Reason::TupleClash => {
             world.service("240.0.0.3:80", &[2]);

@@ -217,7 +217,7 @@ fn live_connections_are_counted_from_the_handshake_to_the_end() {
             for (hook, flags) in end {
                 let segment = match hook {
                     Hook::Egress => Segment::new(real, client),
-                    Hook::Ingress | Hook::Ask => Segment::new(client, vip),
+                    _ => Segment::new(client, vip),
                 };
                 world.reason(*hook, &segment.flags(*flags));
             }

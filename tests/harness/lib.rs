@@ -28,7 +28,7 @@ pub use backends::{Connection, EchoServer, Greeting};
 pub use bpffs::Bpffs;
 pub use feature::{Feature, since};
 pub use instance::Instance;
-pub use netns::NetNs;
+pub use netns::{Entered, NetNs};
 pub use packet::Segment;
 pub use privileges::{Root, root_or_skip};
 pub use scale::{patience, scaled};

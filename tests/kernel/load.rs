@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use aya::{maps::loaded_maps, programs::loaded_programs};
-use balancer_ebpf::abi::{ABI_VERSION, map_names};
+use balancer_ebpf::abi::{ABI_VERSION, map_names, program_names};
 use balancer_user::{
     compile::Limits,
     kernel::{self, Datapath, KernelError},
@@ -42,7 +42,7 @@ fn unload_leaves_no_program_map_or_pin() {
     let bed = Bed::new();
     let datapath = bed.create(&small());
     let ids = ids_below(&datapath);
-    assert_eq!(ids.len(), map_names::ALL.len() + 3);
+    assert_eq!(ids.len(), map_names::ALL.len() + program_names::ALL.len());
     assert!(ids.is_subset(&ours()), "what is pinned is loaded");
     drop(datapath);
     assert!(ids.is_subset(&ours()), "pins keep it loaded");
@@ -153,7 +153,7 @@ fn first_load_that_was_cut_short_is_made_anew() {
         let error = Datapath::open(&bed.lock()).expect_err("incomplete");
         assert!(matches!(error, KernelError::Incomplete { .. }), "{error}");
         let datapath = Datapath::open_or_create(&bed.lock(), &small()).expect("made anew");
-        assert_eq!(ids_below(&datapath).len(), map_names::ALL.len() + 3);
+        assert_eq!(ids_below(&datapath).len(), map_names::ALL.len() + program_names::ALL.len());
         drop(datapath);
         kernel::unload(bed.dir()).expect("unload");
     }

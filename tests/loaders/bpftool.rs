@@ -8,8 +8,6 @@ use balancer_user::kernel::object;
 use harness::{Instance, NetNs, Shell, root_or_skip};
 use serde_json::Value;
 
-const PROGRAMS: [&str; 3] = [program_names::INGRESS, program_names::EGRESS, program_names::ASK];
-
 /// A name as the kernel keeps it (`BPF_OBJ_NAME_LEN`).
 fn kept(name: &str) -> &str {
     &name[..name.len().min(15)]
@@ -29,10 +27,11 @@ fn bpftool_loads_every_program_of_the_object_with_its_maps() -> Result<()> {
     let bpftool = |line: String| Shell::silent().run(&format!("bpftool {line}"));
     bpftool(format!("prog loadall {} {}", file.display(), pins.display()))?;
     let mut maps = BTreeSet::new();
-    for name in PROGRAMS {
+    for &name in program_names::ALL {
         let shown = bpftool(format!("--json prog show pinned {}", pins.join(name).display()))?;
         let shown: Value = serde_json::from_str(&shown)?;
-        assert_eq!(shown["type"], "sched_cls", "{shown}");
+        let kind = if name == program_names::XDP_NAT { "xdp" } else { "sched_cls" };
+        assert_eq!(shown["type"], kind, "{shown}");
         assert_eq!(shown["name"], kept(name), "{shown}");
         let ids = shown["map_ids"].as_array().unwrap_or_else(|| panic!("no maps: {shown}"));
         maps.extend(ids.iter().filter_map(Value::as_u64));

@@ -19,8 +19,6 @@ use libbpf_rs::{
 
 use super::packet::{REASON, TC_ACT_UNSPEC, port, to_no_vip};
 
-const PROGRAMS: [&str; 3] = [program_names::INGRESS, program_names::EGRESS, program_names::ASK];
-
 /// What a packet met: the verdict, the packet, and each reason's count.
 #[derive(Debug, PartialEq, Eq)]
 struct Met {
@@ -102,11 +100,14 @@ fn libbpf_loads_every_map_and_program_of_the_object() {
     let programs: Vec<_> = object
         .progs()
         .map(|program| {
-            assert_eq!(program.prog_type(), ProgramType::SchedCls, "{:?}", program.name());
-            program.name().to_str().expect("UTF-8")
+            let name = program.name().to_str().expect("UTF-8");
+            let edge = name == program_names::XDP_NAT;
+            let kind = if edge { ProgramType::Xdp } else { ProgramType::SchedCls };
+            assert_eq!(program.prog_type(), kind, "{name}");
+            name
         })
         .collect();
-    let expected: BTreeSet<_> = PROGRAMS.into_iter().collect();
+    let expected: BTreeSet<_> = program_names::ALL.iter().copied().collect();
     assert_eq!(programs.iter().copied().collect::<BTreeSet<_>>(), expected, "{programs:?}");
     // What user space gives the loader otherwise stands in the object: sizes, inner maps, flags.
     let map = |name: &str| object.maps().find(|map| map.name() == name).expect("loaded");

@@ -13,7 +13,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, anyhow};
-use aya::{maps::MapInfo, programs::SchedClassifier};
+use aya::{maps::MapInfo, programs::ProgramInfo};
 use balancer_ebpf::abi::program_names;
 use balancer_user::{
     compile::Limits,
@@ -64,12 +64,12 @@ fn run() -> Result<()> {
     let bpffs = Bpffs::mount(root, "stats")?;
     let lock = kernel::lock(&bpffs.pins())?;
     let datapath = Datapath::create(&lock, &Limits::default())?;
-    for program in [program_names::INGRESS, program_names::EGRESS, program_names::ASK] {
+    for &program in program_names::ALL {
         let pin = bpffs.pins().join("progs").join(program);
-        let opened = SchedClassifier::from_pin(&pin);
-        let loaded = opened.with_context(|| format!("opening {}", pin.display()))?;
-        let info = loaded.info().with_context(|| format!("asking about {program}"))?;
-        let instructions = harness::translated(loaded.fd()?.as_fd())
+        let info =
+            ProgramInfo::from_pin(&pin).with_context(|| format!("opening {}", pin.display()))?;
+        let loaded = info.fd().with_context(|| format!("opening {program}"))?;
+        let instructions = harness::translated(loaded.as_fd())
             .with_context(|| format!("reading the instructions of {program}"))?;
         let verdict = verdict::of(object, program)?;
         let maps = info

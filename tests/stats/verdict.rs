@@ -3,7 +3,7 @@
 use anyhow::{Context, Result, bail};
 use aya::{
     EbpfLoader, VerifierLogLevel,
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program, ProgramError},
 };
 use nix::{
     errno::Errno,
@@ -30,13 +30,16 @@ pub(crate) fn of(object: &[u8], program: &str) -> Result<Verdict> {
         .verifier_log_level(VerifierLogLevel::STATS)
         .load(object)
         .context("loading the object")?;
-    let loaded: &mut SchedClassifier = ebpf
+    let loaded = ebpf
         .program_mut(program)
-        .with_context(|| format!("the object has no program {program}"))?
-        .try_into()?;
+        .with_context(|| format!("the object has no program {program}"))?;
     let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).context("getrlimit")?;
     setrlimit(Resource::RLIMIT_NOFILE, 0, hard).context("setrlimit")?;
-    let outcome = loaded.load();
+    let outcome = match loaded {
+        Program::SchedClassifier(classifier) => classifier.load(),
+        Program::Xdp(xdp) => xdp.load(),
+        _ => bail!("{program} is of no known kind"),
+    };
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).context("setrlimit")?;
     match outcome {
         Err(ProgramError::LoadError { io_error, verifier_log })

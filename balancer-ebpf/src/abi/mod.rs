@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Grows whenever the meaning or layout of anything in this module changes. User space refuses
 /// to adopt pinned maps of another version.
-pub const ABI_VERSION: u32 = 2;
+pub const ABI_VERSION: u32 = 3;
 
 /// The IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -48,6 +48,9 @@ pub enum PortUse {
 pub const fn port_bit(port: u16, used: PortUse) -> (u32, u64) {
     ((port >> 5) as u32, (used as u64) << ((port & 31) * 2))
 }
+
+/// Interfaces that XDP can send to.
+pub const XDP_DEVICES_MAX: usize = 1024;
 
 /// Words (`u64`) in one chunk of `ARENA`: 128 KiB.
 pub const CHUNK_WORDS: usize = 16_384;

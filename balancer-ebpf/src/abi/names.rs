@@ -50,6 +50,9 @@ pub mod map_names {
     pub const TRACE: &str = "TRACE";
     /// Per-CPU `array[1]` of [`Traced`](crate::abi::Traced).
     pub const TRACED: &str = "TRACED";
+    /// Hash of [`XDP_DEVICES_MAX`](crate::abi::XDP_DEVICES_MAX), interface index → itself:
+    /// interfaces whose drivers take packets of XDP programs.
+    pub const XDP_DEVICES: &str = "XDP_DEVICES";
     /// Every map of the object, in no particular order.
     pub const ALL: &[&str] = &[
         EPOCH,
@@ -76,6 +79,7 @@ pub mod map_names {
         EVENTS,
         TRACE,
         TRACED,
+        XDP_DEVICES,
     ];
 }
 
@@ -88,6 +92,10 @@ pub mod program_names {
     /// The ingress walk without recording, for `BPF_PROG_TEST_RUN` only: the return value is the
     /// number of the [`Reason`](crate::reason::Reason), the packet out is what would be sent.
     pub const ASK: &str = "balancer_ask";
+    /// XDP: both directions, addresses translated.
+    pub const XDP_NAT: &str = "balancer_xdp";
+    /// Every program of the object.
+    pub const ALL: &[&str] = &[INGRESS, EGRESS, ASK, XDP_NAT];
 }
 
 /// Names of the read-only globals that user space sets before loading.

@@ -5,7 +5,7 @@ use std::{fs, io, path::Path};
 use aya::{
     Ebpf, EbpfError, EbpfLoader,
     maps::MapError,
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program, ProgramError},
 };
 use balancer_ebpf::abi::{
     ABI_VERSION, ROUTES_CAPACITY, SOURCES_CAPACITY, Settings, VIPS_CAPACITY, global_names,
@@ -20,10 +20,6 @@ use super::{
     mapped::{Access, Mapped},
     read, snippet, sys,
 };
-
-/// Programs that the object must hold.
-pub(crate) const PROGRAMS: [&str; 3] =
-    [program_names::INGRESS, program_names::EGRESS, program_names::ASK];
 
 /// Loads `object` and pins everything below `pins`, `SETTINGS.ready` last. Whatever was pinned
 /// there is gone when this fails.
@@ -88,9 +84,13 @@ fn load(limits: &Limits, object: &[u8]) -> Result<Loaded, KernelError> {
         .override_global(SOURCES_CAPACITY, &sources, true)
         .override_global(ROUTES_CAPACITY, &routes, true);
     let mut ebpf = loader.load(object).map_err(load_failed)?;
-    for name in PROGRAMS {
-        let program: &mut SchedClassifier = program(&mut ebpf, name)?;
-        program.load().map_err(|e| program_refused(name, e, object))?;
+    for &name in program_names::ALL {
+        let loaded = match program(&mut ebpf, name)? {
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            _ => return Err(KernelError::Object(format!("program {name} is of no known kind"))),
+        };
+        loaded.map_err(|e| program_refused(name, e, object))?;
     }
     Ok(Loaded { ebpf, hz, halves: [vips, sources, routes] })
 }
@@ -111,7 +111,7 @@ fn load_and_pin(pins: &Pins, limits: &Limits, object: &[u8]) -> Result<(), Kerne
             .ok_or_else(|| KernelError::Object(format!("it has no map {}", shape.name)))?;
         map.pin(pins.map(shape.name)).map_err(|e| pin_failed(&pins.map(shape.name), e))?;
     }
-    for name in PROGRAMS {
+    for &name in program_names::ALL {
         let path = pins.program(name);
         program(&mut ebpf, name)?.pin(&path).map_err(|e| pin_failed(&path, e))?;
     }
@@ -150,11 +150,8 @@ fn settings_words(ebpf: &Ebpf) -> Result<Mapped, KernelError> {
     }
 }
 
-fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier, KernelError> {
-    let program = ebpf
-        .program_mut(name)
-        .ok_or_else(|| KernelError::Object(format!("it has no program {name}")))?;
-    program.try_into().map_err(|_| KernelError::Object(format!("program {name} is no classifier")))
+fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program, KernelError> {
+    ebpf.program_mut(name).ok_or_else(|| KernelError::Object(format!("it has no program {name}")))
 }
 
 fn program_refused(name: &str, error: ProgramError, object: &[u8]) -> KernelError {

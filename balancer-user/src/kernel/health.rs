@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use aya::programs::SchedClassifier;
+use aya::programs::ProgramInfo;
 use balancer_ebpf::abi::{
     CHUNK_WORDS, ID_FIRST, REAL_FIRST, Real, VipEntry, map_names, route_kind,
 };
@@ -111,12 +111,27 @@ impl View {
             let entry = entry.map_err(reading)?;
             let name = entry.file_name().to_string_lossy().into_owned();
             let failed = |e| super::program_failed(format!("opening program {name}"), e);
-            let program = SchedClassifier::from_pin(entry.path()).map_err(failed)?;
-            let info = program.info().map_err(failed)?;
+            let info = ProgramInfo::from_pin(entry.path()).map_err(failed)?;
             rows.push(ProgramRow { id: info.id(), tag: info.tag(), name });
         }
         rows.sort_unstable_by(|a, b| a.name.cmp(&b.name));
         Ok(rows)
+    }
+}
+
+impl View {
+    /// Indexes of the interfaces that the XDP programs may send to, sorted.
+    ///
+    /// # Errors
+    /// See [`View::vips`].
+    pub fn xdp_devices(&self) -> Result<Vec<u32>, KernelError> {
+        let name = map_names::XDP_DEVICES;
+        let mut found = Vec::new();
+        each_raw(name, &self.pinned(name)?, |key, _| {
+            found.extend(<[u8; 4]>::try_from(key).map(u32::from_ne_bytes));
+        })?;
+        found.sort_unstable();
+        Ok(found)
     }
 }
 

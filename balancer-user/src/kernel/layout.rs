@@ -4,6 +4,7 @@
 //! <bpffs>/maps/NAME            every map
 //! <bpffs>/progs/NAME           every program
 //! <bpffs>/links/IFACE-in|out   tcx links
+//! <bpffs>/links/IFACE-xdp      XDP links
 //! <bpffs>/clsact/IFACE         symbolic link: what we added where tcx is missing
 //! ```
 
@@ -13,7 +14,7 @@ use balancer_ebpf::{
     abi::{
         CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, Flow4, Flow6, FlowKey4, FlowKey6, PORT_WORDS,
         Real, RouteEntry, SLOTS_PER_WORD, Settings, SourceEntry, Trace, Traced, VipEntry, VipKey4,
-        VipKey6, map_names,
+        VipKey6, XDP_DEVICES_MAX, map_names,
     },
     reason::Reason,
 };
@@ -212,6 +213,7 @@ pub(crate) const SHAPES: &[MapShape] = &[
     map(map_names::EVENTS, 0, 0, |_| EVENTS_BYTES as u64, "").bytes(),
     map(map_names::TRACE, 4, size_of::<Trace>(), |_| 1, ""),
     map(map_names::TRACED, 4, size_of::<Traced>(), |_| 1, "").per_cpu(),
+    map(map_names::XDP_DEVICES, 4, 4, |_| XDP_DEVICES_MAX as u64, "").hash(),
 ];
 
 /// The shape of the map of this name.

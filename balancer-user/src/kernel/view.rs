@@ -8,7 +8,7 @@ use std::{
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError};
 use balancer_ebpf::abi::{
-    ABI_VERSION, CHUNK_WORDS, REAL_FIRST, SLOTS_PER_WORD, Settings, map_names,
+    ABI_VERSION, CHUNK_WORDS, REAL_FIRST, SLOTS_PER_WORD, Settings, map_names, program_names,
 };
 
 use crate::compile::Limits;
@@ -197,7 +197,7 @@ impl View {
         for shape in SHAPES {
             checked(shape.name)?;
         }
-        for name in super::create::PROGRAMS {
+        for name in program_names::ALL {
             if !pins.program(name).exists() {
                 return Err(incomplete(format!("program {name} is missing")));
             }

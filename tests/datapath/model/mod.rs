@@ -145,6 +145,7 @@ impl Model {
         let (end, ports) = match hook {
             Hook::Egress => (End::Source, &self.real_ports),
             Hook::Ingress | Hook::Ask => (End::Destination, &self.vip_ports),
+            Hook::Edge => panic!("the model decides for TC alone"),
         };
         if let Some(port) = read::ordinary_port(frame, end)
             && !ports.contains(&port)

@@ -1,6 +1,7 @@
 //! The programs as loaded by the kernel's verifier, and maps filled by hand: what a packet
 //! meets is what the test wrote, not what user space would compile.
 
+pub(crate) mod edge;
 mod events;
 mod flows;
 mod pool;
@@ -41,6 +42,10 @@ pub(crate) const LOOPBACK: u32 = 1;
 pub(crate) const TC_ACT_UNSPEC: i32 = -1;
 pub(crate) const TC_ACT_SHOT: i32 = 2;
 pub(crate) const TC_ACT_REDIRECT: i32 = 7;
+pub(crate) const XDP_DROP: i32 = 1;
+pub(crate) const XDP_PASS: i32 = 2;
+pub(crate) const XDP_TX: i32 = 3;
+pub(crate) const XDP_REDIRECT: i32 = 4;
 
 /// Which program.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +53,8 @@ pub(crate) enum Hook {
     Ingress,
     Egress,
     Ask,
+    /// In a namespace with the routes that the test makes.
+    Edge,
 }
 
 impl Hook {
@@ -56,6 +63,7 @@ impl Hook {
             Self::Ingress => program_names::INGRESS,
             Self::Egress => program_names::EGRESS,
             Self::Ask => program_names::ASK,
+            Self::Edge => program_names::XDP_NAT,
         }
     }
 }

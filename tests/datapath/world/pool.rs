@@ -12,7 +12,7 @@ use std::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, ArrayOfMaps, HashMap, Map, MapData},
-    programs::{ProgramError, SchedClassifier},
+    programs::{Program, ProgramError},
 };
 use balancer_ebpf::abi::{
     CHUNK_WORDS, ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names,
@@ -114,10 +114,13 @@ impl Loaded {
             .override_global(ROUTES_CAPACITY, &HALF, true)
             .load(object::datapath().expect("built with the object"))
             .expect("the kernel takes the maps");
-        for name in [program_names::INGRESS, program_names::EGRESS, program_names::ASK] {
-            let program: &mut SchedClassifier =
-                ebpf.program_mut(name).expect(name).try_into().expect("a classifier");
-            program.load().unwrap_or_else(|e| panic!("{name}: {}", telling(&e)));
+        for name in program_names::ALL {
+            let loaded = match ebpf.program_mut(name).expect(name) {
+                Program::SchedClassifier(program) => program.load(),
+                Program::Xdp(program) => program.load(),
+                other => panic!("{name}: a program of another kind: {other:?}"),
+            };
+            loaded.unwrap_or_else(|e| panic!("{name}: {}", telling(&e)));
         }
         const MMAPABLE: u32 = 1 << 10;
         let chunk = Array::create(CHUNK_WORDS as u32, MMAPABLE).expect("a chunk");

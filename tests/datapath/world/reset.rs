@@ -43,6 +43,7 @@ fn use_up(world: &mut World) {
         );
     }
     world.set_active(9, 1);
+    world.takes_frames(1);
     let table = world.equal_table(&[2], 16);
     let entry = RouteEntry { kind: route_kind::TABLE, choices: 2, table, ..Default::default() };
     world.route(0, 40, &entry);

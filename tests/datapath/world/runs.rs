@@ -1,13 +1,16 @@
 //! Test runs: one frame in, and what became of it.
 
-use aya::programs::{TestRun as _, TestRunOptions};
+use aya::programs::{Program, TestRun as _, TestRunOptions};
 use balancer_ebpf::{
     abi::map_names,
     reason::{Fate, Reason},
 };
 use harness::maps::Sums;
 
-use super::{Hook, Outcome, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, World, pool::data};
+use super::{
+    Hook, Outcome, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, World, XDP_DROP, XDP_PASS,
+    XDP_REDIRECT, XDP_TX, pool::data,
+};
 
 /// Runs frame after frame; how often each reason was counted is asked once for each.
 pub(crate) struct TestRuns {
@@ -32,14 +35,15 @@ impl TestRuns {
     /// Test-runs a frame.
     pub(crate) fn run(&mut self, world: &mut World, hook: Hook, frame: &[u8]) -> Outcome {
         let mut out = vec![0; frame.len() + 256];
-        let result = world
-            .program(hook.program())
-            .test_run(TestRunOptions {
-                data_in: Some(frame),
-                data_out: Some(&mut out),
-                ..Default::default()
-            })
-            .unwrap_or_else(|e| panic!("test run of {} bytes: {e:?}", frame.len()));
+        let options =
+            TestRunOptions { data_in: Some(frame), data_out: Some(&mut out), ..Default::default() };
+        let name = hook.program();
+        let ran = match world.loaded_mut().ebpf.program_mut(name).expect("in the object") {
+            Program::SchedClassifier(program) => program.test_run(options),
+            Program::Xdp(program) => program.test_run(options),
+            other => panic!("{name}: a program of another kind: {other:?}"),
+        };
+        let result = ran.unwrap_or_else(|e| panic!("test run of {} bytes: {e:?}", frame.len()));
         out.truncate(result.data_size_out as usize);
         let after = self.reasons.read().expect("REASONS");
         let before = std::mem::replace(&mut self.before, after);
@@ -52,10 +56,14 @@ impl TestRuns {
         } else {
             let sum = |counts: &[u64]| counts.iter().sum::<u64>();
             assert_eq!(sum(&self.before), sum(&before) + 1, "{counted:?}");
-            let expected = match counted[0].fate() {
-                Fate::Pass | Fate::Forward => TC_ACT_UNSPEC,
-                Fate::Drop => TC_ACT_SHOT,
-                Fate::Reset => TC_ACT_REDIRECT,
+            let expected = match (hook, counted[0].fate()) {
+                (Hook::Edge, Fate::Pass) => XDP_PASS,
+                (Hook::Edge, Fate::Forward) => XDP_REDIRECT,
+                (Hook::Edge, Fate::Drop) => XDP_DROP,
+                (Hook::Edge, Fate::Reset) => XDP_TX,
+                (_, Fate::Pass | Fate::Forward) => TC_ACT_UNSPEC,
+                (_, Fate::Drop) => TC_ACT_SHOT,
+                (_, Fate::Reset) => TC_ACT_REDIRECT,
             };
             assert_eq!(verdict, expected, "verdict for {}", counted[0].name());
             counted[0]

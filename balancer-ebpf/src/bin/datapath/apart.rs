@@ -13,7 +13,7 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    context::{Context, Refused, Skb, Translate},
+    context::{Context, Refused, Skb, Translate, Xdp},
     events,
     ingress::{self, Known},
     maps::{Maps, RouteHead, Stage},
@@ -239,3 +239,7 @@ steps!(Skb, V4, Flow4, true: known4, open4, stray4);
 steps!(Skb, V6, Flow6, true: known6, open6, stray6);
 steps!(Skb, V4, Flow4, false: known4_ask, open4_ask, stray4_ask);
 steps!(Skb, V6, Flow6, false: known6_ask, open6_ask, stray6_ask);
+parts!(Xdp, V4: answer4_xdp, tell4_xdp);
+parts!(Xdp, V6: answer6_xdp, tell6_xdp);
+steps!(Xdp, V4, Flow4, true: known4_xdp, open4_xdp, stray4_xdp);
+steps!(Xdp, V6, Flow6, true: known6_xdp, open6_xdp, stray6_xdp);

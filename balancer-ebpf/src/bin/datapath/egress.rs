@@ -29,6 +29,10 @@ pub(crate) fn egress<C: Context, F: Maps + Translate>(ctx: C, packet: &Packet<F>
     if packet.fragment {
         return Reason::Fragment;
     }
+    let way = match ctx.way::<F>(packet, &F::dst(&packet.key).addr) {
+        Ok(way) => way,
+        Err(reason) => return reason,
+    };
     let flow = entry.copy();
     let state = F::state(&flow);
     let now = maps::jiffies();
@@ -45,7 +49,8 @@ pub(crate) fn egress<C: Context, F: Maps + Translate>(ctx: C, packet: &Packet<F>
         u32::from_ne_bytes([from.port[0], from.port[1], seen_port[0], seen_port[1]]),
         u32::from_ne_bytes([vip.port[0], vip.port[1], state.client_port[0], state.client_port[1]]),
     ];
-    match ctx.translate::<F>(&packet.place, Side::Source, &from.addr, &vip.addr, ports) {
+    let translated = ctx.translate::<F>(&packet.place, Side::Source, &from.addr, &vip.addr, ports);
+    match translated.and_then(|()| ctx.leave::<F>(packet, &way)) {
         Ok(()) => Reason::Reply,
         Err(Refused) => Reason::RewriteFailed,
     }

@@ -85,6 +85,11 @@ fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
     real: RealRef,
     reason: Reason,
 ) -> Reason {
+    let (from, to) = (F::dst(&packet.key), real.end::<F>());
+    let way = match ctx.way::<F>(packet, &to.addr) {
+        Ok(way) => way,
+        Err(reason) => return reason,
+    };
     if RECORD && let Some(counter) = maps::counter(state.counter) {
         // SAFETY: this CPU's own element.
         unsafe {
@@ -92,13 +97,14 @@ fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
             (*counter).bytes_in += u64::from(ctx.len());
         }
     }
-    let (from, to) = (F::dst(&packet.key), real.end::<F>());
     let client = F::src(&packet.key).port;
     let ports = [
         u32::from_ne_bytes([client[0], client[1], from.port[0], from.port[1]]),
         u32::from_ne_bytes([state.client_port[0], state.client_port[1], to.port[0], to.port[1]]),
     ];
-    match ctx.translate::<F>(&packet.place, Side::Destination, &from.addr, &to.addr, ports) {
+    let translated =
+        ctx.translate::<F>(&packet.place, Side::Destination, &from.addr, &to.addr, ports);
+    match translated.and_then(|()| ctx.leave::<F>(packet, &way)) {
         Ok(()) => reason,
         Err(Refused) => Reason::RewriteFailed,
     }
@@ -232,6 +238,10 @@ pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
             }
             Choice::Empty | Choice::Blackhole | Choice::Unusable => {}
             Choice::Usable => {
+                // Before anything is recorded: who gets the packet decides once more.
+                if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
+                    return reason;
+                }
                 match <F as Records<RECORD>>::record(packet, &candidate, Stage::HalfOpen) {
                     Outcome::Clash if first.0 == REAL_NONE => {
                         first = (candidate.id, candidate.counter);
@@ -368,6 +378,9 @@ pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         _ => {}
     }
     let Some(mut candidate) = Candidate::new(id, counter, packet) else { return Reason::RealGone };
+    if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
+        return reason;
+    }
     candidate.state = tcp_state::adopted(packet.flags);
     match <F as Records<RECORD>>::record(packet, &candidate, Stage::Open) {
         Outcome::Recorded | Outcome::Beaten => {

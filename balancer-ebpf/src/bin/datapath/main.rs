@@ -1,4 +1,4 @@
-//! The eBPF object: three TC programs around one walk. On the host this is an empty program, so
+//! The eBPF object: TC and XDP programs around one walk. On the host this is an empty program, so
 //! that lints see the code.
 //!
 //! `docs/datapath.md` tells the walk of a packet; `balancer_ebpf` has all that can be decided
@@ -16,8 +16,10 @@
 mod apart;
 mod atomic;
 mod context;
+mod edge;
 mod egress;
 mod events;
+mod hop;
 mod ingress;
 mod log;
 mod maps;
@@ -36,7 +38,7 @@ use balancer_ebpf::{
 };
 
 use apart::{Parts, Steps};
-use context::{Context, Refused, Side, Skb};
+use context::{Context, Refused, Skb};
 use parse::{Packet, Read};
 
 /// From clients: VIP → real.
@@ -63,10 +65,8 @@ trait Program {
     type Context: Context;
     /// Which way the packets go.
     const DIRECTION: u8;
-    /// The end whose port says whether a packet can be ours.
-    const SIDE: Side;
-    /// What that port must be used for.
-    const USED: PortUse;
+    /// Whether an ordinary packet with these ports, source first, can be ours.
+    fn concerns(ports: [[u8; 2]; 2]) -> bool;
     /// The program's return value.
     fn end(reason: Reason, verdict: i32) -> i32;
     /// Sends an answer back.
@@ -76,7 +76,12 @@ trait Program {
 /// What a program does with packets of one family.
 trait Walk<F: Parts<Self::Context>>: Program {
     /// Decides on a TCP packet, and translates it if it is to be forwarded.
-    fn walk(ctx: Self::Context, packet: &Packet<F>) -> Reason;
+    fn walk(ctx: Self::Context, packet: &mut Packet<F>) -> Reason;
+    /// The verdict of a packet that is forwarded.
+    #[inline(always)]
+    fn forwarded(_packet: &Packet<F>) -> i32 {
+        Self::Context::PASS
+    }
     /// Tells of a packet that was dropped or answered.
     #[inline(always)]
     fn tell(ctx: Self::Context, packet: &Packet<F>, reason: Reason) {
@@ -91,8 +96,10 @@ struct Ask;
 impl Program for Ingress {
     type Context = Skb;
     const DIRECTION: u8 = direction::FORWARD;
-    const SIDE: Side = Side::Destination;
-    const USED: PortUse = PortUse::Vip;
+    #[inline(always)]
+    fn concerns([_, port]: [[u8; 2]; 2]) -> bool {
+        maps::port_used(port, PortUse::Vip)
+    }
     #[inline(always)]
     fn end(reason: Reason, verdict: i32) -> i32 {
         maps::count_reason(reason);
@@ -106,7 +113,7 @@ impl Program for Ingress {
 
 impl<F: Steps<Skb, true>> Walk<F> for Ingress {
     #[inline(always)]
-    fn walk(skb: Skb, packet: &Packet<F>) -> Reason {
+    fn walk(skb: Skb, packet: &mut Packet<F>) -> Reason {
         log::told(packet, ingress::ingress::<Skb, F, true>(skb, packet))
     }
 }
@@ -114,8 +121,10 @@ impl<F: Steps<Skb, true>> Walk<F> for Ingress {
 impl Program for Egress {
     type Context = Skb;
     const DIRECTION: u8 = direction::REPLY;
-    const SIDE: Side = Side::Source;
-    const USED: PortUse = PortUse::Real;
+    #[inline(always)]
+    fn concerns([port, _]: [[u8; 2]; 2]) -> bool {
+        maps::port_used(port, PortUse::Real)
+    }
     #[inline(always)]
     fn end(reason: Reason, verdict: i32) -> i32 {
         maps::count_reason(reason);
@@ -130,7 +139,7 @@ impl Program for Egress {
 
 impl<F: Parts<Skb>> Walk<F> for Egress {
     #[inline(always)]
-    fn walk(skb: Skb, packet: &Packet<F>) -> Reason {
+    fn walk(skb: Skb, packet: &mut Packet<F>) -> Reason {
         log::told(packet, egress::egress(skb, packet))
     }
 }
@@ -138,8 +147,10 @@ impl<F: Parts<Skb>> Walk<F> for Egress {
 impl Program for Ask {
     type Context = Skb;
     const DIRECTION: u8 = direction::FORWARD;
-    const SIDE: Side = Side::Destination;
-    const USED: PortUse = PortUse::Vip;
+    #[inline(always)]
+    fn concerns([_, port]: [[u8; 2]; 2]) -> bool {
+        maps::port_used(port, PortUse::Vip)
+    }
     #[inline(always)]
     fn end(reason: Reason, _verdict: i32) -> i32 {
         reason as i32
@@ -152,7 +163,7 @@ impl Program for Ask {
 
 impl<F: Steps<Skb, false>> Walk<F> for Ask {
     #[inline(always)]
-    fn walk(skb: Skb, packet: &Packet<F>) -> Reason {
+    fn walk(skb: Skb, packet: &mut Packet<F>) -> Reason {
         ingress::ingress::<Skb, F, false>(skb, packet)
     }
     #[inline(always)]
@@ -166,8 +177,8 @@ where
     V6: Parts<W::Context>,
 {
     // Most packets of a node are none of ours: they must not pay for a walk.
-    if let Some(port) = ctx.plain_port(W::SIDE)
-        && !maps::port_used(port, W::USED)
+    if let Some(ports) = ctx.plain_ports()
+        && !W::concerns(ports)
     {
         return W::end(Reason::NonVip, W::Context::PASS);
     }
@@ -189,10 +200,11 @@ fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> 
         return W::end(none, W::Context::PASS);
     }
     // SAFETY: `tcp` has written the packet when nothing speaks against it.
-    let packet = unsafe { packet.assume_init_ref() };
+    let packet = unsafe { packet.assume_init_mut() };
     let reason = W::walk(ctx, packet);
     match reason.fate() {
-        Fate::Pass | Fate::Forward => W::end(reason, W::Context::PASS),
+        Fate::Pass => W::end(reason, W::Context::PASS),
+        Fate::Forward => W::end(reason, W::forwarded(packet)),
         Fate::Drop => refuse::<W, F>(ctx, packet, reason, W::Context::DROP),
         Fate::Reset => {
             let verdict = answer::<W, F>(ctx, packet);

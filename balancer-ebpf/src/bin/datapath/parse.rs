@@ -1,6 +1,6 @@
 //! From a packet to what the walk needs to know of it.
 
-use core::mem::MaybeUninit;
+use core::{cell::Cell, mem::MaybeUninit};
 
 use balancer_ebpf::{
     abi::TCP,
@@ -25,7 +25,10 @@ pub(crate) struct Packet<F: Family> {
     pub(crate) flags: u8,
     /// The first of several fragments.
     pub(crate) fragment: bool,
-    pub(crate) zero: [u8; 2],
+    pub(crate) zero: u8,
+    /// What the program returns for a packet that goes on, if not the usual. A cell, because
+    /// whoever sends the packet on has it as something to read.
+    pub(crate) verdict: Cell<u8>,
 }
 
 const _: () = {
@@ -46,11 +49,14 @@ pub(crate) enum NoPacket {
 
 /// What is read of an IP header of this family.
 pub(crate) trait Read: Family {
+    /// Length of a header without options.
+    const HEADER_LEN: u32;
     /// The header at offset `at`, and its addresses.
     fn header<C: Context>(ctx: C, at: u32) -> Result<(Ip, Self::Addr, Self::Addr), NoPacket>;
 }
 
 impl Read for V4 {
+    const HEADER_LEN: u32 = packet::IPV4_LEN;
     #[inline(always)]
     fn header<C: Context>(ctx: C, at: u32) -> Result<(Ip, [u8; 4], [u8; 4]), NoPacket> {
         let words: [u32; 5] = ctx.words(at).ok_or(NoPacket::Short)?;
@@ -60,6 +66,7 @@ impl Read for V4 {
 }
 
 impl Read for V6 {
+    const HEADER_LEN: u32 = packet::IPV6_LEN;
     #[inline(always)]
     fn header<C: Context>(ctx: C, at: u32) -> Result<(Ip, [u8; 16], [u8; 16]), NoPacket> {
         let words: [u32; 10] = ctx.words(at).ok_or(NoPacket::Short)?;
@@ -94,7 +101,9 @@ pub(crate) fn ethernet<C: Context>(ctx: C) -> Result<(Next, u32), NoPacket> {
 /// Reads the IP and TCP headers from offset `at` on into `packet`, making them linear first if
 /// need be. What `NonVip` means here: nothing speaks against the packet yet.
 ///
-/// Not inlined, so that what it needs of the stack is free again for the walk.
+/// Not inlined, so that what it needs of the stack is free again for the walk. The packet is
+/// written where it is read: handed on in a `Result`, it would have unset registers on its way
+/// where there is none, which the verifier refuses.
 #[inline(never)]
 pub(crate) fn tcp<C: Context, F: Read>(
     ctx: C,
@@ -102,17 +111,19 @@ pub(crate) fn tcp<C: Context, F: Read>(
     direction: u8,
     packet: &mut MaybeUninit<Packet<F>>,
 ) -> Reason {
-    match linear(ctx, || read::<C, F>(ctx, at, direction)) {
-        Ok(read) => {
-            packet.write(read);
-            Reason::NonVip
-        }
+    match linear(ctx, || read::<C, F>(ctx, at, direction, packet)) {
+        Ok(()) => Reason::NonVip,
         Err(reason) => reason,
     }
 }
 
 #[inline(always)]
-fn read<C: Context, F: Read>(ctx: C, at: u32, direction: u8) -> Result<Packet<F>, NoPacket> {
+fn read<C: Context, F: Read>(
+    ctx: C,
+    at: u32,
+    direction: u8,
+    packet: &mut MaybeUninit<Packet<F>>,
+) -> Result<(), NoPacket> {
     let (ip, src, dst) = F::header(ctx, at)?;
     if ip.protocol != TCP {
         return Err(NoPacket::Not(Reason::NotTcp));
@@ -127,7 +138,7 @@ fn read<C: Context, F: Read>(ctx: C, at: u32, direction: u8) -> Result<Packet<F>
     if !lengths_agree(&ip, &tcp, available) {
         return Err(NoPacket::Not(Reason::Malformed));
     }
-    Ok(Packet {
+    packet.write(Packet {
         key: F::key(
             End { addr: src, port: tcp.sport },
             End { addr: dst, port: tcp.dport },
@@ -137,8 +148,10 @@ fn read<C: Context, F: Read>(ctx: C, at: u32, direction: u8) -> Result<Packet<F>
         end: at + if ip.total_len == 0 { available } else { ip.total_len },
         flags: tcp.flags,
         fragment: ip.piece == Piece::First,
-        zero: [0; 2],
-    })
+        zero: 0,
+        verdict: Cell::new(0),
+    });
+    Ok(())
 }
 
 /// Reads; where the headers are not linear, makes them so and reads again.
@@ -149,7 +162,7 @@ fn read<C: Context, F: Read>(ctx: C, at: u32, direction: u8) -> Result<Packet<F>
 #[inline(always)]
 pub(crate) fn linear<C: Context, T>(
     ctx: C,
-    read: impl Fn() -> Result<T, NoPacket>,
+    mut read: impl FnMut() -> Result<T, NoPacket>,
 ) -> Result<T, Reason> {
     let mut pulled = false;
     loop {

@@ -12,7 +12,7 @@ use crate::resolve::{VipKey, VipProtocol};
 /// A key of any map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    /// Of an array.
+    /// Of an array, and of `XDP_DEVICES`.
     Index(u32),
     /// Of `VIP_IDS4` and `VIP_IDS6`.
     Vip(VipKey),
@@ -63,6 +63,9 @@ impl Key {
                 "forward|reply SOURCE:PORT DESTINATION:PORT [udp], such as \
                  `forward [fd00::11]:40000 [fd62::3]:6379`",
             ),
+            map_names::XDP_DEVICES => {
+                (text.parse().ok().map(Self::Index), "a number: the index of the interface")
+            }
             _ => (text.parse().ok().map(Self::Index), "a number: the index of the element"),
         };
         key.ok_or_else(|| format!("`{text}` is no key of {name}; it takes {form}"))

@@ -74,6 +74,11 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
                 })
                 .collect()
         }
+        map_names::XDP_DEVICES => view
+            .xdp_devices()?
+            .into_iter()
+            .map(|interface| (Key::Index(interface), json!({"key": interface})))
+            .collect(),
         _ => {
             let v4 = name == map_names::FLOWS4 || name == map_names::HALF_OPEN4;
             let half_open = name == map_names::HALF_OPEN4 || name == map_names::HALF_OPEN6;

@@ -5,16 +5,21 @@
 //! verifier, so a pointer lives within one function here and is asked for again.
 
 mod skb;
+mod xdp;
 
 use balancer_ebpf::{
     abi::TCP,
     checksum,
     flow::{Family, V4, V6},
     packet::{self, ETHERNET_LEN, IPV4_LEN, IPV6_LEN, Next, TCP_LEN},
+    reason::Reason,
     reset,
 };
 
 pub(crate) use skb::Skb;
+pub(crate) use xdp::Xdp;
+
+use crate::parse::Packet;
 
 /// Offset of the checksum in a TCP header.
 const TCP_CHECK: u32 = 16;
@@ -53,6 +58,8 @@ fn opaque(mut pointer: usize) -> usize {
 pub(crate) trait Context: Copy {
     /// What the kernel hands to the program.
     type Raw;
+    /// How a packet goes on after it was translated.
+    type Way;
     /// The verdict of a packet that goes on its way.
     const PASS: i32;
     /// The verdict of a packet that ends here.
@@ -90,6 +97,13 @@ pub(crate) trait Context: Copy {
     fn cut(self, len: u32) -> Result<(), Refused>;
     /// Sends the packet out of the interface it came in by; the verdict.
     fn send_back(self) -> Result<i32, Refused>;
+    /// How the packet would go on if it were for `to`. Asked before anything of it is changed.
+    ///
+    /// # Errors
+    /// It cannot, for this reason: it is to be left as it came.
+    fn way<F: Translate>(self, packet: &Packet<F>, to: &F::Addr) -> Result<Self::Way, Reason>;
+    /// Sends the translated packet on.
+    fn leave<F: Translate>(self, packet: &Packet<F>, way: &Self::Way) -> Result<(), Refused>;
 
     /// A pointer to `len` bytes from offset `at` on, if they can be read.
     #[inline(always)]
@@ -122,15 +136,15 @@ pub(crate) trait Context: Copy {
         Some(unsafe { start.read_volatile() }.to_ne_bytes())
     }
 
-    /// One port of a packet as nearly all are: linear, TCP in an IP header without options or
-    /// extension headers, whole, no VLAN tag. `None`: another packet, which must be read in full.
+    /// Both ports, source first, of a packet as nearly all are: linear, TCP in an IP header without
+    /// options or extension headers, whole, no VLAN tag. `None`: another packet, which must be
+    /// read in full.
     #[inline(always)]
-    fn plain_port(self, side: Side) -> Option<[u8; 2]> {
+    fn plain_ports(self) -> Option<[[u8; 2]; 2]> {
         const FIRST: usize = ETHERNET_LEN as usize;
         let v4 = self.bytes(0, ETHERNET_LEN + IPV4_LEN + 4)?;
         // SAFETY: inside the bytes just checked, as are all offsets below 38 that follow.
         let pair = |at: usize| unsafe { ((v4 + at) as *const u16).read_volatile() }.to_ne_bytes();
-        let port = if side == Side::Source { 0 } else { 2 };
         match packet::next(pair(FIRST - 2)) {
             Next::Ipv4 => {
                 let [more, later] = pair(FIRST + 6);
@@ -139,13 +153,17 @@ pub(crate) trait Context: Copy {
                     && pair(FIRST + 8)[1] == TCP
                     && more & 0x3f == 0
                     && later == 0;
-                plain.then(|| pair(FIRST + IPV4_LEN as usize + port))
+                let ports = FIRST + IPV4_LEN as usize;
+                plain.then(|| [pair(ports), pair(ports + 2)])
             }
             Next::Ipv6 => {
                 if pair(FIRST)[0] >> 4 != 6 || pair(FIRST + 6)[0] != TCP {
                     return None;
                 }
-                self.pair(ETHERNET_LEN + IPV6_LEN + port as u32)
+                let ports = self.bytes(ETHERNET_LEN + IPV6_LEN, 4)? as *const u16;
+                // SAFETY: inside the bytes just checked.
+                let port = |at: usize| unsafe { ports.add(at).read_volatile() }.to_ne_bytes();
+                Some([port(0), port(1)])
             }
             Next::Vlan | Next::Other => None,
         }
@@ -225,6 +243,11 @@ pub(crate) trait Translate: Family {
         from: &Self::Addr,
         to: &Self::Addr,
     ) -> Result<(), Refused>;
+    /// Whether the packet may be forwarded once more, by its time to live or hop limit; `None`:
+    /// the header cannot be read.
+    fn hops_left<C: Context>(ctx: C, ip: u32) -> Option<bool>;
+    /// Takes one off the time to live or hop limit.
+    fn decrement_hops<C: Context>(ctx: C, ip: u32) -> Result<(), Refused>;
     /// Writes the IP header that goes back to the sender, options zeroed; returns the sum of
     /// both addresses.
     fn write_answer<C: Context>(ctx: C, place: &Place) -> Result<u64, Refused>;
@@ -247,6 +270,28 @@ impl Translate for V4 {
         unsafe {
             ((header + at) as *mut u32).write_volatile(to);
             check.write_volatile(checksum::replace(check.read_volatile(), from, to));
+        }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn hops_left<C: Context>(ctx: C, ip: u32) -> Option<bool> {
+        ctx.pair(ip + 8).map(|[ttl, _protocol]| ttl > 1)
+    }
+
+    #[inline(always)]
+    fn decrement_hops<C: Context>(ctx: C, ip: u32) -> Result<(), Refused> {
+        let header = ctx.bytes(ip, IPV4_LEN).ok_or(Refused)?;
+        // With the protocol beside it: the checksum is over pairs of bytes.
+        let (field, check) = ((header + 8) as *mut u16, (header + IPV4_CHECK as usize) as *mut u16);
+        // SAFETY: inside the bytes just checked; two fields of the same header.
+        unsafe {
+            let before = field.read_volatile();
+            let [ttl, protocol] = before.to_ne_bytes();
+            let after = u16::from_ne_bytes([ttl.wrapping_sub(1), protocol]);
+            field.write_volatile(after);
+            let sum = checksum::replace(check.read_volatile(), before.into(), after.into());
+            check.write_volatile(sum);
         }
         Ok(())
     }
@@ -283,6 +328,19 @@ impl Translate for V6 {
             // SAFETY: inside the bytes just checked.
             unsafe { address.add(i).write_volatile(u32::from_ne_bytes(*word)) };
         }
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn hops_left<C: Context>(ctx: C, ip: u32) -> Option<bool> {
+        ctx.pair(ip + 6).map(|[_next, hops]| hops > 1)
+    }
+
+    #[inline(always)]
+    fn decrement_hops<C: Context>(ctx: C, ip: u32) -> Result<(), Refused> {
+        let hops = (ctx.bytes(ip, IPV6_LEN).ok_or(Refused)? + 7) as *mut u8;
+        // SAFETY: inside the bytes just checked.
+        unsafe { hops.write_volatile(hops.read_volatile().wrapping_sub(1)) };
         Ok(())
     }
 

@@ -12,10 +12,10 @@ use aya_ebpf::{
     helpers::generated as helpers,
     programs::TcContext,
 };
-use balancer_ebpf::flow::Family;
+use balancer_ebpf::{flow::Family, reason::Reason};
 
-use super::{Context, OFFSET_MASK, Refused, done};
-use crate::maps;
+use super::{Context, OFFSET_MASK, Refused, Translate, done};
+use crate::{maps, parse::Packet};
 
 /// A packet in a TC program.
 #[derive(Clone, Copy)]
@@ -38,6 +38,8 @@ impl Skb {
 
 impl Context for Skb {
     type Raw = __sk_buff;
+    /// The stack's.
+    type Way = ();
     /// Not OK: that would keep the packet from other programs on the hook.
     const PASS: i32 = TC_ACT_UNSPEC;
     const DROP: i32 = TC_ACT_SHOT;
@@ -190,5 +192,15 @@ impl Context for Skb {
         // SAFETY: the helper takes two numbers.
         let verdict = unsafe { helpers::bpf_redirect(self.ifindex(), 0) };
         if verdict == i64::from(TC_ACT_REDIRECT) { Ok(TC_ACT_REDIRECT) } else { Err(Refused) }
+    }
+
+    #[inline(always)]
+    fn way<F: Translate>(self, _packet: &Packet<F>, _to: &F::Addr) -> Result<(), Reason> {
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn leave<F: Translate>(self, _packet: &Packet<F>, (): &()) -> Result<(), Refused> {
+        Ok(())
     }
 }

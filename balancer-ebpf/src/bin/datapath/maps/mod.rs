@@ -8,6 +8,7 @@
 //! space: so what must fit together is copied at once, and a stale write can only touch what
 //! tolerates it (a time stamp, a bit of state).
 
+mod edge;
 mod events;
 mod flows;
 
@@ -27,6 +28,7 @@ use balancer_ebpf::{
     reason::Reason,
 };
 
+pub(crate) use edge::takes_frames;
 pub(crate) use events::{leave, room, traced};
 pub(crate) use flows::{Entry, Maps, NotInserted, Stage};
 

@@ -1,0 +1,83 @@
+//! XDP: both directions in one program, before the stack has seen the packet.
+//!
+//! A packet is finished here or left as it came, to TC and the stack: what needs the stack
+//! (fragments, options, extension headers, tags, an error to be answered, a next hop to be found)
+//! is not begun.
+
+use aya_ebpf::{macros::xdp, programs::XdpContext};
+use balancer_ebpf::{
+    abi::{PortUse, direction},
+    packet::ETHERNET_LEN,
+    reason::Reason,
+};
+
+use crate::{
+    Program, Walk,
+    apart::Steps,
+    context::{Context as _, Refused, Translate, Xdp},
+    egress, ingress, log,
+    maps::{self, Maps},
+    parse::{Packet, Read},
+    run,
+};
+
+/// At the edge: VIP → real and real → VIP, addresses translated.
+#[xdp(frags)]
+fn balancer_xdp(ctx: XdpContext) -> u32 {
+    run::<Edge>(Xdp::new(&ctx)) as u32
+}
+
+struct Edge;
+
+impl Program for Edge {
+    type Context = Xdp;
+    const DIRECTION: u8 = direction::FORWARD;
+    #[inline(always)]
+    fn concerns([from, to]: [[u8; 2]; 2]) -> bool {
+        maps::port_used(to, PortUse::Vip) || maps::port_used(from, PortUse::Real)
+    }
+    #[inline(always)]
+    fn end(reason: Reason, verdict: i32) -> i32 {
+        maps::count_reason(reason);
+        verdict
+    }
+    #[inline(always)]
+    fn send_back(xdp: Xdp) -> Result<i32, Refused> {
+        xdp.send_back()
+    }
+}
+
+/// The walk of a reply. Not inlined: its frame would stand below that of the other direction.
+#[inline(never)]
+fn reply<F: Maps + Translate>(xdp: Xdp, packet: &mut Packet<F>) -> Reason {
+    F::set_direction(&mut packet.key, direction::REPLY);
+    egress::egress(xdp, packet)
+}
+
+impl<F: Steps<Xdp, true> + Read> Walk<F> for Edge {
+    #[inline(always)]
+    fn walk(xdp: Xdp, packet: &mut Packet<F>) -> Reason {
+        let (from, to) = (F::src(&packet.key).port, F::dst(&packet.key).port);
+        let place = packet.place;
+        let plain = !packet.fragment
+            && xdp.holds(packet.end)
+            && place.ip == ETHERNET_LEN
+            && place.tcp - place.ip == F::HEADER_LEN;
+        if !plain {
+            return if Self::concerns([from, to]) { Reason::LeftToTc } else { Reason::NonVip };
+        }
+        let reason = ingress::ingress::<Xdp, F, true>(xdp, packet);
+        let reason = match reason {
+            Reason::NonVip | Reason::UnknownDestination if maps::port_used(from, PortUse::Real) => {
+                reply(xdp, packet)
+            }
+            _ => reason,
+        };
+        log::told(packet, reason)
+    }
+
+    #[inline(always)]
+    fn forwarded(packet: &Packet<F>) -> i32 {
+        packet.verdict.get().into()
+    }
+}
