@@ -56,6 +56,8 @@ pub(super) struct Kept {
     pub(super) contents: Vec<Option<Content>>,
     /// By index of the route.
     pub(super) warnings: BTreeMap<usize, Vec<String>>,
+    /// How many of those the tables begin with; the caller may have added others.
+    said: usize,
     /// Slots of the arena that all tables take.
     pub(super) slots: u64,
     /// By real id: how many targets name it, each table counted once for each route.
@@ -96,6 +98,7 @@ impl Kept {
             named_by: Vec::new(),
             contents: Vec::new(),
             warnings: BTreeMap::new(),
+            said: tables.warnings.len(),
             slots: 0,
             uses,
             fresh_reals: Numbers::but(
@@ -372,8 +375,10 @@ fn apply(
         parts.inventory_added.iter().chain(&parts.inventory_removed).copied().collect();
     patch.inventory.sort_unstable();
     let warnings = kept.warnings.values().flatten();
-    if !warnings.clone().eq(&tables.warnings) {
-        tables.warnings = warnings.cloned().collect();
+    if !warnings.clone().eq(tables.warnings.iter().take(kept.said)) {
+        let warnings: Vec<String> = warnings.cloned().collect();
+        let before = std::mem::replace(&mut kept.said, warnings.len());
+        tables.warnings.splice(..before.min(tables.warnings.len()), warnings);
     }
     patch
 }

@@ -21,7 +21,7 @@ use crate::{
     policy::PolicySet,
     resolve::{Names, Parts, ResolveSettings, Resolved, VipAssignments, VipKey},
     settings::{OnGone, Settings},
-    store::{Live, Store, StoreError},
+    store::{Recorder, Store, StoreError},
 };
 
 mod error;
@@ -36,7 +36,7 @@ const GONE_RESET: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub struct Node {
     lock: Lock,
-    store: Store,
+    recorder: Recorder,
     /// `None`: nothing is pinned, or nobody has looked yet.
     datapath: Option<Datapath>,
     /// This process made the maps, and nothing was published to them yet.
@@ -123,8 +123,9 @@ impl Node {
         let lock = kernel::lock(bpffs).map_err(NodeError::kernel("cannot load"))?;
         let store = Store::open(state)?;
         store.check_owner(bpffs)?;
+        let recorder = Recorder::new(store, bpffs);
         let compiler = Compiler::new();
-        Ok(Self { lock, store, datapath: None, made: false, compiler, live: false })
+        Ok(Self { lock, recorder, datapath: None, made: false, compiler, live: false })
     }
 
     /// The pin directory.
@@ -137,7 +138,7 @@ impl Node {
     /// # Errors
     /// The record cannot be read or is damaged.
     pub fn assigned(&self) -> Result<VipAssignments, NodeError> {
-        Ok(self.store.assignments()?)
+        Ok(self.recorder.store().assignments()?)
     }
 
     /// What is loaded at the pin directory; `None` where nothing (complete) is.
@@ -179,7 +180,7 @@ impl Node {
     /// The record cannot be read or is damaged.
     pub fn live_names(&self) -> Result<Option<Names>, NodeError> {
         let Some(epoch) = self.epoch() else { return Ok(None) };
-        Ok(self.store.live(epoch)?.map(|live| live.settings.names))
+        Ok(self.recorder.store().live(epoch)?.map(|live| live.settings.names))
     }
 
     /// See [`Datapath::forget_gone_interfaces`].
@@ -203,7 +204,7 @@ impl Node {
     /// # Errors
     /// It cannot be written.
     pub fn keep(&self, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        self.store.keep(name, bytes)
+        self.recorder.store().keep(name, bytes)
     }
 
     /// The file that [`Node::keep`] keeps; `None` where there is none.
@@ -211,7 +212,7 @@ impl Node {
     /// # Errors
     /// It cannot be read.
     pub fn kept(&self, name: &str) -> Result<Option<Vec<u8>>, StoreError> {
-        self.store.kept(name)
+        self.recorder.store().kept(name)
     }
 
     /// Retires what has run out since `tables` were published: reals that are gone, tables before
@@ -220,24 +221,21 @@ impl Node {
     /// # Errors
     /// What the kernel says, or the record of a new epoch cannot be written.
     pub fn sweep(&mut self, tables: &Tables, settings: &Settings) -> Result<(), NodeError> {
-        let store = self.store.clone();
         let failed = NodeError::kernel("cannot retire what is no longer named");
         let live = std::mem::take(&mut self.live);
-        let datapath = self.loaded().map_err(&failed)?;
+        let Self { lock, recorder, datapath, .. } = self;
+        let datapath = loaded(lock, datapath).map_err(&failed)?;
         let current = datapath.epoch();
         let mut record = |epoch| {
-            if epoch == current {
-                Ok(())
-            } else {
-                store.copy_live(current, epoch).map_err(Into::into)
-            }
+            let saved = if epoch == current { Ok(()) } else { recorder.save_again(current, epoch) };
+            saved.map_err(Into::into)
         };
         let published =
             datapath.publish(tables, options(settings, &mut record, true)).map_err(&failed)?;
-        self.live = live;
         if published.epoch != current {
-            store.forget_others(published.epoch)?;
+            recorder.settle(published.epoch)?;
         }
+        self.live = live;
         Ok(())
     }
 
@@ -350,25 +348,18 @@ impl Node {
         patch: Option<&Patch>,
         wanted: &Wanted<'_>,
     ) -> Result<(Difference, Published, Option<StoreError>), NodeError> {
-        let live = Live {
-            bpffs: self.lock.path().to_owned(),
-            settings: ResolveSettings {
-                assigned: wanted.resolved.assigned.clone(),
-                ..wanted.resolve_settings.clone()
-            },
-            texts: wanted.set.texts.clone(),
-        };
-        let store = self.store.clone();
+        self.live = false;
         let failed = NodeError::kernel("cannot publish; the set before stays live");
-        let datapath = self.loaded().map_err(&failed)?;
+        let Self { lock, recorder, datapath, .. } = self;
+        let datapath = loaded(lock, datapath).map_err(&failed)?;
         let difference = match patch {
             Some(patch) => Difference::of_patch(patch),
             None => Difference::of(datapath.assignment().map_err(&failed)?, tables),
         };
-        let save = |epoch| {
-            store.save_assignments(&live.settings.assigned)?;
-            store.save_live(epoch, &live)
-        };
+        // A small change allocates no VIP.
+        let assigned = patch.is_none().then_some(&wanted.resolved.assigned);
+        let mut save =
+            |epoch| recorder.save(epoch, wanted.resolve_settings, assigned, &wanted.set.texts);
         let mut recorded = None;
         let mut record = |epoch| {
             let saved = save(epoch);
@@ -386,13 +377,12 @@ impl Node {
             save(published.epoch)?;
         }
         (self.made, self.live) = (false, true);
-        let left = self.store.forget_others(published.epoch).err();
+        let left = self.recorder.settle(published.epoch).err();
         Ok((difference, published, left))
     }
 
     fn loaded(&mut self) -> Result<&mut Datapath, KernelError> {
-        let path = self.lock.path();
-        self.datapath.as_mut().ok_or_else(|| KernelError::NotLoaded { path: path.to_owned() })
+        loaded(&self.lock, &mut self.datapath)
     }
 
     /// Removes programs and maps that this process made and to which nothing was published:
@@ -410,6 +400,13 @@ impl Node {
         }
         kernel::unload(&bpffs).map(drop)
     }
+}
+
+fn loaded<'a>(
+    lock: &Lock,
+    datapath: &'a mut Option<Datapath>,
+) -> Result<&'a mut Datapath, KernelError> {
+    datapath.as_mut().ok_or_else(|| KernelError::NotLoaded { path: lock.path().to_owned() })
 }
 
 fn options<'a>(

@@ -21,7 +21,7 @@ pub(super) struct AssignmentsFile {
     pub(super) vips: Vec<AssignmentRow>,
 }
 
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct AssignmentRow {
     pub(super) mesh: String,
@@ -46,8 +46,8 @@ impl AssignmentRow {
     }
 }
 
-/// `live-EPOCH.json`.
-#[derive(Serialize, Deserialize)]
+/// `live-EPOCH-BOOT.json`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct LiveFile {
     pub(super) format: u32,
@@ -64,8 +64,40 @@ pub(super) struct LiveFile {
     pub(super) protocols: Vec<ProtocolRow>,
     #[serde(default, skip_serializing_if = "Names::is_empty")]
     pub(super) names: Names,
-    pub(super) assigned: Vec<AssignmentRow>,
-    pub(super) texts: Vec<TextRow>,
+    pub(super) assigned: Rows<AssignmentRow>,
+    pub(super) texts: Rows<TextRow>,
+    /// What differs from `texts`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) changed: Vec<ChangedText>,
+}
+
+/// Many rows.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub(super) enum Rows<T> {
+    /// In the record itself: before the third version.
+    Here(Vec<T>),
+    /// As a text of this hash, so that a record that differs in other things names the same.
+    Kept(String),
+}
+
+impl<T> Rows<T> {
+    /// The hash of the text that they are in.
+    pub(super) fn kept(&self) -> Option<String> {
+        match self {
+            Self::Here(_) => None,
+            Self::Kept(hash) => Some(hash.clone()),
+        }
+    }
+}
+
+/// A text in place of the one with this index, or of none.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub(super) struct ChangedText {
+    pub(super) index: u32,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(super) text: Option<TextRow>,
 }
 
 /// What records of before this key was there were resolved with.
@@ -74,7 +106,7 @@ fn gateway_controller() -> String {
 }
 
 /// An entry of `vips.protocols`.
-#[derive(Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct ProtocolRow {
     pub(super) mesh: String,
@@ -96,7 +128,8 @@ impl ProtocolRow {
     }
 }
 
-#[derive(Serialize, Deserialize)]
+/// A text; without a hash: the place of one that is gone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(super) struct TextRow {
     pub(super) name: String,

@@ -1,26 +1,29 @@
 //! The state directory: VIP assignments, and the texts that the live set was made of.
 //!
 //! ```text
-//! vips.json            service → allocated VIP (decision D2); outlives unload and reboot
-//! texts/HASH           policy texts, named by their content
-//! live-EPOCH.json      which texts and settings the epoch was made of
+//! vips.json              service → allocated VIP (decision D2); outlives unload and reboot
+//! texts/HASH             policy texts and parts of records, named by their content
+//! live-EPOCH-BOOT.json   which texts and settings the epoch was made of
 //! ```
 //!
 //! Every file is written beside its place and renamed into it, so that a reader meets the old
-//! or the new one. `live-EPOCH.json` is written before the epoch is published and those of
-//! other epochs are removed after: whichever epoch a crash leaves, its record is there. Names
-//! in `show` and `explain` come from compiling the recorded texts again, so there is no second
-//! table of names that could drift from the maps.
+//! or the new one. A record is written before its epoch is published and those of other epochs
+//! are removed after: whichever epoch a crash leaves, its record is there. Names in `show` and
+//! `explain` come from compiling the recorded texts again, so there is no second table of names
+//! that could drift from the maps.
 //!
-//! The maps do not outlive a power cut, so neither need the records of what is in them: packets do
-//! not wait until those are on the disk. Only a record itself must be whole (a damaged one stops
-//! the next publish), while a damaged text is written again.
+//! The maps do not outlive the boot, and a record names it: what an earlier boot left, in whatever
+//! state a power cut left that, is removed unread. So packets wait for the disk only where VIPs
+//! were allocated. What a small change costs does not depend on the size of the set
+//! ([`Recorder`], decision 012).
 //!
 //! Writers hold the lock on the pin directory; readers need none.
 #![forbid(unsafe_code)]
 
 mod error;
+mod files;
 mod form;
+mod record;
 
 use std::{
     collections::BTreeSet,
@@ -31,21 +34,28 @@ use std::{
     sync::Arc,
 };
 
-use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde::{Serialize, de::DeserializeOwned};
 
 pub use error::StoreError;
-use form::{AssignmentRow, AssignmentsFile, LiveFile, ProtocolRow, TextRow, assignment_rows};
+pub use record::Recorder;
+
+use files::{
+    Outlives, damaged, entries, failed, hash_name, hash_of, is_hash, is_unfinished, live_name,
+    old_live_name, read_json, record_of, remove,
+};
+use form::{AssignmentRow, AssignmentsFile, LiveFile, ProtocolRow, Rows, TextRow, assignment_rows};
 
 use crate::{
     policy::{SourceText, Texts},
     resolve::{ResolveSettings, VipAssignments},
 };
 
-/// Version of the files' form. A file of another version is refused, never guessed at.
-const FORMAT: u32 = 2;
-/// Earlier versions that are read: the first has rows of services by their tag alone, and knows
-/// no names.
-const READ: &[u32] = &[1, FORMAT];
+/// Version of `vips.json`; the first has rows of services by their tag alone. A file of a version
+/// that is not known is refused, never guessed at.
+const ASSIGNMENTS_FORMAT: u32 = 2;
+/// Version of records. The first is as that of `vips.json` and knows no names, the third has its
+/// long parts among the texts.
+const LIVE_FORMAT: u32 = 3;
 const ASSIGNMENTS: &str = "vips.json";
 const TEXTS: &str = "texts";
 
@@ -64,6 +74,8 @@ pub struct Live {
 #[derive(Clone, Debug)]
 pub struct Store {
     root: PathBuf,
+    /// This boot, as names of records have it.
+    boot: String,
 }
 
 impl Store {
@@ -71,16 +83,21 @@ impl Store {
     /// and the first save makes it, for its owner alone.
     ///
     /// # Errors
-    /// The path is there and not a directory, or cannot be looked at.
+    /// The path is there and not a directory, or cannot be looked at; or the kernel does not say
+    /// which boot this is.
     pub fn open(state: &Path) -> Result<Self, StoreError> {
         match fs::metadata(state) {
-            Ok(meta) if !meta.is_dir() => Err(StoreError::NotADirectory { path: state.to_owned() }),
-            Ok(_) => Ok(Self { root: state.to_owned() }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Ok(Self { root: state.to_owned() })
+            Ok(meta) if !meta.is_dir() => {
+                return Err(StoreError::NotADirectory { path: state.to_owned() });
             }
-            Err(source) => Err(failed("open", state, source)),
+            Err(source) if source.kind() != io::ErrorKind::NotFound => {
+                return Err(failed("open", state, source));
+            }
+            _ => {}
         }
+        let path = Path::new("/proc/sys/kernel/random/boot_id");
+        let boot = fs::read_to_string(path).map_err(|source| failed("read", path, source))?;
+        Ok(Self { root: state.to_owned(), boot: boot.trim().replace('-', "") })
     }
 
     /// VIPs allocated so far; none where nothing was saved.
@@ -90,7 +107,7 @@ impl Store {
     /// have resolved.
     pub fn assignments(&self) -> Result<VipAssignments, StoreError> {
         let path = self.root.join(ASSIGNMENTS);
-        let Some(file) = read_json::<AssignmentsFile>(&path)? else {
+        let Some(file) = read_json::<AssignmentsFile>(&path, ASSIGNMENTS_FORMAT)? else {
             return Ok(VipAssignments::new());
         };
         let mut taken = BTreeSet::new();
@@ -110,19 +127,14 @@ impl Store {
         Ok(assignments)
     }
 
-    /// Keeps `assignments` for later loads. Does nothing where they are what is kept.
+    /// Keeps `assignments` for later loads.
     ///
     /// # Errors
-    /// The directory or file cannot be written, or what is there is damaged.
-    pub fn save_assignments(&self, assignments: &VipAssignments) -> Result<(), StoreError> {
-        if self.assignments()? == *assignments {
-            return Ok(());
-        }
-        self.write_json(
-            ASSIGNMENTS,
-            &AssignmentsFile { format: FORMAT, vips: assignment_rows(assignments) },
-            Outlives::PowerCut,
-        )
+    /// The directory or file cannot be written.
+    fn save_assignments(&self, assignments: &VipAssignments) -> Result<(), StoreError> {
+        let file =
+            AssignmentsFile { format: ASSIGNMENTS_FORMAT, vips: assignment_rows(assignments) };
+        self.write_json(ASSIGNMENTS, &file, Outlives::PowerCut)
     }
 
     /// Checks that no instance but the one pinned at `bpffs` keeps its records here.
@@ -135,50 +147,6 @@ impl Store {
                 Err(StoreError::Foreign { path, owner: record.bpffs.display().to_string() })
             }
             None => Ok(()),
-        }
-    }
-
-    /// Records what `epoch` is made of. Call it before the epoch is published.
-    ///
-    /// # Errors
-    /// A file cannot be written, or the directory belongs to an instance pinned elsewhere.
-    pub fn save_live(&self, epoch: u64, live: &Live) -> Result<(), StoreError> {
-        self.check_owner(&live.bpffs)?;
-        let texts = live
-            .texts
-            .iter()
-            .map(|text| Ok(TextRow { name: text.name.clone(), hash: self.save_text(&text.text)? }))
-            .collect::<Result<_, StoreError>>()?;
-        let settings = &live.settings;
-        self.write_json(
-            &live_name(epoch),
-            &LiveFile {
-                format: FORMAT,
-                bpffs: live.bpffs.clone(),
-                vips4: settings.vips4,
-                vips6: settings.vips6,
-                zone: settings.zone.clone(),
-                no_route: settings.no_route,
-                gateway_controller: settings.gateway_controller.clone(),
-                allow_plain: settings.allow_plain,
-                protocols: settings.protocols.iter().map(ProtocolRow::of).collect(),
-                names: settings.names.clone(),
-                assigned: assignment_rows(&settings.assigned),
-                texts,
-            },
-            Outlives::PowerCutOrIsGone,
-        )
-    }
-
-    /// Records that `to` is made of what `from` was. Call it before `to` is published.
-    ///
-    /// # Errors
-    /// The record of `from` is missing or damaged, or a file cannot be written.
-    pub fn copy_live(&self, from: u64, to: u64) -> Result<(), StoreError> {
-        let path = self.root.join(live_name(from));
-        match read_json::<LiveFile>(&path)? {
-            Some(record) => self.write_json(&live_name(to), &record, Outlives::PowerCutOrIsGone),
-            None => Err(failed("read", &path, io::ErrorKind::NotFound.into())),
         }
     }
 
@@ -228,13 +196,22 @@ impl Store {
     /// # Errors
     /// The record or a text of it is missing, damaged or cannot be read.
     pub fn live(&self, epoch: u64) -> Result<Option<Live>, StoreError> {
-        let path = self.root.join(live_name(epoch));
-        let Some(file) = read_json::<LiveFile>(&path)? else { return Ok(None) };
-        let texts = file
-            .texts
+        let names = [live_name(epoch, &self.boot), old_live_name(epoch)];
+        let mut found = None;
+        for name in names {
+            let path = self.root.join(name);
+            found = read_json::<LiveFile>(&path, LIVE_FORMAT)?.map(|file| (path, file));
+            if found.is_some() {
+                break;
+            }
+        }
+        let Some((path, file)) = found else { return Ok(None) };
+        let texts = self
+            .text_rows(&path, &file)?
             .into_iter()
             .map(|row| Ok(SourceText { text: self.text(&row.hash)?, name: row.name }))
             .collect::<Result<_, StoreError>>()?;
+        let assigned = self.rows(&path, file.assigned)?;
         Ok(Some(Live {
             bpffs: file.bpffs,
             settings: ResolveSettings {
@@ -246,18 +223,37 @@ impl Store {
                 allow_plain: file.allow_plain,
                 protocols: file.protocols.into_iter().map(ProtocolRow::into_rule).collect(),
                 names: file.names,
-                assigned: file.assigned.into_iter().map(AssignmentRow::into_assignment).collect(),
+                assigned: assigned.into_iter().map(AssignmentRow::into_assignment).collect(),
             },
             texts,
         }))
     }
 
-    /// Removes the records of every epoch but `epoch`, and the texts that only they name.
-    ///
-    /// # Errors
-    /// A file cannot be read or removed.
-    pub fn forget_others(&self, epoch: u64) -> Result<(), StoreError> {
-        self.forget(|record, _| record == epoch)
+    /// Rows of a record, which may be kept among the texts.
+    fn rows<T: DeserializeOwned>(
+        &self,
+        record: &Path,
+        rows: Rows<T>,
+    ) -> Result<Vec<T>, StoreError> {
+        match rows {
+            Rows::Here(rows) => Ok(rows),
+            Rows::Kept(hash) => serde_json::from_str(&self.text(&hash)?)
+                .map_err(|error| damaged(record, format!("text {hash}: {error}"))),
+        }
+    }
+
+    /// The texts that a record names, in their order.
+    fn text_rows(&self, path: &Path, record: &LiveFile) -> Result<Vec<TextRow>, StoreError> {
+        let first = self.rows(path, record.texts.clone())?;
+        let mut rows: Vec<Option<TextRow>> = first.into_iter().map(Some).collect();
+        for changed in &record.changed {
+            let at = changed.index as usize;
+            if at >= rows.len() {
+                rows.resize_with(at + 1, || None);
+            }
+            rows[at].clone_from(&changed.text);
+        }
+        Ok(rows.into_iter().flatten().filter(|row| !row.hash.is_empty()).collect())
     }
 
     /// Removes every record of the instance pinned at `bpffs`, and the texts that only they
@@ -273,7 +269,9 @@ impl Store {
         let mut kept_texts = BTreeSet::new();
         for (path, epoch, record) in self.records()? {
             if keep(epoch, &record) {
-                kept_texts.extend(record.texts.into_iter().map(|row| row.hash));
+                kept_texts.extend(self.text_rows(&path, &record)?.into_iter().map(|row| row.hash));
+                kept_texts
+                    .extend([record.texts.kept(), record.assigned.kept()].into_iter().flatten());
             } else {
                 remove(&path)?;
             }
@@ -282,32 +280,42 @@ impl Store {
         let texts = entries(&self.root.join(TEXTS))?;
         for path in entries(&self.root)?.iter().chain(&texts) {
             let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
-            if is_unfinished(name) || (is_hash(name) && !kept_texts.contains(name)) {
+            if is_unfinished(name)
+                || self.is_of_another_boot(name)
+                || (is_hash(name) && !kept_texts.contains(name))
+            {
                 remove(path)?;
             }
         }
         Ok(())
     }
 
-    /// Every record with its epoch, sorted by path.
+    /// Whether this is the name of a record of maps that are no more.
+    fn is_of_another_boot(&self, name: &str) -> bool {
+        record_of(name).and_then(|(_, boot)| boot).is_some_and(|boot| boot != self.boot)
+    }
+
+    /// Every record with its epoch, sorted by path. Those of another boot are not looked at.
     fn records(&self) -> Result<Vec<(PathBuf, u64, LiveFile)>, StoreError> {
         let mut records = Vec::new();
         for path in entries(&self.root)? {
-            let epoch = path.file_name().and_then(|name| name.to_str()).and_then(epoch_of);
-            let Some(epoch) = epoch else { continue };
-            if let Some(record) = read_json(&path)? {
+            let Some(name) = path.file_name().and_then(|name| name.to_str()) else { continue };
+            let Some((epoch, _)) = record_of(name) else { continue };
+            if self.is_of_another_boot(name) {
+                continue;
+            }
+            if let Some(record) = read_json(&path, LIVE_FORMAT)? {
                 records.push((path, epoch, record));
             }
         }
         Ok(records)
     }
 
-    /// Writes a text under the hash of its content, where it is not there already.
-    fn save_text(&self, text: &str) -> Result<String, StoreError> {
-        let hash = hash_of(text);
-        let path = self.root.join(TEXTS).join(&hash);
+    /// Writes a text under the `hash` of its content, where it is not there already.
+    fn save_text(&self, hash: u128, text: &str) -> Result<(), StoreError> {
+        let path = self.root.join(TEXTS).join(hash_name(hash));
         match fs::read_to_string(&path) {
-            Ok(there) if there == text => return Ok(hash),
+            Ok(there) if there == text => return Ok(()),
             // Cut short by a full disk, say: written again below.
             Ok(_) => {}
             Err(error)
@@ -315,8 +323,7 @@ impl Store {
             }
             Err(source) => return Err(failed("read", &path, source)),
         }
-        self.write(&path, text.as_bytes(), Outlives::Process)?;
-        Ok(hash)
+        self.write(&path, text.as_bytes(), Outlives::Process)
     }
 
     fn text(&self, hash: &str) -> Result<Arc<str>, StoreError> {
@@ -331,7 +338,7 @@ impl Store {
             }
             Err(source) => return Err(failed("read", &path, source)),
         };
-        if hash_of(&text) != hash {
+        if hash_name(hash_of(&text)) != hash {
             return Err(damaged(&path, "its content does not have the hash it is named by".into()));
         }
         Ok(text.into())
@@ -364,12 +371,12 @@ impl Store {
             .open(&beside)
             .and_then(|mut file| {
                 file.write_all(bytes)?;
-                if outlives >= Outlives::PowerCutOrIsGone { file.sync_all() } else { Ok(()) }
+                if outlives == Outlives::PowerCut { file.sync_all() } else { Ok(()) }
             })
             .and_then(|()| fs::rename(&beside, path))
             .and_then(|()| match outlives {
                 Outlives::PowerCut => fs::File::open(directory)?.sync_all(),
-                _ => Ok(()),
+                Outlives::Process => Ok(()),
             });
         written.map_err(|source| {
             // The write's error is the one to report; what may be left is removed by `forget`.
@@ -377,103 +384,6 @@ impl Store {
             failed("write", path, source)
         })
     }
-}
-
-/// What a file must outlive; each step waits longer for the disk.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Outlives {
-    /// The process that writes it. After a power cut it may be there in part.
-    Process,
-    /// After a power cut it is there as a whole, or not at all.
-    PowerCutOrIsGone,
-    /// It is there after a power cut: VIPs that clients know depend on it.
-    PowerCut,
-}
-
-fn live_name(epoch: u64) -> String {
-    format!("live-{epoch}.json")
-}
-
-/// XXH3 of 128 bits: tells accidents apart, not attackers; who can write here is root anyway.
-fn hash_of(text: &str) -> String {
-    format!("{:032x}", xxhash_rust::xxh3::xxh3_128(text.as_bytes()))
-}
-
-fn is_hash(name: &str) -> bool {
-    name.len() == 32 && name.bytes().all(|byte| byte.is_ascii_hexdigit())
-}
-
-/// What a writer that was killed left beside its file; see [`Store::write`].
-fn is_unfinished(name: &str) -> bool {
-    let Some((name, pid)) = name.strip_prefix('.').and_then(|name| name.rsplit_once('.')) else {
-        return false;
-    };
-    let ours = name == ASSIGNMENTS || is_hash(name) || epoch_of(name).is_some();
-    ours && pid.parse::<u32>().is_ok()
-}
-
-/// The epoch in the name of a record.
-fn epoch_of(name: &str) -> Option<u64> {
-    let epoch = name.strip_prefix("live-")?.strip_suffix(".json")?.parse().ok()?;
-    (live_name(epoch) == name).then_some(epoch)
-}
-
-/// The parsed file, or `None` where there is none.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, StoreError> {
-    let bytes = match fs::read(path) {
-        Ok(bytes) => bytes,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(source) => return Err(failed("read", path, source)),
-    };
-    // The version first: the other fields of another version may be named differently.
-    #[derive(Deserialize)]
-    struct Version {
-        format: u32,
-    }
-    match serde_json::from_slice::<Version>(&bytes) {
-        Ok(Version { format }) if READ.contains(&format) => {}
-        Ok(Version { format }) => {
-            return Err(damaged(
-                path,
-                format!(
-                    "it has format {format}, this balancer writes {FORMAT} and reads {}",
-                    READ.iter().map(u32::to_string).collect::<Vec<_>>().join(" and ")
-                ),
-            ));
-        }
-        Err(error) => return Err(damaged(path, error.to_string())),
-    }
-    serde_json::from_slice(&bytes).map(Some).map_err(|error| damaged(path, error.to_string()))
-}
-
-/// Entries of a directory, sorted; none where there is no such directory.
-fn entries(directory: &Path) -> Result<Vec<PathBuf>, StoreError> {
-    let read = match fs::read_dir(directory) {
-        Ok(read) => read,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(source) => return Err(failed("read", directory, source)),
-    };
-    let mut paths = read
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|source| failed("read", directory, source))?;
-    paths.sort();
-    Ok(paths)
-}
-
-fn remove(path: &Path) -> Result<(), StoreError> {
-    match fs::remove_file(path) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Err(failed("remove", path, error)),
-        _ => Ok(()),
-    }
-}
-
-fn failed(doing: &'static str, path: &Path, source: io::Error) -> StoreError {
-    StoreError::Io { doing, path: path.to_owned(), source }
-}
-
-fn damaged(path: &Path, reason: String) -> StoreError {
-    StoreError::Damaged { path: path.to_owned(), reason }
 }
 
 #[cfg(test)]

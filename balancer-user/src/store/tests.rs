@@ -21,7 +21,7 @@ fn names_of_hosts() -> Names {
     names
 }
 
-fn live(texts: &[(&str, &str)]) -> Live {
+pub(super) fn live(texts: &[(&str, &str)]) -> Live {
     Live {
         bpffs: PathBuf::from("/sys/fs/bpf/test"),
         settings: ResolveSettings {
@@ -47,6 +47,23 @@ fn live(texts: &[(&str, &str)]) -> Live {
     }
 }
 
+fn save_live(store: &Store, epoch: u64, live: &Live) -> Result<(), StoreError> {
+    let mut recorder = Recorder::new(store.clone(), &live.bpffs);
+    recorder.save(epoch, &live.settings, Some(&live.settings.assigned), &live.texts)
+}
+
+fn forget_others(store: &Store, epoch: u64) {
+    store.forget(|record, _| record == epoch).unwrap();
+}
+
+fn save_assignments(store: &Store, assignments: &VipAssignments) -> Result<(), StoreError> {
+    let live = Live {
+        settings: ResolveSettings { assigned: assignments.clone(), ..live(&[]).settings },
+        ..live(&[])
+    };
+    save_live(store, 1, &live)
+}
+
 fn names(root: &Path) -> Vec<String> {
     let mut names = Vec::new();
     for path in entries(root).unwrap() {
@@ -64,7 +81,7 @@ fn missing_directory_reads_as_empty_and_is_not_made() {
     let store = Store::open(&dir.path().join("state")).unwrap();
     assert_eq!(store.assignments().unwrap(), VipAssignments::new());
     assert_eq!(store.live(3).unwrap(), None);
-    store.forget_others(3).unwrap();
+    forget_others(&store, 3);
     assert!(!dir.path().join("state").exists());
 }
 
@@ -72,10 +89,10 @@ fn missing_directory_reads_as_empty_and_is_not_made() {
 fn what_is_saved_is_read_back() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(&dir.path().join("a/b")).unwrap();
-    store.save_assignments(&assignments()).unwrap();
+    save_assignments(&store, &assignments()).unwrap();
     assert_eq!(store.assignments().unwrap(), assignments());
     let live = live(&[("a.yaml", "kind: a\n"), ("-", "ü\n"), ("b.yaml", "kind: a\n")]);
-    store.save_live(7, &live).unwrap();
+    save_live(&store, 7, &live).unwrap();
     assert_eq!(store.live(7).unwrap(), Some(live));
     for made in ["a", "a/b", "a/b/texts"] {
         let mode = fs::metadata(dir.path().join(made)).unwrap().permissions().mode();
@@ -87,23 +104,26 @@ fn what_is_saved_is_read_back() {
 fn equal_texts_are_stored_once_and_nothing_is_left_beside() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    store.save_live(1, &live(&[("a", "same"), ("b", "same")])).unwrap();
-    assert_eq!(names(dir.path()).len(), 3, "{:?}", names(dir.path()));
+    save_live(&store, 1, &live(&[("a", "same"), ("b", "same")])).unwrap();
+    let names = names(dir.path());
+    // Theirs, that of the list of texts and that of the assignments.
+    assert_eq!(names.iter().filter(|name| name.starts_with("texts/")).count(), 3, "{names:?}");
 }
 
 #[test]
 fn forgetting_keeps_the_texts_that_the_kept_epoch_names() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    store.save_live(1, &live(&[("a", "shared"), ("b", "old")])).unwrap();
-    store.save_live(2, &live(&[("a", "shared"), ("b", "new")])).unwrap();
+    save_live(&store, 1, &live(&[("a", "shared"), ("b", "old")])).unwrap();
+    save_live(&store, 2, &live(&[("a", "shared"), ("b", "new")])).unwrap();
     fs::write(dir.path().join("texts/README"), "not ours").unwrap();
     fs::write(dir.path().join(".vips.json.4711"), "a writer was killed").unwrap();
-    store.forget_others(2).unwrap();
+    forget_others(&store, 2);
     assert_eq!(store.live(1).unwrap(), None);
     assert_eq!(store.live(2).unwrap(), Some(live(&[("a", "shared"), ("b", "new")])));
-    assert_eq!(entries(&dir.path().join("texts")).unwrap().len(), 3);
-    store.save_assignments(&assignments()).unwrap();
+    // Two texts, the list of them, the assignments, and what is not ours.
+    assert_eq!(entries(&dir.path().join("texts")).unwrap().len(), 5);
+    save_assignments(&store, &assignments()).unwrap();
     store.forget_instance(Path::new("/sys/fs/bpf/other")).unwrap();
     assert!(store.live(2).unwrap().is_some());
     store.forget_instance(Path::new("/sys/fs/bpf/test")).unwrap();
@@ -129,7 +149,7 @@ fn assignments_tell_kinds_of_one_name_apart() {
     let owner =
         VipOwner { kind: DestinationKind::MeshService, ..VipOwner::tags("default", "redis") };
     both.insert(owner, vip);
-    store.save_assignments(&both).unwrap();
+    save_assignments(&store, &both).unwrap();
     assert_eq!(store.assignments().unwrap(), both);
 }
 
@@ -147,7 +167,7 @@ fn damaged_assignments_are_refused_and_left_as_they_are() {
     ] {
         let path = dir.path().join(ASSIGNMENTS);
         fs::write(&path, text).unwrap();
-        let error = store.save_assignments(&assignments()).unwrap_err();
+        let error = save_assignments(&store, &assignments()).unwrap_err();
         assert!(error.to_string().contains(expected), "{error}");
         assert!(error.hint().unwrap().contains("mv "), "{error}");
         assert_eq!(fs::read_to_string(&path).unwrap(), text);
@@ -158,13 +178,13 @@ fn damaged_assignments_are_refused_and_left_as_they_are() {
 fn changed_text_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    store.save_live(1, &live(&[("a", "before")])).unwrap();
-    let text = entries(&dir.path().join(TEXTS)).unwrap().remove(0);
+    save_live(&store, 1, &live(&[("a", "before")])).unwrap();
+    let text = dir.path().join(TEXTS).join(hash_name(hash_of("before")));
     fs::write(&text, "after").unwrap();
     let error = store.live(1).unwrap_err();
     assert!(matches!(error, StoreError::Damaged { .. }), "{error}");
     // The next save puts it right.
-    store.save_live(2, &live(&[("a", "before")])).unwrap();
+    save_live(&store, 2, &live(&[("a", "before")])).unwrap();
     assert!(store.live(1).unwrap().is_some());
 }
 
@@ -172,9 +192,9 @@ fn changed_text_is_noticed() {
 fn directory_of_another_instance_is_refused() {
     let dir = tempfile::tempdir().unwrap();
     let store = Store::open(dir.path()).unwrap();
-    store.save_live(1, &live(&[])).unwrap();
+    save_live(&store, 1, &live(&[])).unwrap();
     let other = Live { bpffs: PathBuf::from("/sys/fs/bpf/other"), ..live(&[]) };
-    let error = store.save_live(2, &other).unwrap_err();
+    let error = save_live(&store, 2, &other).unwrap_err();
     assert!(error.to_string().contains("/sys/fs/bpf/test"), "{error}");
     assert!(error.hint().unwrap().contains("--state"));
 }
@@ -183,4 +203,48 @@ fn directory_of_another_instance_is_refused() {
 fn file_in_the_place_of_the_directory_is_refused() {
     let file = tempfile::NamedTempFile::new().unwrap();
     assert!(matches!(Store::open(file.path()), Err(StoreError::NotADirectory { .. })));
+}
+
+#[test]
+fn record_of_another_boot_is_removed_unread() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let torn = dir.path().join(live_name(7, &"0".repeat(32)));
+    fs::write(&torn, "{\"format\": 3, \"bpf").unwrap();
+    assert_eq!(store.live(7).unwrap(), None);
+    store.check_owner(Path::new("/sys/fs/bpf/test")).unwrap();
+    let live = live(&[("a", "text")]);
+    save_live(&store, 1, &live).unwrap();
+    forget_others(&store, 1);
+    assert!(!torn.exists());
+    assert_eq!(store.live(1).unwrap(), Some(live));
+    // The same in this boot is not taken for nothing.
+    fs::write(dir.path().join(live_name(7, &store.boot)), "{\"format\": 3, \"bpf").unwrap();
+    assert!(matches!(store.live(7), Err(StoreError::Damaged { .. })));
+}
+
+#[test]
+fn record_of_the_second_format_is_read_and_goes_with_the_next() {
+    let dir = tempfile::tempdir().unwrap();
+    let store = Store::open(dir.path()).unwrap();
+    let mut expected = live(&[("a", "one"), ("b", "two")]);
+    save_live(&store, 1, &expected).unwrap();
+    let row = |name: &str, text: &str| serde_json::json!({"name": name, "hash": hash_name(hash_of(text))});
+    let old = serde_json::json!({
+        "format": 2, "bpffs": "/sys/fs/bpf/test", "vips4": ["240.0.0.0", 8],
+        "vips6": ["fd62:616c::", 64], "zone": "east", "no_route": "deny",
+        "gateway_controller": "example.com/node", "allow_plain": true,
+        "assigned": [{"mesh": "default", "service": "redis", "ipv4": "240.0.0.3",
+                      "ipv6": "fd62:616c::3"}],
+        "texts": [row("a", "one"), row("b", "two")],
+    });
+    let path = dir.path().join(old_live_name(9));
+    fs::write(&path, old.to_string()).unwrap();
+    (expected.settings.names, expected.settings.protocols) = (Names::default(), Vec::new());
+    assert_eq!(store.live(9).unwrap(), Some(expected.clone()));
+    let mut recorder = Recorder::new(store.clone(), &expected.bpffs);
+    recorder.save_again(9, 10).unwrap();
+    recorder.settle(10).unwrap();
+    assert!(!path.exists());
+    assert_eq!(store.live(10).unwrap(), Some(expected));
 }

@@ -14,7 +14,7 @@ use balancer_user::{
     policy::{self, PolicySet, ReadOptions},
     resolve::{ResolveSettings, resolve},
     settings::Settings,
-    store::{Live, Store},
+    store::{Recorder, Store},
 };
 use harness::{Bpffs, Root, instance::balancer_binary};
 
@@ -43,10 +43,9 @@ impl Took {
 struct Node {
     datapath: Datapath,
     compiler: Compiler,
-    store: Store,
+    recorder: Recorder,
     settings: ResolveSettings,
     limits: Limits,
-    bpffs: std::path::PathBuf,
 }
 
 impl Node {
@@ -59,20 +58,11 @@ impl Node {
         let before: &Assignment = self.datapath.assignment()?;
         let tables = self.compiler.compile(&resolved, before, &self.limits)?;
         let compile = begun.elapsed();
-        let live = Live {
-            bpffs: self.bpffs.clone(),
-            settings: ResolveSettings {
-                assigned: resolved.assigned.clone(),
-                ..self.settings.clone()
-            },
-            texts: set.texts.clone(),
-        };
         let mut recorded = Duration::ZERO;
-        let store = &self.store;
+        let (recorder, settings) = (&mut self.recorder, &self.settings);
         let mut record = |epoch| {
             let begun = Instant::now();
-            store.save_assignments(&live.settings.assigned)?;
-            store.save_live(epoch, &live)?;
+            recorder.save(epoch, settings, Some(&resolved.assigned), &set.texts)?;
             recorded = begun.elapsed();
             Ok(())
         };
@@ -85,7 +75,7 @@ impl Node {
                 ..PublishOptions::default()
             },
         )?;
-        self.store.forget_others(published.epoch)?;
+        self.recorder.settle(published.epoch)?;
         self.settings.assigned = resolved.assigned;
         let took = Took {
             resolve: ms(resolve),
@@ -129,10 +119,9 @@ pub(crate) fn measures(root: Root, size: (usize, usize), changes: usize) -> Resu
     let mut node = Node {
         datapath,
         compiler: Compiler::new(),
-        store: Store::open(&state)?,
+        recorder: Recorder::new(Store::open(&state)?, &bpffs.pins()),
         settings: Settings::default().resolve_settings(Default::default()),
         limits,
-        bpffs: bpffs.pins(),
     };
     let (first, _) = node.carry_out(&policies)?;
 
