@@ -91,6 +91,7 @@ pub(crate) fn dataplane(stated: &Value, address: Ipv4Addr) -> Result<Dataplane, 
         labels: tags(&stated["labels"])?,
         created: None,
         document: 0,
+        item: 0,
         span: Span::default(),
     };
     let address = Host::Ip(IpAddr::V4(address));

@@ -62,8 +62,8 @@ fn found(case: &Value, kind: &str) -> Result<Fields, String> {
     let text = SourceText { name: id.to_owned(), text: resource(yaml, kind, name)?.into() };
     let options = ReadOptions { api: Some(api), ..ReadOptions::default() };
     let reading = policy::read(vec![text], &options);
-    if reading.report.resources.len() != 1 {
-        return Err(format!("{} resources instead of one", reading.report.resources.len()));
+    if reading.report.len() != 1 {
+        return Err(format!("{} resources instead of one", reading.report.len()));
     }
     // Cases have no violations that only a schema reports, such as fields that it does not name.
     let errors = reading

@@ -179,7 +179,7 @@ impl Writer {
         self.texts = texts.clone();
         let reading = policy::read(texts, &ReadOptions::default());
         debug!(files = self.texts.len(), ms = millis(begun.elapsed()), "read");
-        if reading.report.resources.is_empty() {
+        if reading.report.is_empty() {
             let object = self.settings.policies.iter().map(|path| path.display().to_string());
             return Some(Err(Broken::one(Problem {
                 object: object.collect::<Vec<_>>().join(", "),

@@ -10,7 +10,7 @@ use super::{
     inputs, output,
 };
 use crate::{
-    policy::{self, ReadOptions, Reading, Report, Severity, Texts},
+    policy::{self, ReadOptions, Reading, ResourceReport, Severity, Texts},
     resolve,
     settings::Settings,
 };
@@ -25,16 +25,15 @@ pub(crate) fn run(args: &Check, global: &Global) -> Result<(), Failure> {
         strict: args.strict || args.api.is_some(),
         deny_unknown: args.deny_unknown,
     };
-    let reading = read(&args.files.file, &options, form)?;
-    let mut report = reading.report;
+    let mut reading = read(&args.files.file, &options, form)?;
     // What stands between resources is our judgement, not that of the version asked for; and on
     // part of the resources it would report the absence of those that are invalid.
-    if options.lenient() && report.valid() {
+    if options.lenient() && reading.report.valid() {
         let settings = Settings::default().resolve_settings(Default::default());
         let resolved = resolve::resolve(&reading.set, &settings);
-        report.merge(&resolved.diagnostics);
+        reading.report.merge(&resolved.diagnostics);
     }
-    print(form, &reading.set.texts, &report)
+    print(form, &reading)
 }
 
 /// Reads `-f`. For people a failure says it all; programs get the form that they asked for.
@@ -52,8 +51,10 @@ pub(crate) fn read(
 }
 
 /// Prints every finding; fails where one of them is an error.
-pub(crate) fn print(form: Form, texts: &Texts, report: &Report) -> Result<(), Failure> {
-    output::value(form, &CheckOutput::new(texts, report), |_| {
+pub(crate) fn print(form: Form, reading: &Reading) -> Result<(), Failure> {
+    let (texts, report) = (&reading.set.texts, &reading.report);
+    let resources = reading.resources();
+    output::value(form, &CheckOutput::new(texts, &resources), |_| {
         policy::render::report(texts, report, output::stdout_colours())
     })?;
     output::say(&inputs::summary(texts, report));
@@ -89,8 +90,9 @@ struct ViolationOutput<'a> {
 }
 
 impl<'a> CheckOutput<'a> {
-    fn new(texts: &'a Texts, report: &'a Report) -> Self {
-        let resources = report.resources.iter().map(|resource| ResourceOutput {
+    fn new(texts: &'a Texts, resources: &'a [ResourceReport]) -> Self {
+        let valid = resources.iter().all(ResourceReport::valid);
+        let resources = resources.iter().map(|resource| ResourceOutput {
             kind: resource.kind.as_deref(),
             mesh: resource.mesh.as_deref(),
             namespace: resource.namespace.as_deref(),
@@ -110,7 +112,7 @@ impl<'a> CheckOutput<'a> {
                 })
                 .collect(),
         });
-        Self { valid: report.valid(), resources: resources.collect() }
+        Self { valid, resources: resources.collect() }
     }
 
     /// One resource of which nothing is known but where it should have been.

@@ -47,7 +47,7 @@ pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, 
     })?;
     let reading = policy::read(texts, options);
     let (texts, report) = (&reading.set.texts, &reading.report);
-    if report.resources.is_empty() {
+    if report.is_empty() {
         let notes = policy::render::report(texts, report, output::stderr_colours());
         if !notes.is_empty() {
             output::say(notes.trim_end());
@@ -62,11 +62,11 @@ pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, 
             message,
         });
     }
-    let used: BTreeSet<u32> = report
-        .resources
+    let used: BTreeSet<u32> = reading
+        .resources()
         .iter()
         .map(|resource| resource.text)
-        .chain(report.notes.iter().map(|note| note.span.text))
+        .chain(report.notes().map(|note| note.span.text))
         .collect();
     for (at, text) in (0..).zip(texts) {
         if !used.contains(&at) {
@@ -81,7 +81,7 @@ pub(crate) fn summary(texts: &Texts, report: &Report) -> String {
     let (errors, warnings) = totals(report);
     format!(
         "{} in {}: {}, {}",
-        count(report.resources.len(), "resource"),
+        count(report.len(), "resource"),
         count(texts.len(), "file"),
         count(errors, "error"),
         count(warnings, "warning")
@@ -137,21 +137,14 @@ pub(crate) fn undone(settings: &Settings, texts: &Texts) -> Result<(), Failure> 
         return Err(configuration_refused(texts, findings));
     }
     if !findings.is_empty() {
-        let report = configuration_report(findings);
+        let report = Report::of(findings);
         output::say(policy::render::report(texts, &report, output::stderr_colours()).trim_end());
     }
     Ok(())
 }
 
-fn configuration_report(findings: Vec<policy::Diagnostic>) -> Report {
-    Report {
-        resources: vec![policy::ResourceReport { violations: findings, ..Default::default() }],
-        notes: Vec::new(),
-    }
-}
-
 fn configuration_refused(texts: &Texts, findings: Vec<policy::Diagnostic>) -> Failure {
-    let report = configuration_report(findings);
+    let report = Report::of(findings);
     output::say(policy::render::report(texts, &report, output::stderr_colours()).trim_end());
     let (errors, _) = totals(&report);
     let name = texts.front().map_or("", |text| &text.name);

@@ -158,7 +158,7 @@ redis-1: 10.0.0.9, kuma.io/service: redis";
         text.push_str(routes);
         let text = SourceText { name: "a.yaml".into(), text: text.into() };
         let reading = read(vec![text], &ReadOptions::default());
-        assert!(reading.report.resources.iter().all(|r| r.valid()), "{:?}", reading.report);
+        assert!(reading.report.valid(), "{:?}", reading.report);
         let settings = Settings::default().resolve_settings(Default::default());
         let resolved = resolve(&reading.set, &settings);
         let tables = compile(&resolved, &Assignment::default(), &Limits::default()).unwrap();

@@ -1,8 +1,12 @@
 //! What differs between two sets of policies.
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
-use super::{Dataplane, MeshTcpRoute, TrafficRoute, kubernetes::EndpointSlice};
+use super::{
+    Dataplane, MeshTcpRoute, Meta, TrafficRoute,
+    kubernetes::EndpointSlice,
+    objects::{Identity, Object, identity},
+};
 
 /// What differs between a set and the one before it.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,4 +49,75 @@ pub enum Edit {
         /// As it is.
         after: Option<Arc<EndpointSlice>>,
     },
+}
+
+macro_rules! kinds {
+    ($($kind:ident),*) => {
+        impl Edit {
+            /// `None`: a resource of another kind.
+            pub(super) fn of(before: Option<&Object>, after: Option<&Object>) -> Option<Self> {
+                match (before, after) {
+                    $(
+                        (Some(Object::$kind(_)) | None, Some(Object::$kind(_)))
+                        | (Some(Object::$kind(_)), None) => {
+                            let one = |object: Option<&Object>| match object {
+                                Some(Object::$kind(one)) => Some(Arc::clone(one)),
+                                _ => None,
+                            };
+                            Some(Self::$kind { before: one(before), after: one(after) })
+                        }
+                    )*
+                    _ => None,
+                }
+            }
+
+            fn meta(&self) -> Option<&Meta> {
+                match self {
+                    $(Self::$kind { before, after } => {
+                        before.as_ref().or(after.as_ref()).map(|one| &one.meta)
+                    })*
+                }
+            }
+
+            /// This edit and then another one of the same resource. `None`: nothing differs.
+            fn then(self, later: Self) -> Option<Self> {
+                match (self, later) {
+                    $((Self::$kind { before, .. }, Self::$kind { after, .. }) => {
+                        (before != after).then_some(Self::$kind { before, after })
+                    })*
+                    (_, later) => Some(later),
+                }
+            }
+        }
+    };
+}
+
+kinds!(Dataplane, TrafficRoute, MeshTcpRoute, EndpointSlice);
+
+impl Edits {
+    /// Nothing differs.
+    pub const NONE: Self = Self::Some(Vec::new());
+
+    /// What differs after these edits and later ones.
+    #[must_use]
+    pub fn then(self, later: Self) -> Self {
+        let (Self::Some(first), Self::Some(later)) = (self, later) else { return Self::Whole };
+        if first.is_empty() {
+            return Self::Some(later);
+        }
+        let mut edits: BTreeMap<(&'static str, String, String), Edit> = BTreeMap::new();
+        for edit in first.into_iter().chain(later) {
+            let Some(meta) = edit.meta() else { continue };
+            let (kind, scope, name): Identity<'_> = identity(meta);
+            let who = (kind, scope.to_owned(), name.to_owned());
+            let both = match edits.remove(&who) {
+                Some(before) => before.then(edit),
+                None => Some(edit),
+            };
+            if let Some(both) = both {
+                edits.insert(who, both);
+            }
+        }
+        Self::Some(edits.into_values().collect())
+    }
 }

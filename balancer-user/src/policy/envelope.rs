@@ -221,6 +221,9 @@ fn kubernetes<'n>(
             created: created_field,
         };
         resource.body = object::body(cx, object, fields, &metadata, document);
+        if let Some(body) = &resource.body {
+            resource.namespace.clone_from(&body.meta.namespace);
+        }
         return Envelope::Resource(Box::new(resource));
     }
     // Findings about metadata are named as in the Universal form (semantics, appendix A).

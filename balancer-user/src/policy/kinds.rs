@@ -44,6 +44,11 @@ impl Kind {
         matches!(self, Self::Kuma(kind) if kind.form() == Form::Schema)
     }
 
+    /// Whether a namespace is part of its internal name.
+    pub(super) fn has_internal_name(self) -> bool {
+        self == Self::Dataplane || self.has_schema()
+    }
+
     /// What Kuma 3 has instead, if it has not this kind.
     pub(super) fn instead_in_kuma_3(self) -> Option<&'static str> {
         match self {
@@ -52,6 +57,11 @@ impl Kind {
             Self::Mesh | Self::Dataplane | Self::Object(_) | Self::Other(_) => None,
         }
     }
+}
+
+/// [`Kind::has_internal_name`] of the kind of this name.
+pub(super) fn has_internal_name(name: &str) -> bool {
+    read().any(|kind| kind.name() == name && kind.has_internal_name())
 }
 
 /// Kinds of the group `kuma.io` of any version that are not read.

@@ -2,12 +2,13 @@
 //! but ExternalService have a schema: their fields stand under `spec` in both envelopes, and
 //! paths say so.
 
-use std::{collections::BTreeSet, sync::Arc};
+use std::sync::Arc;
 
 use super::{
-    List, Meta, PolicySet, Span, external_service,
+    Meta, Span, external_service,
     fields::{Context, Fields, Form},
     mesh_route, mesh_service,
+    objects::Object,
 };
 
 /// A kind that is read.
@@ -54,7 +55,7 @@ impl MeshKind {
     }
 }
 
-/// Reads a resource into the set, unless it has an error. `root` is the specification of an
+/// Reads a resource. `None`: it has an error. `root` is the specification of an
 /// ExternalService, and of other kinds the document without what the envelope has taken.
 pub(super) fn read(
     cx: &mut Context<'_>,
@@ -62,11 +63,10 @@ pub(super) fn read(
     meta: Meta,
     name_span: Span,
     mut root: Fields<'_>,
-    set: &mut PolicySet,
-) {
+) -> Option<Object> {
     if kind == MeshKind::ExternalService {
-        let service = external_service::external_service(cx, meta, root);
-        return file(cx, &mut set.external_services, service);
+        let service = external_service::external_service(cx, meta, root)?;
+        return Some(Object::ExternalService(Arc::new(service)));
     }
     let spec_field = root.take(cx, "spec");
     let status_field = root.take(cx, "status");
@@ -76,54 +76,30 @@ pub(super) fn read(
         Some(field) => field.fields(cx),
         None => Some(absent),
     };
-    let Some(spec) = spec else { return };
+    let spec = spec?;
     let status = status_field.as_ref();
     match kind {
         MeshKind::MeshTcpRoute => {
             let shadow = super::envelope::is_shadow(&meta.labels);
-            let route = mesh_route::mesh_tcp_route(cx, meta, spec);
-            let routes =
-                if shadow { &mut set.shadowed_mesh_tcp_routes } else { &mut set.mesh_tcp_routes };
-            file(cx, routes, route);
+            let route = Arc::new(mesh_route::mesh_tcp_route(cx, meta, spec)?);
+            Some(if shadow {
+                Object::ShadowedMeshTcpRoute(route)
+            } else {
+                Object::MeshTcpRoute(route)
+            })
         }
         MeshKind::MeshService => {
-            let service = mesh_service::mesh_service(cx, meta, name_span, spec, status);
-            file(cx, &mut set.mesh_services, service);
+            let service = mesh_service::mesh_service(cx, meta, name_span, spec, status)?;
+            Some(Object::MeshService(Arc::new(service)))
         }
         MeshKind::MeshExternalService => {
-            let service = mesh_service::mesh_external_service(cx, meta, name_span, spec, status);
-            file(cx, &mut set.mesh_external_services, service);
+            let service = mesh_service::mesh_external_service(cx, meta, name_span, spec, status)?;
+            Some(Object::MeshExternalService(Arc::new(service)))
         }
         MeshKind::MeshMultiZoneService => {
-            let service = mesh_service::mesh_multi_zone_service(cx, meta, name_span, spec, status);
-            file(cx, &mut set.mesh_multi_zone_services, service);
+            let service = mesh_service::mesh_multi_zone_service(cx, meta, name_span, spec, status)?;
+            Some(Object::MeshMultiZoneService(Arc::new(service)))
         }
-        MeshKind::ExternalService => {}
+        MeshKind::ExternalService => None,
     }
-}
-
-fn file<T>(cx: &Context<'_>, list: &mut List<T>, read: Option<T>) {
-    list.extend(read.filter(|_| cx.errors() == 0).map(Arc::new));
-}
-
-/// Drops what is in a mesh that does not exist, and sorts the rest by (mesh, name).
-pub(super) fn settle(set: &mut PolicySet, unknown: &BTreeSet<String>) {
-    fn list<T>(list: &mut List<T>, unknown: &BTreeSet<String>, meta: impl Fn(&T) -> &Meta) {
-        let known = list.iter().filter(|one| !unknown.contains(&meta(one).mesh));
-        let mut sorted: Vec<Arc<T>> = known.cloned().collect();
-        sorted.sort_by(|a, b| {
-            let key = |one| (&meta(one).mesh, &meta(one).name);
-            key(a).cmp(&key(b))
-        });
-        *list = sorted.into();
-    }
-    list(&mut set.dataplanes, unknown, |one| &one.meta);
-    list(&mut set.traffic_routes, unknown, |one| &one.meta);
-    list(&mut set.shadowed, unknown, |one| &one.meta);
-    list(&mut set.external_services, unknown, |one| &one.meta);
-    list(&mut set.mesh_tcp_routes, unknown, |one| &one.meta);
-    list(&mut set.shadowed_mesh_tcp_routes, unknown, |one| &one.meta);
-    list(&mut set.mesh_services, unknown, |one| &one.meta);
-    list(&mut set.mesh_external_services, unknown, |one| &one.meta);
-    list(&mut set.mesh_multi_zone_services, unknown, |one| &one.meta);
 }

@@ -145,7 +145,7 @@ impl Who {
     pub(super) fn meta(self, document: u32, span: Span) -> Meta {
         // Other old kinds than Dataplane are cluster-scoped, and a namespace that K0.5 examples
         // give them never mattered.
-        let namespaced = self.kind == Kind::Dataplane || self.kind.has_schema();
+        let namespaced = self.kind.has_internal_name();
         let name = match &self.namespace {
             Some(namespace) if namespaced => format!("{}.{namespace}", self.name),
             _ => self.name,
@@ -161,6 +161,7 @@ impl Who {
             labels: self.labels,
             created: self.created,
             document,
+            item: 0,
             span,
         }
     }

@@ -18,6 +18,7 @@ mod edits;
 mod envelope;
 mod external_service;
 mod fields;
+mod found;
 pub mod gateway;
 pub mod http;
 pub mod input;
@@ -30,7 +31,9 @@ mod mesh_service;
 mod metadata;
 mod names;
 mod object;
+mod objects;
 mod read;
+mod reader;
 mod reference;
 pub mod render;
 pub mod report;
@@ -42,6 +45,7 @@ mod testing;
 mod text;
 mod time;
 mod traffic_route;
+mod whole;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
@@ -57,8 +61,9 @@ pub use mesh_service::{
 };
 pub use names::is_domain_prefixed;
 pub use read::read;
+pub use reader::Reader;
 pub use reference::{ReferredBy, ServiceKind, ServicePort, ServiceRef, ServiceStatus, TargetPort};
-pub use report::{Api, Note, ReadOptions, Reading, Report, ResourceReport};
+pub use report::{Api, Note, Place, ReadOptions, Reading, Report, ResourceReport};
 
 /// Tag or label map. Sorted, so that output and hashes do not depend on the input's order.
 pub type Tags = BTreeMap<String, String>;
@@ -115,11 +120,31 @@ pub struct Meta {
     pub created: Option<f64>,
     /// Index of the document in its text, from 0.
     pub document: u32,
+    /// Index in the `items` of a `List`, from 0; 0 where the document is none.
+    pub item: u32,
     /// Where the document begins.
     pub span: Span,
 }
 
 impl Meta {
+    /// Which document it is.
+    pub fn place(&self) -> Place {
+        Place { text: self.span.text, document: self.document, item: self.item }
+    }
+
+    /// The name without what makes it the internal one.
+    fn written_name(&self) -> &str {
+        let of_namespace =
+            self.namespace.as_deref().filter(|_| kinds::has_internal_name(self.kind));
+        let plain = of_namespace.and_then(|namespace| self.name.strip_suffix(namespace));
+        plain.and_then(|plain| plain.strip_suffix('.')).unwrap_or(&self.name)
+    }
+
+    /// What names are unique in, of one kind: the mesh, or the namespace.
+    fn scope(&self) -> &str {
+        if self.mesh.is_empty() { self.object().0 } else { &self.mesh }
+    }
+
     /// Namespace and name: the identity of kinds of Kubernetes and the Gateway API. Kinds that
     /// are in no namespace have an empty one.
     pub fn object(&self) -> (&str, &str) {
@@ -336,7 +361,7 @@ pub type List<T> = imbl::Vector<Arc<T>>;
 pub type Texts = imbl::Vector<SourceText>;
 
 /// Everything that was read, valid resources only.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct PolicySet {
     /// The texts that spans point into.
     pub texts: Texts,

@@ -5,12 +5,13 @@
 use std::sync::Arc;
 
 use super::{
-    Diagnostic, List, Meta, PolicySet, Span, Tags,
+    Diagnostic, Meta, Span, Tags,
     envelope::Body,
     fields::{Context, Field, Fields, Form},
     gateway,
     kinds::Kind,
     kubernetes, metadata, names,
+    objects::Object,
 };
 
 /// A kind that is read.
@@ -137,54 +138,39 @@ pub(super) fn body<'n>(
         labels,
         created,
         document,
+        item: 0,
         span,
     };
     let name_span = metadata.name.as_ref().map_or(span, |field| field.node.span);
     Some(Body { kind: Kind::Object(kind), meta, name_span, mesh_span: span, spec: fields })
 }
 
-/// Reads an object into the set, unless it has an error.
+/// Reads an object. `None`: it has an error.
 pub(super) fn read(
     cx: &mut Context<'_>,
     kind: ObjectKind,
     meta: Meta,
     root: Fields<'_>,
-    set: &mut PolicySet,
-) {
-    match kind {
+) -> Option<Object> {
+    Some(match kind {
         ObjectKind::Service => {
-            let service = kubernetes::service::service(cx, meta, root);
-            file(cx, &mut set.services, service);
+            Object::Service(Arc::new(kubernetes::service::service(cx, meta, root)?))
         }
         ObjectKind::EndpointSlice => {
-            let slice = kubernetes::slice::endpoint_slice(cx, meta, root);
-            file(cx, &mut set.endpoint_slices, slice);
+            Object::EndpointSlice(Arc::new(kubernetes::slice::endpoint_slice(cx, meta, root)?))
         }
-        ObjectKind::Namespace => {
-            let namespace = kubernetes::namespace(cx, meta, root);
-            file(cx, &mut set.namespaces, Some(namespace));
-        }
-        ObjectKind::GatewayClass => {
-            let class = gateway::class(cx, meta, root);
-            file(cx, &mut set.gateway_classes, class);
-        }
+        ObjectKind::Namespace => Object::Namespace(Arc::new(kubernetes::namespace(cx, meta, root))),
+        ObjectKind::GatewayClass => Object::GatewayClass(Arc::new(gateway::class(cx, meta, root)?)),
         ObjectKind::Gateway => {
-            let gateway = gateway::listeners::gateway(cx, meta, root);
-            file(cx, &mut set.gateways, gateway);
+            Object::Gateway(Arc::new(gateway::listeners::gateway(cx, meta, root)?))
         }
         ObjectKind::TcpRoute => {
-            let route = gateway::route::tcp_route(cx, meta, root);
-            file(cx, &mut set.tcp_routes, route);
+            Object::TcpRoute(Arc::new(gateway::route::tcp_route(cx, meta, root)?))
         }
         ObjectKind::ReferenceGrant => {
-            let grant = gateway::grant::reference_grant(cx, meta, root);
-            file(cx, &mut set.reference_grants, grant);
+            Object::ReferenceGrant(Arc::new(gateway::grant::reference_grant(cx, meta, root)?))
         }
-    }
-}
-
-fn file<T>(cx: &Context<'_>, list: &mut List<T>, read: Option<T>) {
-    list.extend(read.filter(|_| cx.errors() == 0).map(Arc::new));
+    })
 }
 
 /// Takes `spec`, which most kinds have to have.
@@ -228,22 +214,6 @@ pub(super) fn items<'n>(
         cx.report(field.error(format!("must have at most {most} items, has {}", items.len())));
     }
     Some(items)
-}
-
-/// Sorts what was read by (namespace, name).
-pub(super) fn sort(set: &mut PolicySet) {
-    fn by_name<T>(list: &mut List<T>, meta: impl Fn(&T) -> &Meta) {
-        let mut sorted: Vec<Arc<T>> = list.iter().cloned().collect();
-        sorted.sort_by(|a, b| meta(a).object().cmp(&meta(b).object()));
-        *list = sorted.into();
-    }
-    by_name(&mut set.services, |one| &one.meta);
-    by_name(&mut set.endpoint_slices, |one| &one.meta);
-    by_name(&mut set.namespaces, |one| &one.meta);
-    by_name(&mut set.gateway_classes, |one| &one.meta);
-    by_name(&mut set.gateways, |one| &one.meta);
-    by_name(&mut set.tcp_routes, |one| &one.meta);
-    by_name(&mut set.reference_grants, |one| &one.meta);
 }
 
 #[cfg(test)]

@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::policy::{
-    Reading,
+    PolicySet, Reading, Texts,
     testing::{LENIENT, errors, finding, object, reading, warnings},
 };
 
@@ -82,7 +82,7 @@ fn counts(set: &PolicySet) -> [usize; 7] {
 /// Everything that a set holds of these kinds, without where it stands.
 fn meaning(reading: &Reading) -> String {
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    let set = PolicySet { texts: crate::policy::Texts::new(), ..reading.set.clone() };
+    let set = PolicySet { texts: Texts::new(), ..reading.set.clone() };
     let text = format!("{set:?}");
     let mut out = String::new();
     let mut rest = text.as_str();
@@ -101,10 +101,10 @@ fn every_kind_is_read() {
         let mut expected = [0; 7];
         expected[index] = 1;
         assert_eq!(counts(&reading.set), expected, "{body}");
-        let resource = &reading.report.resources[0];
+        let resource = &reading.resources()[0];
         assert_eq!(resource.kind.as_deref(), Some(kind.name()));
         assert_eq!(warnings(body, &LENIENT), [""; 0], "{body}");
-        assert!(reading.report.notes.is_empty(), "no mesh is named: {:?}", reading.report.notes);
+        assert_eq!(reading.report.notes().next(), None, "no mesh is named");
     }
 }
 
@@ -124,16 +124,12 @@ fn yaml_json_and_a_list_of_all_kinds_mean_the_same() {
     let of_list = reading(&list.to_string(), &LENIENT);
     // Documents of a text are numbered, items of a list are all in one.
     let numbered = |reading: &Reading| {
-        let text = meaning(reading);
-        let mut out = String::new();
-        for (index, part) in text.split("document: ").enumerate() {
-            out.push_str(if index == 0 {
-                part
-            } else {
-                part.trim_start_matches(|c: char| c.is_ascii_digit())
-            });
-        }
-        out
+        ["document: ", "item: "].iter().fold(meaning(reading), |text, number| {
+            let mut parts = text.split(number);
+            let first = parts.next().unwrap_or_default().to_owned();
+            let digit = |c: char| c.is_ascii_digit();
+            parts.fold(first, |out, part| out + part.trim_start_matches(digit))
+        })
     };
     assert_eq!(numbered(&yaml), numbered(&of_list));
     for (body, value) in ALL.iter().zip(&values) {
@@ -197,7 +193,7 @@ fn versions_that_are_read_are_those_of_the_api() {
     }
     // Of another group it is another kind.
     let knative = "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n";
-    assert_eq!(reading(knative, &LENIENT).report.notes.len(), 1);
+    assert_eq!(reading(knative, &LENIENT).report.notes().count(), 1);
 }
 
 #[test]
@@ -338,7 +334,7 @@ proptest! {
         }
         // Nothing of a document that has an error is kept.
         if !reading.report.valid() {
-            let valid = reading.report.resources.iter().filter(|one| one.valid()).count();
+            let valid = reading.resources().iter().filter(|one| one.valid()).count();
             prop_assert!(counts(&reading.set).iter().sum::<usize>() <= valid);
         }
     }

@@ -1,3 +1,5 @@
+use std::sync::Arc;
+
 use proptest::prelude::*;
 
 use super::*;
@@ -12,8 +14,7 @@ const ROUTE: &str = "{destination: {kuma.io/service: a}}";
 /// (kind, mesh, namespace, name, document, valid) of each resource.
 fn resources(reading: &Reading) -> Vec<String> {
     reading
-        .report
-        .resources
+        .resources()
         .iter()
         .map(|r| {
             let word = |w: &Option<String>| w.clone().unwrap_or_else(|| "-".to_owned());
@@ -107,7 +108,7 @@ fn every_document_is_reported_and_nothing_of_an_invalid_one_is_kept() {
     );
     assert!(!reading.report.valid());
     assert_eq!(reading.set.traffic_routes.len(), 1);
-    let broken = &reading.report.resources[2].violations;
+    let broken = &reading.resources()[2].violations;
     assert_eq!((broken.len(), broken[0].field.as_str()), (1, ""));
     assert!(broken[0].span.is_some());
 }
@@ -152,7 +153,7 @@ fn known_kinds_that_are_not_carried_out_are_warnings_at_their_place() {
     ] {
         let reading = reading(body, &LENIENT);
         assert!(reading.report.valid(), "{body}");
-        let findings = &reading.report.resources[0].violations;
+        let findings = &reading.resources()[0].violations;
         assert_eq!(findings.len(), 1, "{body}");
         assert!(findings[0].message.contains("not carried out yet"), "{body}");
         assert!(findings[0].span.is_some(), "{body}");
@@ -164,7 +165,7 @@ fn foreign_documents_are_skipped_with_a_note() {
     let body = "apiVersion: apps/v1\nkind: Deployment\nmetadata: {name: a}\n---\napiVersion: v1\nkind: ConfigMap\n";
     let reading = reading(body, &LENIENT);
     assert_eq!(resources(&reading), [""; 0]);
-    let notes: Vec<&str> = reading.report.notes.iter().map(|n| n.message.as_str()).collect();
+    let notes: Vec<&str> = reading.report.notes().map(|n| n.message.as_str()).collect();
     assert_eq!(
         notes,
         [
@@ -201,7 +202,7 @@ items:
             "- - - - 0 false",
         ]
     );
-    let duplicate = &reading.report.resources[1].violations[0];
+    let duplicate = &reading.resources()[1].violations[0];
     assert_eq!(duplicate.field, "networking.address", "as in the Universal form");
 }
 
@@ -293,9 +294,9 @@ fn an_unknown_mesh_is_refused_once_any_mesh_is_given() {
     assert!(reading(&body, &LENIENT).set.traffic_routes.is_empty());
     let alone = reading(&route(ROUTE), &LENIENT);
     assert!(alone.report.valid());
-    assert_eq!(alone.report.notes.len(), 1);
+    assert_eq!(alone.report.notes().count(), 1);
     let with = reading(&format!("{MESH}{}", route(ROUTE)), &LENIENT);
-    assert!(with.report.valid() && with.report.notes.is_empty());
+    assert!(with.report.valid() && with.report.notes().next().is_none());
 }
 
 #[test]

@@ -11,7 +11,7 @@ const WIDTH: usize = 100;
 pub fn report(texts: &Texts, report: &Report, colour: bool) -> String {
     let sources = Sources::new(texts, colour);
     let findings = report.violations().map(|finding| sources.diagnostic(finding));
-    let notes = report.notes.iter().map(|note| sources.note(note));
+    let notes = report.notes().map(|note| sources.note(note));
     findings.chain(notes).collect::<Vec<_>>().join("\n")
 }
 

@@ -1,6 +1,10 @@
 //! The outcome of reading: what is valid, and everything that is not.
 
-use super::{Diagnostic, Meta, PolicySet, Span};
+use std::{collections::BTreeMap, sync::Arc};
+
+use imbl::OrdMap;
+
+use super::{Diagnostic, Meta, PolicySet, Span, objects::metas};
 
 /// Whose rules apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -55,22 +59,50 @@ impl ReadOptions {
 }
 
 /// What reading came to.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Reading {
     /// The valid resources. Load it only if [`Report::valid`].
     pub set: PolicySet,
-    /// Every resource that was met and every finding.
+    /// What was found in them and in those that are not valid.
     pub report: Report,
 }
 
-/// Every resource that was met, in the order of the texts and documents.
-#[derive(Clone, Debug, Default)]
+impl Reading {
+    /// Every resource that was met, in the order of the texts and documents. Costs time for all of
+    /// them; [`Report::resources`] has those with findings.
+    pub fn resources(&self) -> Vec<ResourceReport> {
+        // What nothing was found in is valid, and what is valid is in the set.
+        let mut all: BTreeMap<Place, ResourceReport> =
+            metas(&self.set).map(|meta| (meta.place(), ResourceReport::of(meta))).collect();
+        all.extend(self.report.found.iter().map(|(at, found)| (*at, ResourceReport::clone(found))));
+        all.into_values().collect()
+    }
+}
+
+/// Which document, and which item of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// Index into [`PolicySet::texts`].
+    pub text: u32,
+    /// Index of the document in its text, from 0; empty documents do not count.
+    pub document: u32,
+    /// Index in the `items` of a `List`, from 0; 0 where the document is none.
+    pub item: u32,
+}
+
+/// What was found in the resources that were met. Copies share what they have in common.
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
-    /// One for each document, or for each item of a `List`.
-    pub resources: Vec<ResourceReport>,
-    /// What is worth saying and finds fault with nothing: documents that are not ours, a mesh
-    /// that no document defines.
-    pub notes: Vec<Note>,
+    /// The resources with findings.
+    found: OrdMap<Place, Arc<ResourceReport>>,
+    /// How many of them have an error.
+    invalid: usize,
+    /// How many resources there are, those without findings among them.
+    met: usize,
+    /// Documents that are not ours.
+    skipped: OrdMap<Place, Note>,
+    /// Meshes that no document defines, each where it is first named.
+    assumed: Arc<BTreeMap<Place, Note>>,
 }
 
 /// Something to say that finds fault with nothing.
@@ -83,47 +115,87 @@ pub struct Note {
 }
 
 impl Report {
+    /// A report of one thing that has no kind and no name, such as a configuration file.
+    pub fn of(findings: Vec<Diagnostic>) -> Self {
+        let mut report = Self::default();
+        report.add(Place::default(), ResourceReport { violations: findings, ..Default::default() });
+        report
+    }
+
+    /// How many resources were met.
+    pub fn len(&self) -> usize {
+        self.met
+    }
+
+    /// Whether no resource was met.
+    pub fn is_empty(&self) -> bool {
+        self.met == 0
+    }
+
     /// Whether no resource has an error.
     pub fn valid(&self) -> bool {
-        self.resources.iter().all(ResourceReport::valid)
+        self.invalid == 0
+    }
+
+    /// The resources with findings, in the order of the texts and documents.
+    pub fn resources(&self) -> impl Iterator<Item = &ResourceReport> {
+        self.found.values().map(|found| &**found)
+    }
+
+    /// Every finding.
+    pub fn violations(&self) -> impl Iterator<Item = &Diagnostic> {
+        self.resources().flat_map(|resource| &resource.violations)
+    }
+
+    /// What is worth saying and finds fault with nothing: documents that are not ours, a mesh
+    /// that no document defines.
+    pub fn notes(&self) -> impl Iterator<Item = &Note> {
+        self.skipped.values().chain(self.assumed.values())
     }
 
     /// Puts findings that concern several resources into the report, each at its resource.
     pub fn merge(&mut self, findings: &[(Meta, Diagnostic)]) {
         for (meta, finding) in findings {
-            let place = self.resources.iter_mut().find(|resource| {
-                resource.text == meta.span.text
-                    && resource.document == meta.document
-                    && resource.kind.as_deref() == Some(meta.kind)
-                    // Several items of a `List` share a document, and objects of two namespaces
-                    // a name.
-                    && resource
-                        .namespace
-                        .as_ref()
-                        .is_none_or(|namespace| Some(namespace) == meta.namespace.as_ref())
-                    && resource.name.as_deref().is_some_and(|name| {
-                        meta.name == name
-                            || meta.name.strip_prefix(name).is_some_and(|rest| rest.starts_with('.'))
-                    })
-            });
-            match place {
-                Some(resource) => resource.violations.push(finding.clone()),
-                None => self.resources.push(ResourceReport {
-                    kind: Some(meta.kind.to_owned()),
-                    mesh: Some(meta.mesh.clone()).filter(|mesh| !mesh.is_empty()),
-                    namespace: meta.namespace.clone(),
-                    name: Some(meta.name.clone()),
-                    text: meta.span.text,
-                    document: meta.document,
-                    violations: vec![finding.clone()],
-                }),
-            }
+            let none = || Arc::new(ResourceReport::of(meta));
+            let resource = self.found.entry(meta.place()).or_insert_with(none);
+            self.invalid += usize::from(resource.valid() && finding.is_error());
+            Arc::make_mut(resource).violations.push(finding.clone());
         }
     }
 
-    /// Every finding.
-    pub fn violations(&self) -> impl Iterator<Item = &Diagnostic> {
-        self.resources.iter().flat_map(|resource| &resource.violations)
+    /// Adds a resource.
+    pub(super) fn add(&mut self, at: Place, resource: ResourceReport) {
+        self.met += 1;
+        if !resource.violations.is_empty() {
+            self.invalid += usize::from(!resource.valid());
+            self.found.insert(at, Arc::new(resource));
+        }
+    }
+
+    /// Takes a resource away that was added.
+    pub(super) fn forget(&mut self, at: Place) {
+        self.met -= 1;
+        if let Some(found) = self.found.remove(&at) {
+            self.invalid -= usize::from(!found.valid());
+        }
+    }
+
+    /// Counts resources in which nothing was found.
+    pub(super) fn add_quiet(&mut self, number: usize) {
+        self.met += number;
+    }
+
+    pub(super) fn skip(&mut self, at: Place, note: Note) {
+        self.skipped.insert(at, note);
+    }
+
+    pub(super) fn unskip(&mut self, at: Place) {
+        self.skipped.remove(&at);
+    }
+
+    /// Says which meshes are taken to exist, in place of what was said of that.
+    pub(super) fn assume(&mut self, notes: BTreeMap<Place, Note>) {
+        self.assumed = Arc::new(notes);
     }
 }
 
@@ -147,6 +219,19 @@ pub struct ResourceReport {
 }
 
 impl ResourceReport {
+    /// Of a resource in which nothing was found.
+    pub(super) fn of(meta: &Meta) -> Self {
+        Self {
+            kind: Some(meta.kind.to_owned()),
+            mesh: Some(meta.mesh.clone()).filter(|mesh| !mesh.is_empty() && meta.kind != "Mesh"),
+            namespace: meta.namespace.clone(),
+            name: Some(meta.written_name().to_owned()),
+            text: meta.span.text,
+            document: meta.document,
+            violations: Vec::new(),
+        }
+    }
+
     /// Whether it has no error.
     pub fn valid(&self) -> bool {
         !self.violations.iter().any(Diagnostic::is_error)

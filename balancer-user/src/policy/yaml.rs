@@ -101,7 +101,8 @@ pub fn documents(text: &str, text_index: u32) -> Vec<Document> {
         .collect()
 }
 
-fn document(chunk: &str, first_line: u32, text: u32) -> Option<Document> {
+/// Reads a part of a text that has one document at most: see [`chunks`]. `None`: it is empty.
+pub(super) fn document(chunk: &str, first_line: u32, text: u32) -> Option<Document> {
     let mut builder = Builder {
         lines: lines(chunk).collect(),
         first_line,

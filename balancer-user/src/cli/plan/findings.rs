@@ -39,8 +39,8 @@ fn known<'a>(resource: &'a ResourceReport, finding: &'a Diagnostic) -> Known<'a>
 }
 
 fn all(report: &Report) -> impl Iterator<Item = (&ResourceReport, &Diagnostic)> {
-    let resources = report.resources.iter();
-    resources
+    report
+        .resources()
         .flat_map(|resource| resource.violations.iter().map(move |finding| (resource, finding)))
 }
 

@@ -42,7 +42,7 @@ pub(crate) fn run(args: &words::Plan, global: &Global) -> Result<(), Failure> {
     let mut new =
         Policies { reading: check::read(&args.files.file, &ReadOptions::default(), form)? };
     if !new.reading.report.valid() {
-        return check::print(form, &new.reading.set.texts, &new.reading.report);
+        return check::print(form, &new.reading);
     }
     let assigned = explain::assignments(&global.state(None))?;
     let report = if args.against == [PathBuf::from("live")] {
@@ -53,7 +53,7 @@ pub(crate) fn run(args: &words::Plan, global: &Global) -> Result<(), Failure> {
     match report {
         Some(report) => output::value(form, &report, text::text),
         // What stands between resources is wrong.
-        None => check::print(form, &new.reading.set.texts, &new.reading.report),
+        None => check::print(form, &new.reading),
     }
 }
 

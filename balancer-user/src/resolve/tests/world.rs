@@ -65,6 +65,7 @@ fn meta(kind: &'static str, name: &str) -> Meta {
         labels: Tags::new(),
         created: None,
         document: 0,
+        item: 0,
         span: line(1),
     }
 }
