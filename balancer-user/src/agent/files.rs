@@ -8,7 +8,6 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     ffi::OsString,
     fs, io,
-    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     sync::{Arc, PoisonError, RwLock},
     time::Duration,
@@ -20,36 +19,12 @@ use notify::{
 };
 use tracing::{debug, warn};
 
-use super::bell::{Bell, Cause};
-use crate::policy::{self, InputError, Texts};
-
-/// Device and inode.
-type Identity = (u64, u64);
-
-/// A file or directory as its metadata tells it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Stamp {
-    identity: Identity,
-    size: u64,
-    /// Seconds and nanoseconds: of content, and of anything.
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-impl Stamp {
-    fn of(metadata: &fs::Metadata) -> Self {
-        Self {
-            identity: identity(metadata),
-            size: metadata.size(),
-            modified: (metadata.mtime(), metadata.mtime_nsec()),
-            changed: (metadata.ctime(), metadata.ctime_nsec()),
-        }
-    }
-}
-
-fn identity(metadata: &fs::Metadata) -> Identity {
-    (metadata.dev(), metadata.ino())
-}
+use super::{
+    bell::{Bell, Cause},
+    remembered::Remembered,
+    stamp::{Identity, Stamp, identity},
+};
+use crate::policy::{InputError, Texts};
 
 /// Which names of a watched directory matter; `None`: all of them.
 type Names = Option<BTreeSet<OsString>>;
@@ -83,6 +58,8 @@ pub(crate) struct Files {
     concern: Arc<RwLock<Concern>>,
     /// What was there at the last look.
     seen: BTreeMap<PathBuf, Stamp>,
+    /// What was read.
+    remembered: Remembered,
     /// Watches that failed, so that each is said once.
     failed: BTreeSet<PathBuf>,
 }
@@ -125,6 +102,7 @@ impl Files {
             watched: BTreeMap::new(),
             concern,
             seen: BTreeMap::new(),
+            remembered: Remembered::default(),
             failed: BTreeSet::new(),
         })
     }
@@ -186,7 +164,7 @@ impl Files {
     pub(crate) fn read(&mut self) -> Result<Texts, InputError> {
         let mut tries = 0;
         loop {
-            match policy::gather(&self.policies) {
+            match self.remembered.gather(&self.policies) {
                 Err(InputError::Vanished { .. }) if tries < RETRIES => {
                     tries += 1;
                     std::thread::sleep(RETRY_AFTER);

@@ -62,6 +62,9 @@ impl Broken {
 
     /// The errors of a report, if it has any.
     pub(super) fn report(texts: &Texts, report: &Report) -> Option<Self> {
+        if report.valid() {
+            return None;
+        }
         let mut errors = report.violations().filter(|finding| finding.is_error()).peekable();
         errors.peek()?;
         let problems: Vec<Problem> =

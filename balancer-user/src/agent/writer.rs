@@ -1,6 +1,7 @@
 //! The one that writes: what a cause asks for, in an order in which each step can use the last.
 
 use std::{
+    collections::BTreeSet,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -22,8 +23,8 @@ use super::{
 use crate::{
     compile::Tables,
     node::{Node, NodeError, Wanted},
-    policy::{self, PolicySet, ReadOptions, Report, Texts},
-    resolve::{self, ResolveSettings, VipAssignments},
+    policy::{Edits, PolicySet, ReadOptions, Reader, Reading, Report, Texts},
+    resolve::{self, Resolution, ResolveSettings, VipAssignments},
     settings::Settings,
 };
 
@@ -53,9 +54,16 @@ pub(super) struct Writer {
     interfaces: Interfaces,
     /// The last good set, with what it was compiled to.
     good: Option<Good>,
+    /// What the last good set came to. `None`: what it came to is not at hand.
+    resolution: Option<Resolution>,
     /// What was read last, and whether it is to be tried again without a change.
     texts: Texts,
     again: bool,
+    reader: Reader,
+    /// What differs between the last good set and what was read last.
+    edits: Edits,
+    /// Names that the set gives in place of addresses.
+    wanted: BTreeSet<String>,
     assigned: Option<VipAssignments>,
     said: Said,
     draining: Draining,
@@ -89,8 +97,12 @@ impl Writer {
             shown,
             interfaces: Interfaces::default(),
             good: None,
+            resolution: None,
             texts: Texts::new(),
             again: false,
+            reader: Reader::new(ReadOptions::default()),
+            edits: Edits::NONE,
+            wanted: BTreeSet::new(),
             assigned: None,
             said: Said::default(),
             draining: Draining::default(),
@@ -123,7 +135,7 @@ impl Writer {
         let mut tried = false;
         if read {
             match self.read(publish) {
-                Some(Ok((set, report))) => {
+                Some(Ok(Reading { set, report })) => {
                     tried = true;
                     failure = self.try_set(set, report, since).err();
                 }
@@ -155,7 +167,7 @@ impl Writer {
     }
 
     /// What stands in the files; `None` where it is what was tried already.
-    fn read(&mut self, anyway: bool) -> Option<Result<(PolicySet, Report), Broken>> {
+    fn read(&mut self, anyway: bool) -> Option<Result<Reading, Broken>> {
         if self.settings.policies.is_empty() {
             if !std::mem::replace(&mut self.no_policies_said, true) {
                 warn!("the configuration names no policies: nothing is carried out");
@@ -177,7 +189,8 @@ impl Writer {
             return None;
         }
         self.texts = texts.clone();
-        let reading = policy::read(texts, &ReadOptions::default());
+        let (reading, edits) = self.reader.read(texts);
+        self.edits = std::mem::replace(&mut self.edits, Edits::NONE).then(edits);
         debug!(files = self.texts.len(), ms = millis(begun.elapsed()), "read");
         if reading.report.is_empty() {
             let object = self.settings.policies.iter().map(|path| path.display().to_string());
@@ -188,9 +201,9 @@ impl Writer {
                 ..Problem::default()
             })));
         }
-        Some(match Broken::report(&self.texts, &reading.report) {
+        Some(match Broken::report(&reading.set.texts, &reading.report) {
             Some(broken) => Err(broken),
-            None => Ok((reading.set, reading.report)),
+            None => Ok(reading),
         })
     }
 
@@ -201,9 +214,11 @@ impl Writer {
         report: Report,
         since: Option<Instant>,
     ) -> Result<(), NodeError> {
-        match self.carry_out(&set, &report, since) {
+        // Of a set that fails nothing is kept but what it differs by.
+        match self.carry_out(&set, &report, &self.edits.clone(), since) {
             Ok(tables) => {
                 self.again = false;
+                self.edits = Edits::NONE;
                 self.good = Some(Good { set, report, tables });
                 Ok(())
             }
@@ -221,10 +236,12 @@ impl Writer {
         }
     }
 
+    /// `edits`: what makes the set of the last good one.
     fn carry_out(
         &mut self,
         set: &PolicySet,
         report: &Report,
+        edits: &Edits,
         since: Option<Instant>,
     ) -> Result<Tables, Failed> {
         let begun = Instant::now();
@@ -233,10 +250,20 @@ impl Writer {
             Some(assigned) => assigned.clone(),
             None => self.node.assigned()?,
         };
-        self.names.want(resolve::host_names(set), &settings.dns_servers, ANSWERS_WITHIN);
+        if self.resolution.is_none() || !edits.leave_names() {
+            self.wanted = resolve::host_names(set);
+        }
+        self.names.want(self.wanted.clone(), &settings.dns_servers, ANSWERS_WITHIN);
         let resolve_settings =
             ResolveSettings { names: self.names.names(), ..settings.resolve_settings(assigned) };
-        let resolved = resolve::resolve(set, &resolve_settings);
+        let resolution = match self.resolution.take() {
+            Some(mut resolution) => {
+                resolution.follow(set, &resolve_settings, edits);
+                resolution
+            }
+            None => Resolution::new(set, &resolve_settings),
+        };
+        let resolved = resolution.resolved();
         let mut report = report.clone();
         report.merge(&resolved.diagnostics);
         if let Some(broken) = Broken::report(&set.texts, &report) {
@@ -245,7 +272,7 @@ impl Writer {
         let wanted = Wanted {
             set,
             resolve_settings: &resolve_settings,
-            resolved: &resolved,
+            resolved,
             settings: &settings,
             interfaces_as_before: false,
         };
@@ -263,13 +290,13 @@ impl Writer {
         let published = self.node.publish(&tables, None, &wanted);
         let times = published.as_ref().ok().map(|(_, done, _)| (done.flip, done.grace));
         let ended = Ended { before, now: self.node.epoch(), times, since };
-        self.shown.publish(ended, set, &resolved, &tables);
+        self.shown.publish(ended, set, resolved, &tables);
         if published.is_err() {
             self.assigned = None;
         }
         let (difference, published, left) = published?;
-        let assigned = resolved.assigned;
-        self.assigned = Some(assigned);
+        self.assigned = Some(resolved.assigned.clone());
+        self.resolution = Some(resolution);
         if let Some(error) = left {
             warn!(%error, "records of earlier sets are left");
         }
@@ -360,7 +387,7 @@ impl Writer {
         since: Option<Instant>,
     ) -> Result<Option<Tables>, NodeError> {
         let said = self.shared.borrow().set.clone();
-        let outcome = self.carry_out(set, report, since);
+        let outcome = self.carry_out(set, report, &Edits::NONE, since);
         match outcome {
             Ok(tables) => {
                 self.shared.send_modify(|state| state.set = said);

@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Dataplane, MeshTcpRoute, Meta, TrafficRoute,
+    Dataplane, Host, MeshTcpRoute, Meta, TrafficRoute,
     kubernetes::EndpointSlice,
     objects::{Identity, Object, identity},
 };
@@ -97,6 +97,21 @@ kinds!(Dataplane, TrafficRoute, MeshTcpRoute, EndpointSlice);
 impl Edits {
     /// Nothing differs.
     pub const NONE: Self = Self::Some(Vec::new());
+
+    /// Whether the names that the set gives in place of addresses are as they were.
+    pub fn leave_names(&self) -> bool {
+        let Self::Some(edits) = self else { return false };
+        let is_name = |host: &Host| matches!(host, Host::Name(_));
+        let dialled = |dataplane: &Arc<Dataplane>| {
+            is_name(&dataplane.address) || dataplane.advertised.as_ref().is_some_and(is_name)
+        };
+        edits.iter().all(|edit| match edit {
+            Edit::Dataplane { before, after } => !before.iter().chain(after).any(dialled),
+            Edit::TrafficRoute { .. } | Edit::MeshTcpRoute { .. } | Edit::EndpointSlice { .. } => {
+                true
+            }
+        })
+    }
 
     /// What differs after these edits and later ones.
     #[must_use]

@@ -141,10 +141,41 @@ impl InputError {
 ///
 /// The first input that cannot be used; nothing is returned then.
 pub fn gather(paths: &[PathBuf]) -> Result<Texts, InputError> {
-    gather_from(paths, &mut io::stdin().lock())
+    gather_from(paths, &mut io::stdin().lock(), &mut ())
 }
 
-fn gather_from(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Texts, InputError> {
+/// As [`gather`], without reading files of which `known` has the text.
+///
+/// # Errors
+///
+/// As those of [`gather`].
+pub fn gather_changed(paths: &[PathBuf], known: &mut dyn Known) -> Result<Texts, InputError> {
+    gather_from(paths, &mut io::stdin().lock(), known)
+}
+
+/// What is known of files that were read before.
+pub trait Known {
+    /// The text of a file that has not changed since it was read, as its metadata tell.
+    fn text(&mut self, path: &Path, metadata: &fs::Metadata) -> Option<SourceText>;
+
+    /// A file was read that had these metadata when it was opened.
+    fn was_read(&mut self, path: &Path, metadata: &fs::Metadata, text: &SourceText);
+}
+
+/// Nothing is known.
+impl Known for () {
+    fn text(&mut self, _: &Path, _: &fs::Metadata) -> Option<SourceText> {
+        None
+    }
+
+    fn was_read(&mut self, _: &Path, _: &fs::Metadata, _: &SourceText) {}
+}
+
+fn gather_from(
+    paths: &[PathBuf],
+    stdin: &mut dyn Read,
+    known: &mut dyn Known,
+) -> Result<Texts, InputError> {
     let mut texts = Texts::new();
     let mut seen = BTreeSet::new();
     let mut stdin_read = false;
@@ -156,15 +187,15 @@ fn gather_from(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Texts, InputEr
             texts.push_back(read_text(Path::new("-"), stdin)?);
             continue;
         }
-        let metadata = fs::metadata(path).map_err(|e| refused(path, e, Known::ByName))?;
+        let metadata = fs::metadata(path).map_err(|e| refused(path, e, Named::ByName))?;
         if metadata.is_dir() {
             let before = texts.len();
             let mut found = false;
             let mut ancestors = Vec::new();
-            walk(path, &mut ancestors, &mut |file| {
+            walk(path, &mut ancestors, &mut |file, real, metadata| {
                 found = true;
-                if seen.insert(identity(file)) {
-                    texts.push_back(read_file(file, Known::ByListing)?);
+                if seen.insert(real) {
+                    texts.push_back(read_file(file, metadata, Named::ByListing, known)?);
                 }
                 Ok(())
             })?;
@@ -172,7 +203,7 @@ fn gather_from(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Texts, InputEr
                 return Err(InputError::EmptyDirectory { path: shown(path) });
             }
         } else if seen.insert(identity(path)) {
-            texts.push_back(read_file(path, Known::ByName)?);
+            texts.push_back(read_file(path, &metadata, Named::ByName, known)?);
         }
     }
     Ok(texts)
@@ -181,18 +212,21 @@ fn gather_from(paths: &[PathBuf], stdin: &mut dyn Read) -> Result<Texts, InputEr
 /// How we came to know of a path: a listed one that is gone has vanished, a named one was
 /// never there.
 #[derive(Clone, Copy)]
-enum Known {
+enum Named {
     ByName,
     ByListing,
 }
 
+/// Gets a file, the path that it has without symbolic links, and its metadata.
+type Visit<'v> = dyn FnMut(&Path, PathBuf, &fs::Metadata) -> Result<(), InputError> + 'v;
+
 fn walk(
     directory: &Path,
     ancestors: &mut Vec<PathBuf>,
-    visit: &mut dyn FnMut(&Path) -> Result<(), InputError>,
+    visit: &mut Visit<'_>,
 ) -> Result<(), InputError> {
-    let known = if ancestors.is_empty() { Known::ByName } else { Known::ByListing };
-    let real = fs::canonicalize(directory).map_err(|e| refused(directory, e, known))?;
+    let named = if ancestors.is_empty() { Named::ByName } else { Named::ByListing };
+    let real = fs::canonicalize(directory).map_err(|e| refused(directory, e, named))?;
     if ancestors.contains(&real) {
         return Err(InputError::Loop { path: shown(directory) });
     }
@@ -200,15 +234,17 @@ fn walk(
         return Err(InputError::TooDeep { path: shown(directory) });
     }
     let mut entries = Vec::new();
-    for entry in fs::read_dir(directory).map_err(|e| refused(directory, e, known))? {
-        entries.push(entry.map_err(|e| refused(directory, e, known))?.path());
+    for entry in fs::read_dir(directory).map_err(|e| refused(directory, e, named))? {
+        let entry = entry.map_err(|e| refused(directory, e, named))?;
+        // What begins with a dot is of editors, and of Kubernetes' mounts: the visible names lead
+        // there too, and lead there as a whole once the mount is complete.
+        if !is_hidden(&entry.file_name()) {
+            let linked = entry.file_type().map_or(true, |kind| kind.is_symlink());
+            entries.push((entry.path(), linked));
+        }
     }
-    // What begins with a dot is of editors, and of Kubernetes' mounts: the visible names lead
-    // there too, and lead there as a whole once the mount is complete.
-    entries.retain(|path| !path.file_name().is_some_and(is_hidden));
     entries.sort();
-    ancestors.push(real);
-    for path in entries {
+    for (path, linked) in entries {
         let wanted = path
             .extension()
             .and_then(|suffix| suffix.to_str())
@@ -217,15 +253,18 @@ fn walk(
             Ok(metadata) => metadata,
             // An unrelated dangling link is no concern of ours; one that looks like a policy is.
             Err(error) if error.kind() == io::ErrorKind::NotFound && !wanted => continue,
-            Err(error) => return Err(refused(&path, error, Known::ByListing)),
+            Err(error) => return Err(refused(&path, error, Named::ByListing)),
         };
         if metadata.is_dir() {
+            ancestors.push(real.clone());
             walk(&path, ancestors, visit)?;
+            ancestors.pop();
         } else if wanted {
-            visit(&path)?;
+            // Asking the kernel for what is known costs more than all the rest of it.
+            let own = path.file_name().filter(|_| !linked).map(|name| real.join(name));
+            visit(&path, own.unwrap_or_else(|| identity(&path)), &metadata)?;
         }
     }
-    ancestors.pop();
     Ok(())
 }
 
@@ -233,14 +272,25 @@ fn is_hidden(name: &std::ffi::OsStr) -> bool {
     name.as_encoded_bytes().starts_with(b".")
 }
 
-fn read_file(path: &Path, known: Known) -> Result<SourceText, InputError> {
-    let metadata = fs::metadata(path).map_err(|e| refused(path, e, known))?;
+fn read_file(
+    path: &Path,
+    metadata: &fs::Metadata,
+    named: Named,
+    known: &mut dyn Known,
+) -> Result<SourceText, InputError> {
     // Opening a fifo would wait for its writer.
-    if !metadata.is_file() && !is_fifo(&metadata) {
+    if !metadata.is_file() && !is_fifo(metadata) {
         return Err(InputError::NotAFile { path: shown(path) });
     }
-    let mut file = File::open(path).map_err(|e| refused(path, e, known))?;
-    read_text(path, &mut file)
+    if let Some(text) = known.text(path, metadata) {
+        return Ok(text);
+    }
+    let mut file = File::open(path).map_err(|e| refused(path, e, named))?;
+    // Another file may have taken the name.
+    let metadata = file.metadata().map_err(|e| refused(path, e, named))?;
+    let text = read_text(path, &mut file)?;
+    known.was_read(path, &metadata, &text);
+    Ok(text)
 }
 
 /// `-f <(command)` hands over a pipe: that is as good as a file.
@@ -254,7 +304,7 @@ fn read_text(path: &Path, from: &mut dyn Read) -> Result<SourceText, InputError>
     // The length in the metadata may be wrong by the time we read: count what arrives.
     from.take(FILE_BYTES_MAX + 1)
         .read_to_end(&mut bytes)
-        .map_err(|e| refused(path, e, Known::ByName))?;
+        .map_err(|e| refused(path, e, Named::ByName))?;
     if bytes.len() as u64 > FILE_BYTES_MAX {
         return Err(InputError::TooLarge { path: shown(path) });
     }
@@ -269,13 +319,13 @@ fn read_text(path: &Path, from: &mut dyn Read) -> Result<SourceText, InputError>
     Ok(SourceText { name: shown(path), text: text.into() })
 }
 
-fn refused(path: &Path, error: io::Error, known: Known) -> InputError {
+fn refused(path: &Path, error: io::Error, named: Named) -> InputError {
     let path = shown(path);
-    match (error.kind(), known) {
-        (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, Known::ByName) => {
+    match (error.kind(), named) {
+        (io::ErrorKind::NotFound | io::ErrorKind::NotADirectory, Named::ByName) => {
             InputError::Missing { path }
         }
-        (io::ErrorKind::NotFound, Known::ByListing) => InputError::Vanished { path },
+        (io::ErrorKind::NotFound, Named::ByListing) => InputError::Vanished { path },
         // `io::ErrorKind` has a stable name for ELOOP in no release yet.
         _ if error.raw_os_error() == Some(libc::ELOOP) => InputError::Loop { path },
         _ => InputError::Unreadable { path, source: error },

@@ -18,7 +18,7 @@ fn write(root: &Path, name: &str, body: impl AsRef<[u8]>) -> PathBuf {
 }
 
 fn gathered(paths: &[PathBuf]) -> Result<Texts, InputError> {
-    gather_from(paths, &mut io::empty())
+    gather_from(paths, &mut io::empty(), &mut ())
 }
 
 /// The message of the error that these inputs are refused with.
@@ -62,9 +62,9 @@ fn a_file_is_read_whatever_its_suffix_and_only_once() {
 
 #[test]
 fn standard_input_is_a_dash_and_is_read_once() {
-    let texts = gather_from(&["-".into()], &mut "a: 1\n".as_bytes()).unwrap();
+    let texts = gather_from(&["-".into()], &mut "a: 1\n".as_bytes(), &mut ()).unwrap();
     assert_eq!((texts[0].name.as_str(), &*texts[0].text), ("-", "a: 1\n"));
-    let twice = gather_from(&["-".into(), "-".into()], &mut io::empty()).unwrap_err();
+    let twice = gather_from(&["-".into(), "-".into()], &mut io::empty(), &mut ()).unwrap_err();
     assert!(matches!(twice, InputError::StdinTwice));
 }
 

@@ -28,8 +28,8 @@ pub struct Reader {
     pub(super) parts: Vec<Vec<Part>>,
     /// Indices of the texts, in the order in which they were given last.
     order: Vec<u32>,
-    /// Indices of texts that are there no more.
-    free: BTreeSet<u32>,
+    /// Indices of texts that are there no more, the longest gone first.
+    free: VecDeque<u32>,
     pub(super) between: Between,
     begun: bool,
 }
@@ -196,7 +196,7 @@ impl Reader {
             .take(new.len())
             .map(|text| by_name.get_mut(&text.name).and_then(VecDeque::pop_front))
             .collect();
-        let mut gone: BTreeSet<u32> = by_name.into_values().flatten().collect();
+        let gone: Vec<u32> = by_name.into_values().flatten().collect();
         for index in &gone {
             let nothing = SourceText { name: String::new(), text: "".into() };
             changed.insert(*index, texts.set(*index as usize, nothing).text);
@@ -204,16 +204,15 @@ impl Reader {
         let placed: Vec<u32> = known
             .into_iter()
             .map(|known| {
-                // One that was renamed stands where it stood.
-                let free = || gone.pop_first().or_else(|| self.free.pop_first());
-                known.or_else(free).unwrap_or_else(|| {
+                known.or_else(|| self.free.pop_front()).unwrap_or_else(|| {
                     texts.push_back(SourceText { name: String::new(), text: "".into() });
                     self.parts.push(Vec::new());
                     u32::try_from(texts.len() - 1).unwrap_or(u32::MAX)
                 })
             })
             .collect();
-        self.free.append(&mut gone);
+        // Not before: a file that was renamed has other places, which findings name.
+        self.free.extend(gone);
         self.order.splice(old, placed);
         for (index, text) in self.order.iter().zip(&given) {
             let Some(before) = texts.get(*index as usize) else { continue };
@@ -224,8 +223,7 @@ impl Reader {
                 continue;
             }
             let before = texts.set(*index as usize, text.clone()).text;
-            // The index of one that is gone: its text is what the parts are of.
-            changed.entry(*index).or_insert(before);
+            changed.insert(*index, before);
         }
         changed
     }
