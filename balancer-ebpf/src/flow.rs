@@ -3,7 +3,7 @@
 
 use crate::{
     abi::{
-        Flow4, Flow6, FlowKey4, FlowKey6, FlowState, TCP, VipKey4, VipKey6, direction, flow_state,
+        Flow4, Flow6, FlowKey4, FlowKey6, FlowState, UDP, VipKey4, VipKey6, direction, flow_state,
     },
     hash, tcp_state,
 };
@@ -30,8 +30,10 @@ pub trait Family: Sized {
     /// Key of the VIP dictionary.
     type VipKey;
 
-    /// A key from what a packet, or its answer, has in its headers.
-    fn key(src: End<Self::Addr>, dst: End<Self::Addr>, direction: u8) -> Self::Key;
+    /// A key from what a packet, or its answer, has in its headers. `proto`: IP protocol number.
+    fn key(proto: u8, src: End<Self::Addr>, dst: End<Self::Addr>, direction: u8) -> Self::Key;
+    /// The key's IP protocol number.
+    fn proto(key: &Self::Key) -> u8;
     /// The key's source.
     fn src(key: &Self::Key) -> End<Self::Addr>;
     /// The key's destination.
@@ -49,7 +51,7 @@ pub trait Family: Sized {
     /// The VIP that the client dialled.
     fn vip(flow: &Self::Flow) -> End<Self::Addr>;
     /// What the VIP dictionary is asked.
-    fn vip_key(vip: End<Self::Addr>) -> Self::VipKey;
+    fn vip_key(proto: u8, vip: End<Self::Addr>) -> Self::VipKey;
     /// The address in [`Real::addr`](crate::abi::Real::addr).
     fn real_addr(addr: &[u8; 16]) -> Self::Addr;
     /// The words of an address as they lie in memory.
@@ -88,16 +90,20 @@ macro_rules! family {
             type VipKey = $vip_key;
 
             #[inline(always)]
-            fn key(src: End<Self::Addr>, dst: End<Self::Addr>, direction: u8) -> $key {
+            fn key(proto: u8, src: End<Self::Addr>, dst: End<Self::Addr>, direction: u8) -> $key {
                 $key {
                     src: src.addr,
                     dst: dst.addr,
                     sport: src.port,
                     dport: dst.port,
-                    proto: TCP,
+                    proto,
                     direction,
                     zero: [0; 2],
                 }
+            }
+            #[inline(always)]
+            fn proto(key: &$key) -> u8 {
+                key.proto
             }
             #[inline(always)]
             fn src(key: &$key) -> End<Self::Addr> {
@@ -132,8 +138,8 @@ macro_rules! family {
                 End { addr: flow.vip, port: flow.vip_port }
             }
             #[inline(always)]
-            fn vip_key(vip: End<Self::Addr>) -> $vip_key {
-                $vip_key { addr: vip.addr, port: vip.port, proto: TCP, zero: 0 }
+            fn vip_key(proto: u8, vip: End<Self::Addr>) -> $vip_key {
+                $vip_key { addr: vip.addr, port: vip.port, proto, zero: 0 }
             }
             #[inline(always)]
             fn real_addr(addr: &[u8; 16]) -> Self::Addr {
@@ -156,8 +162,8 @@ macro_rules! family {
 family!(V4, 4, 4, FlowKey4, Flow4, VipKey4, hash::flow4);
 family!(V6, 6, 16, FlowKey6, Flow6, VipKey6, hash::flow6);
 
-/// Seconds for which a closed connection, or a handshake that got no further, still owns its
-/// tuple at the real.
+/// Seconds for which a closed connection, a handshake that got no further, or a silent flow of UDP
+/// still owns its tuple at the real.
 pub const TUPLE_HELD_S: u32 = 60;
 
 /// To whom a reply entry that is already there belongs.
@@ -181,7 +187,9 @@ pub fn owner<F: Family>(found: &F::Flow, forward: &F::Key, now: u32, hz: u32) ->
     if same_port && F::same(&F::vip(found), &F::dst(forward)) {
         return Owner::Same;
     }
-    let over = tcp_state::closed(state.state) || state.state & flow_state::ESTABLISHED == 0;
+    let over = tcp_state::closed(state.state)
+        || state.state & flow_state::ESTABLISHED == 0
+        || F::proto(forward) == UDP;
     if over && now.wrapping_sub(state.last_seen) >= TUPLE_HELD_S * hz {
         Owner::Nobody
     } else {
@@ -191,14 +199,15 @@ pub fn owner<F: Family>(found: &F::Flow, forward: &F::Key, now: u32, hz: u32) ->
 
 /// The forward key of the connection that owns a reply entry, from the client's address.
 #[inline(always)]
-pub fn forward_key<F: Family>(client: F::Addr, reply: &F::Flow) -> F::Key {
+pub fn forward_key<F: Family>(proto: u8, client: F::Addr, reply: &F::Flow) -> F::Key {
     let port = F::state(reply).client_port;
-    F::key(End { addr: client, port }, F::vip(reply), direction::FORWARD)
+    F::key(proto, End { addr: client, port }, F::vip(reply), direction::FORWARD)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::abi::TCP;
 
     const CLIENT: End<[u8; 4]> = End { addr: [10, 0, 0, 1], port: [0x9c, 0x40] };
     const VIP: End<[u8; 4]> = End { addr: [240, 0, 0, 1], port: [0, 80] };
@@ -209,7 +218,7 @@ mod tests {
     }
 
     fn ask(found: &Flow4, now: u32) -> Owner {
-        owner::<V4>(found, &V4::key(CLIENT, VIP, direction::FORWARD), now, HZ)
+        owner::<V4>(found, &V4::key(TCP, CLIENT, VIP, direction::FORWARD), now, HZ)
     }
 
     #[test]
@@ -243,11 +252,20 @@ mod tests {
     }
 
     #[test]
+    fn silent_flow_of_udp_gives_its_tuple_back() {
+        let vip = End { port: [0, 81], ..VIP };
+        let found = reply(vip, CLIENT.port, flow_state::ESTABLISHED, 0);
+        let asked = V4::key(UDP, CLIENT, VIP, direction::FORWARD);
+        assert_eq!(owner::<V4>(&found, &asked, 60 * HZ - 1, HZ), Owner::Other);
+        assert_eq!(owner::<V4>(&found, &asked, 60 * HZ, HZ), Owner::Nobody);
+    }
+
+    #[test]
     fn forward_key_comes_back_from_the_reply_entry() {
         let found = reply(VIP, CLIENT.port, 0, 0);
         assert_eq!(
-            forward_key::<V4>(CLIENT.addr, &found),
-            V4::key(CLIENT, VIP, direction::FORWARD)
+            forward_key::<V4>(TCP, CLIENT.addr, &found),
+            V4::key(TCP, CLIENT, VIP, direction::FORWARD)
         );
     }
 }

@@ -3,7 +3,8 @@
 //! The crate is a `no_std` library plus one binary, `datapath`, which is the eBPF object.
 //! The library holds the layout of every map element ([`abi`]), what headers say ([`packet`]),
 //! the flow hash ([`hash`]), keys and values of both families ([`flow`]), the checksum
-//! arithmetic ([`checksum`]), what flags make of a connection ([`tcp_state`]), the reset that
+//! arithmetic ([`checksum`]), what flags make of a connection ([`tcp_state`]) and silence of a
+//! flow of datagrams ([`datagram`]), the reset that
 //! refuses one ([`mod@reset`]), and why a packet met its fate ([`reason`]). It knows
 //! nothing of maps, helpers, allocation or time: those stay in the binary. User space links
 //! the same library, so both sides compute the same hash and read the same bytes.
@@ -12,6 +13,7 @@
 
 pub mod abi;
 pub mod checksum;
+pub mod datagram;
 pub mod flow;
 pub mod hash;
 pub mod packet;

@@ -16,6 +16,8 @@ pub const IPV4_LEN: u32 = 20;
 pub const IPV6_LEN: u32 = 40;
 /// Length of a TCP header without options.
 pub const TCP_LEN: u32 = 20;
+/// Length of a UDP header.
+pub const UDP_LEN: u32 = 8;
 /// The longest headers: Ethernet with two tags, IPv4 and TCP with all their options.
 pub const HEADERS_MAX: u32 = ETHERNET_LEN + VLAN_TAGS_MAX * VLAN_LEN + 60 + 60;
 
@@ -48,9 +50,9 @@ pub const fn next(ether_type: [u8; 2]) -> Next {
 pub enum Piece {
     /// All of it.
     Whole,
-    /// The first fragment: it has the TCP header.
+    /// The first fragment: it has the header of TCP or UDP.
     First,
-    /// A later fragment: nothing of the TCP header.
+    /// A later fragment: nothing of that header.
     Later,
 }
 
@@ -145,15 +147,46 @@ pub const fn tcp(words: &[u32; 5]) -> Option<Tcp> {
     })
 }
 
-/// Whether the lengths that the headers claim fit each other and the `available` bytes from the
-/// IP header to the packet's end (which may be followed by padding).
+/// What a UDP header says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Udp {
+    /// Source port, network order; zero where no answer is expected.
+    pub sport: [u8; 2],
+    /// Destination port, network order.
+    pub dport: [u8; 2],
+    /// Length of header and payload, of all fragments together.
+    pub len: u32,
+}
+
+/// Reads a UDP header (RFC 768); `None`: it is shorter than itself.
 #[inline(always)]
-pub const fn lengths_agree(ip: &Ip, tcp: &Tcp, available: u32) -> bool {
+pub const fn udp(words: &[u32; 2]) -> Option<Udp> {
+    let ports = words[0].to_ne_bytes();
+    let second = words[1].to_ne_bytes();
+    let len = u16::from_be_bytes([second[0], second[1]]) as u32;
+    if len < UDP_LEN {
+        return None;
+    }
+    Some(Udp { sport: [ports[0], ports[1]], dport: [ports[2], ports[3]], len })
+}
+
+/// Bytes that a packet must have from its UDP header on: all that the header speaks of, unless the
+/// rest comes in later fragments. What follows them is no part of the datagram.
+#[inline(always)]
+pub const fn udp_needs(ip: &Ip, udp: &Udp) -> u32 {
+    if matches!(ip.piece, Piece::First) { UDP_LEN } else { udp.len }
+}
+
+/// Whether the lengths that the headers claim fit each other and the `available` bytes from the
+/// IP header to the packet's end (which may be followed by padding). `needs`: bytes that must
+/// follow the IP header.
+#[inline(always)]
+pub const fn lengths_agree(ip: &Ip, needs: u32, available: u32) -> bool {
     let total = if ip.total_len == 0 { available } else { ip.total_len };
     // Only a GSO packet may leave its length out, and it is longer than the field can say.
     (ip.total_len != 0 || available > u16::MAX as u32)
         && total <= available
-        && ip.header_len + tcp.header_len <= total
+        && ip.header_len + needs <= total
 }
 
 #[cfg(test)]
@@ -196,7 +229,7 @@ mod tests {
         fn any_words_are_read_or_refused(a: [u32; 5], b: [u32; 10], c: [u32; 5], len in any::<u32>()) {
             for ip in [ipv4(&a), ipv6(&b)].into_iter().flatten() {
                 prop_assert_eq!(ip.header_len >= 20 && ip.header_len <= 60, true);
-                if let Some(tcp) = tcp(&c) && lengths_agree(&ip, &tcp, len) {
+                if let Some(tcp) = tcp(&c) && lengths_agree(&ip, tcp.header_len, len) {
                     prop_assert_eq!(ip.header_len + tcp.header_len <= len, true);
                 }
             }
@@ -211,6 +244,30 @@ mod tests {
         let ip = ipv6(&words(&bytes)).expect("valid");
         assert_eq!((ip.header_len, ip.total_len, ip.protocol), (40, 67, 6));
         assert_eq!(tcp(&words(&bytes[40..])).expect("valid").flags, tcp_flags::SYN);
+    }
+
+    proptest! {
+        #[test]
+        fn udp_reads_as_etherparse_wrote_it(sport: u16, dport: u16, payload in 0usize..1400) {
+            let bytes = etherparse::UdpHeader::without_ipv4_checksum(sport, dport, payload)
+                .expect("length fits")
+                .to_bytes();
+            let read = udp(&words(&bytes)).expect("valid");
+            prop_assert_eq!((read.sport, read.dport), (sport.to_be_bytes(), dport.to_be_bytes()));
+            prop_assert_eq!(read.len as usize, 8 + payload);
+        }
+    }
+
+    #[test]
+    fn datagram_is_as_long_as_it_says_unless_the_rest_is_to_come() {
+        assert_eq!(udp(&words(&[0, 1, 0, 2, 0, 7, 0, 0])), None, "shorter than its header");
+        let datagram = udp(&words(&[0, 1, 0, 2, 0, 100, 0, 0])).expect("valid");
+        let ip = |piece| Ip { header_len: 20, total_len: 120, protocol: 17, piece };
+        let whole = udp_needs(&ip(Piece::Whole), &datagram);
+        assert!(lengths_agree(&ip(Piece::Whole), whole, 120));
+        assert!(!lengths_agree(&Ip { total_len: 119, ..ip(Piece::Whole) }, whole, 120));
+        let first = udp_needs(&ip(Piece::First), &datagram);
+        assert!(lengths_agree(&Ip { total_len: 60, ..ip(Piece::First) }, first, 60));
     }
 
     #[test]

@@ -7,7 +7,7 @@ pub enum Fate {
     Pass,
     /// Translated and sent on.
     Forward,
-    /// Answered with a TCP reset.
+    /// Answered with a TCP reset; a datagram is dropped.
     Reset,
     /// Dropped.
     Drop,
@@ -58,17 +58,17 @@ macro_rules! reasons {
 
 reasons! {
     NonVip = "non_vip", Pass, "No VIP or real uses this port.";
-    NotTcp = "not_tcp", Pass, "Not IPv4 or IPv6, or not TCP.";
+    NotTcp = "not_tcp", Pass, "Not IPv4 or IPv6, or neither TCP nor UDP.";
     Malformed = "malformed", Pass, "Headers are cut short or contradict each other; the stack decides.";
-    FragmentTail = "fragment_tail", Pass, "A fragment without a TCP header; nothing tells whether it is ours.";
+    FragmentTail = "fragment_tail", Pass, "A fragment without a header of TCP or UDP; nothing tells whether it is ours.";
     UnknownDestination = "unknown_destination", Pass, "A VIP uses this port, but not at this address.";
-    UnknownReply = "unknown_reply", Pass, "A real uses this port, but the packet is no reply of a known flow.";
+    UnknownReply = "unknown_reply", Pass, "A real uses this port, but the packet is no reply of a known flow, or of one of UDP that has been silent for 30 seconds.";
     Established = "established", Forward, "A packet of a known flow, client to real.";
     Reply = "reply", Forward, "A packet of a known flow, real to client.";
-    NewFlow = "new_flow", Forward, "A SYN for which a real was picked.";
-    HalfOpen = "half_open", Forward, "A packet of a flow whose handshake is not complete.";
+    NewFlow = "new_flow", Forward, "A SYN, or the first datagram of a flow, for which a real was picked.";
+    HalfOpen = "half_open", Forward, "A packet of a flow whose handshake is not complete, or a datagram before the client has gone on after an answer.";
     FlowAdopted = "flow_adopted", Forward, "A packet without an entry; the hash found its real.";
-    TupleClash = "tuple_clash", Forward, "A SYN whose real already talks to this client address and port through another VIP: another real, or another source port, was taken.";
+    TupleClash = "tuple_clash", Forward, "A SYN or first datagram whose real already talks to this client address and port through another VIP: another real, or another source port, was taken.";
     LeftToTc = "left_to_tc", Pass, "XDP does not finish such a packet; TC and the stack get it as it came.";
     FlowLost = "flow_lost", Reset, "A packet without an entry, on a route that cannot tell its real.";
     RealGone = "real_gone", Reset, "The flow's real has left the inventory.";
@@ -107,7 +107,7 @@ impl Reason {
             Self::NonVip | Self::Established | Self::Reply | Self::NewFlow | Self::HalfOpen => {
                 "Nothing: this is how it should be."
             }
-            Self::NotTcp => "Nothing. UDP and ICMP to a VIP are not carried yet.",
+            Self::NotTcp => "Nothing. ICMP to a VIP is not carried yet.",
             Self::Malformed => {
                 "Nothing while it is rare. Else look at the sender's packets: no stack sends such."
             }

@@ -12,5 +12,6 @@ mod picks;
 mod reasons;
 mod survival;
 mod tuples;
+mod udp;
 mod walk;
 mod world;

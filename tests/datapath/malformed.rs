@@ -96,10 +96,10 @@ fn lengths_and_versions_that_contradict_each_other_pass() {
 }
 
 #[test]
-fn what_is_not_tcp_passes() {
+fn what_is_neither_tcp_nor_udp_passes() {
     let Some(mut world) = world() else { return };
     for segment in segments() {
-        for protocol in (0..=255).filter(|protocol| *protocol != 6) {
+        for protocol in (0..=255).filter(|protocol| ![6, 17].contains(protocol)) {
             let mut frame = segment.bytes();
             let at = segment.ip_at() + if segment.src.is_ipv4() { 9 } else { 6 };
             frame[at] = protocol;

@@ -28,7 +28,7 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
         Reason::NonVip => world.reason(Hook::Ingress, &there(SYN).to("240.0.0.1:81")),
         Reason::NotTcp => {
             let mut frame = there(SYN).bytes();
-            frame[23] = 17;
+            frame[23] = 132;
             world.run_frame(Hook::Ingress, &frame).reason
         }
         Reason::Malformed => world.run_frame(Hook::Ingress, &there(SYN).bytes()[..40]).reason,

@@ -43,7 +43,7 @@ pub struct Traced {
     pub full: u64,
 }
 
-/// A new flow, or a packet that was refused. Ids are those of `epoch`. 88 bytes.
+/// A new flow, or a packet that was refused. Ids are those of `epoch`. 96 bytes.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
 )]
@@ -86,10 +86,14 @@ pub struct Event {
     pub family: u8,
     /// One of [`direction`](crate::abi::direction).
     pub direction: u8,
+    /// IP protocol number.
+    pub proto: u8,
+    /// Zero.
+    pub zero: [u8; 7],
 }
 
 const _: () = {
     assert!(size_of::<Trace>() == 32);
     assert!(size_of::<Traced>() == 40);
-    assert!(size_of::<Event>() == 88);
+    assert!(size_of::<Event>() == 96);
 };

@@ -80,9 +80,10 @@ pub struct FlowKey6 {
 
 /// Bits of [`FlowState::state`].
 pub mod flow_state {
-    /// The real's SYN-ACK was seen.
+    /// The real's SYN-ACK was seen; of UDP: an answer of the real.
     pub const SYN_ACK: u8 = 1;
-    /// The client's handshake ACK was seen; counted in `ACTIVE`.
+    /// The client's handshake ACK was seen, of UDP a datagram after the real's answer; counted in
+    /// `ACTIVE`.
     pub const ESTABLISHED: u8 = 2;
     /// The client sent FIN.
     pub const CLIENT_FIN: u8 = 4;

@@ -26,6 +26,8 @@ use nix::{
 };
 use zerocopy::{FromBytes as _, FromZeros as _};
 
+use crate::resolve::VipProtocol;
+
 use super::{
     KernelError, View, lock,
     mapped::{Access, Mapped},
@@ -94,6 +96,8 @@ pub struct Event {
     pub ifindex: u32,
     /// One of [`balancer_ebpf::abi::direction`].
     pub direction: u8,
+    /// What was dialled with.
+    pub protocol: VipProtocol,
     /// Source, as the packet came.
     pub src: SocketAddr,
     /// Destination, as the packet came.
@@ -312,6 +316,7 @@ impl Tracer {
             counter: event.counter,
             ifindex: event.ifindex,
             direction: event.direction,
+            protocol: VipProtocol::from_number(event.proto).unwrap_or_default(),
             src: end(event.src, event.sport),
             dst: end(event.dst, event.dport),
             client_port: u16::from_be_bytes(event.client_port),

@@ -160,6 +160,12 @@ impl Model {
         if !ports.contains(&port) {
             return untouched(Reason::NonVip);
         }
+        // No VIP of the model is one of UDP.
+        if tcp.is_udp {
+            let reply = hook == Hook::Egress;
+            let none = if reply { Reason::UnknownReply } else { Reason::UnknownDestination };
+            return untouched(none);
+        }
         if hook == Hook::Egress {
             self.reply(frame, &tcp)
         } else {

@@ -12,9 +12,10 @@ pub(crate) enum End {
     Destination,
 }
 
-/// A TCP packet.
+/// A packet of TCP or UDP.
 #[derive(Clone, Debug)]
 pub(crate) struct Tcp {
+    pub(crate) is_udp: bool,
     /// Offsets of the headers.
     pub(crate) ip: usize,
     pub(crate) tcp: usize,
@@ -32,20 +33,22 @@ pub(crate) fn pair(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
 
-/// The port that settles an ordinary packet before anything else is read: untagged, TCP in an IP
+/// The port that settles an ordinary packet before anything else is read: untagged, TCP or UDP in an IP
 /// header without options or extension headers, not a fragment. `None`: no such packet.
 pub(crate) fn ordinary_port(frame: &[u8], end: End) -> Option<u16> {
     let port = if end == End::Source { 0 } else { 2 };
     match pair(frame, 12)? {
         0x0800 => {
             let whole = pair(frame, 20)? & 0x3fff == 0;
-            if frame[14] != 0x45 || *frame.get(23)? != protocol::TCP || !whole || frame.len() < 38 {
+            let ours = [protocol::TCP, protocol::UDP].contains(frame.get(23)?);
+            if frame[14] != 0x45 || !ours || !whole || frame.len() < 38 {
                 return None;
             }
             pair(frame, 34 + port)
         }
         0x86dd => {
-            if *frame.get(14)? >> 4 != 6 || *frame.get(20)? != protocol::TCP {
+            let ours = [protocol::TCP, protocol::UDP].contains(frame.get(20)?);
+            if *frame.get(14)? >> 4 != 6 || !ours {
                 return None;
             }
             pair(frame, 54 + port)
@@ -95,9 +98,11 @@ pub(crate) fn read(frame: &[u8]) -> Result<Tcp, Reason> {
         }
         (40, if payload == 0 { 0 } else { payload + 40 }, packet[6], 0)
     };
-    if number != protocol::TCP {
+    if ![protocol::TCP, protocol::UDP].contains(&number) {
         return Err(Reason::NotTcp);
     }
+    let is_udp = number == protocol::UDP;
+    let first = fragment & 0x2000 != 0;
     if fragment & 0x1fff != 0 {
         return Err(Reason::FragmentTail);
     }
@@ -107,9 +112,16 @@ pub(crate) fn read(frame: &[u8]) -> Result<Tcp, Reason> {
         0 => return Err(Reason::Malformed),
         claimed => claimed,
     };
-    let segment = packet.get(header..).filter(|s| s.len() >= 20).ok_or(Reason::Malformed)?;
-    let segment_header = usize::from(segment[12] >> 4) * 4;
-    if segment_header < 20 || header + segment_header > length || length > packet.len() {
+    let least = if is_udp { 8 } else { 20 };
+    let segment = packet.get(header..).filter(|s| s.len() >= least).ok_or(Reason::Malformed)?;
+    // What the packet must have of it: the header; of a datagram that comes whole, all.
+    let needs = match is_udp {
+        true if usize::from(u16::from_be_bytes([segment[4], segment[5]])) < 8 => 0,
+        true if first => 8,
+        true => usize::from(u16::from_be_bytes([segment[4], segment[5]])),
+        false => usize::from(segment[12] >> 4) * 4,
+    };
+    if needs < least || header + needs > length || length > packet.len() {
         return Err(Reason::Malformed);
     }
     let [src, dst] = harness::wire::addresses(packet);
@@ -120,8 +132,9 @@ pub(crate) fn read(frame: &[u8]) -> Result<Tcp, Reason> {
         end: ip + length,
         src: SocketAddr::new(src, port(0)),
         dst: SocketAddr::new(dst, port(2)),
-        flags: segment[13] & 0x3f,
-        first: fragment & 0x2000 != 0,
+        flags: if is_udp { 0 } else { segment[13] & 0x3f },
+        first,
+        is_udp,
     })
 }
 

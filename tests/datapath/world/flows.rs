@@ -6,6 +6,7 @@ use std::{
 };
 
 use balancer_ebpf::abi::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, TCP, direction, map_names};
+use balancer_user::resolve::VipKey;
 
 use super::{World, array, value};
 
@@ -32,17 +33,19 @@ impl World {
         dst: &str,
         way: u8,
     ) -> Option<FlowFound> {
-        let (src, dst) = ends(src, dst);
+        let (src, dst, proto) = ends(src, dst);
         match (src.ip(), dst.ip()) {
             (IpAddr::V4(_), _) => {
                 let map = self.hash::<[u8; 16], [u8; 32]>(name(flows, false));
-                let flow: Flow4 = value(&map.get(&array(&key4(src, dst, way)), 0).ok()?);
+                let flow: Flow4 =
+                    value(&map.get(&array(&FlowKey4 { proto, ..key4(src, dst, way) }), 0).ok()?);
                 let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
                 Some(FlowFound { state: flow.flow, vip })
             }
             (IpAddr::V6(_), _) => {
                 let map = self.hash::<[u8; 40], [u8; 44]>(name(flows, true));
-                let flow: Flow6 = value(&map.get(&array(&key6(src, dst, way)), 0).ok()?);
+                let flow: Flow6 =
+                    value(&map.get(&array(&FlowKey6 { proto, ..key6(src, dst, way) }), 0).ok()?);
                 let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
                 Some(FlowFound { state: flow.flow, vip })
             }
@@ -58,13 +61,13 @@ impl World {
         way: u8,
         found: &FlowFound,
     ) {
-        let (src, dst) = ends(src, dst);
+        let (src, dst, proto) = ends(src, dst);
         let (flow, vip_port) = (found.state, found.vip.port().to_be_bytes());
         match found.vip.ip() {
             IpAddr::V4(vip) => {
                 let flow = Flow4 { flow, vip: vip.octets(), vip_port, zero: [0; 2] };
                 self.hash::<[u8; 16], [u8; 32]>(name(flows, false)).insert(
-                    array(&key4(src, dst, way)),
+                    array(&FlowKey4 { proto, ..key4(src, dst, way) }),
                     array(&flow),
                     0,
                 )
@@ -72,7 +75,7 @@ impl World {
             IpAddr::V6(vip) => {
                 let flow = Flow6 { flow, vip: vip.octets(), vip_port, zero: [0; 2] };
                 self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).insert(
-                    array(&key6(src, dst, way)),
+                    array(&FlowKey6 { proto, ..key6(src, dst, way) }),
                     array(&flow),
                     0,
                 )
@@ -108,8 +111,10 @@ impl World {
     }
 }
 
-fn ends(src: &str, dst: &str) -> (SocketAddr, SocketAddr) {
-    (src.parse().expect("an address and a port"), dst.parse().expect("an address and a port"))
+/// The ends of a flow and its protocol: of UDP with `/udp` after the destination.
+fn ends(src: &str, dst: &str) -> (SocketAddr, SocketAddr, u8) {
+    let dst: VipKey = dst.parse().expect("an address and a port");
+    (src.parse().expect("an address and a port"), dst.addr, dst.protocol.number())
 }
 
 fn name(flows: Flows, v6: bool) -> &'static str {
@@ -165,11 +170,13 @@ pub(crate) const REPLY: u8 = direction::REPLY;
 impl World {
     /// Takes an entry out of a flow map, as an eviction would.
     pub(crate) fn remove_flow(&mut self, flows: Flows, src: &str, dst: &str, way: u8) {
-        let (src, dst) = ends(src, dst);
+        let (src, dst, proto) = ends(src, dst);
         if src.is_ipv4() {
-            self.hash::<[u8; 16], [u8; 32]>(name(flows, false)).remove(&array(&key4(src, dst, way)))
+            let key = FlowKey4 { proto, ..key4(src, dst, way) };
+            self.hash::<[u8; 16], [u8; 32]>(name(flows, false)).remove(&array(&key))
         } else {
-            self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).remove(&array(&key6(src, dst, way)))
+            let key = FlowKey6 { proto, ..key6(src, dst, way) };
+            self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).remove(&array(&key))
         }
         .expect("the flow was there");
     }

@@ -17,12 +17,13 @@ use aya::{
 };
 use balancer_ebpf::{
     abi::{
-        ClassVip, Counter, PortUse, Real, RouteEntry, RunWord, Settings, SourceEntry, TCP, Table,
+        ClassVip, Counter, PortUse, Real, RouteEntry, RunWord, Settings, SourceEntry, Table,
         TargetWord, VipEntry, VipKey4, VipKey6, map_names, pick, port_bit, program_names,
         route_kind,
     },
     reason::{Fate, Reason},
 };
+use balancer_user::resolve::VipKey;
 pub(crate) use flows::{FORWARD, FlowFound, Flows, REPLY, fresh_port, key4, key6};
 use harness::{
     Root, Segment,
@@ -190,24 +191,24 @@ impl World {
         self.put_real(id, &real);
     }
 
-    /// Names a VIP in the dictionary and sets its port's bit; its id.
+    /// Names a VIP (of UDP with `/udp` at its end) in the dictionary and sets its port's bit; its id.
     pub(crate) fn vip(&mut self, end: &str) -> u32 {
-        let end: SocketAddr = end.parse().expect("an address and a port");
+        let key: VipKey = end.parse().expect("an address and a port");
         let id = self.next_vip;
         self.next_vip += 1;
-        let port = end.port().to_be_bytes();
-        match end.ip() {
+        let (port, proto) = (key.addr.port().to_be_bytes(), key.protocol.number());
+        match key.addr.ip() {
             IpAddr::V4(ip) => {
-                let key = VipKey4 { addr: ip.octets(), port, proto: TCP, zero: 0 };
+                let key = VipKey4 { addr: ip.octets(), port, proto, zero: 0 };
                 self.hash::<[u8; 8], u32>(map_names::VIP_IDS4).insert(array(&key), id, 0)
             }
             IpAddr::V6(ip) => {
-                let key = VipKey6 { addr: ip.octets(), port, proto: TCP, zero: 0 };
+                let key = VipKey6 { addr: ip.octets(), port, proto, zero: 0 };
                 self.hash::<[u8; 20], u32>(map_names::VIP_IDS6).insert(array(&key), id, 0)
             }
         }
         .expect("a VIP");
-        self.port(end.port(), PortUse::Vip);
+        self.port(key.addr.port(), PortUse::Vip);
         id
     }
 

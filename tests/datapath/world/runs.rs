@@ -60,6 +60,9 @@ impl TestRuns {
                 (Hook::Edge, Fate::Pass) => XDP_PASS,
                 (Hook::Edge, Fate::Forward) => XDP_REDIRECT,
                 (Hook::Edge, Fate::Drop) => XDP_DROP,
+                // Nothing says to a sender of datagrams what a reset says.
+                (Hook::Edge, Fate::Reset) if is_datagram(frame) => XDP_DROP,
+                (_, Fate::Reset) if is_datagram(frame) => TC_ACT_SHOT,
                 (Hook::Edge, Fate::Reset) => XDP_TX,
                 (_, Fate::Pass | Fate::Forward) => TC_ACT_UNSPEC,
                 (_, Fate::Drop) => TC_ACT_SHOT,
@@ -70,4 +73,9 @@ impl TestRuns {
         };
         Outcome { reason, packet: out }
     }
+}
+
+fn is_datagram(frame: &[u8]) -> bool {
+    let read = etherparse::PacketHeaders::from_ethernet_slice(frame);
+    read.is_ok_and(|read| matches!(read.transport, Some(etherparse::TransportHeader::Udp(_))))
 }

@@ -1,7 +1,8 @@
 //! TC egress: to the client, real → VIP.
 
 use balancer_ebpf::{
-    abi::{FlowState, PortUse},
+    abi::{FlowState, PortUse, UDP},
+    datagram,
     flow::forward_key,
     reason::Reason,
     tcp_state,
@@ -36,7 +37,17 @@ pub(crate) fn egress<C: Context, F: Maps + Translate>(ctx: C, packet: &Packet<F>
     let flow = entry.copy();
     let state = F::state(&flow);
     let now = maps::jiffies();
-    let seen = tcp_state::from_real(packet.flags);
+    let is_udp = F::proto(&packet.key) == UDP;
+    if is_udp
+        && datagram::silent(state.last_seen, now, maps::hz())
+        && client_silent(packet, &flow, now)
+    {
+        return Reason::UnknownReply;
+    }
+    let seen = match is_udp {
+        true => datagram::from_real(state.state),
+        false => tcp_state::from_real(packet.flags),
+    };
     if seen != 0 {
         mark(packet, entry, seen, now);
     } else if now.wrapping_sub(state.last_seen) >= maps::hz() {
@@ -49,7 +60,13 @@ pub(crate) fn egress<C: Context, F: Maps + Translate>(ctx: C, packet: &Packet<F>
         u32::from_ne_bytes([from.port[0], from.port[1], seen_port[0], seen_port[1]]),
         u32::from_ne_bytes([vip.port[0], vip.port[1], state.client_port[0], state.client_port[1]]),
     ];
-    let translated = ctx.translate::<F>(&packet.place, Side::Source, &from.addr, &vip.addr, ports);
+    let translated = ctx.translate::<F>(
+        (&packet.place, F::proto(&packet.key)),
+        Side::Source,
+        &from.addr,
+        &vip.addr,
+        ports,
+    );
     match translated.and_then(|()| ctx.leave::<F>(packet, &way)) {
         Ok(()) => Reason::Reply,
         Err(Refused) => Reason::RewriteFailed,
@@ -67,6 +84,17 @@ fn count<C: Context>(ctx: C, state: &FlowState) {
     }
 }
 
+/// Whether the client of a silent UDP real has been silent too.
+#[inline(never)]
+fn client_silent<F: Maps>(packet: &Packet<F>, reply: &F::Flow, now: u32) -> bool {
+    let forward = forward_key::<F>(F::proto(&packet.key), F::dst(&packet.key).addr, reply);
+    let entry = match F::find(Stage::Open, &forward) {
+        Some(entry) => Some(entry),
+        None => F::find(Stage::HalfOpen, &forward),
+    };
+    entry.is_none_or(|entry| datagram::silent(entry.state_copy().last_seen, now, maps::hz()))
+}
+
 /// Adds what the real's packet says to the connection's state, which the forward entry has, and
 /// to the reply entry's copy of it.
 #[inline(never)]
@@ -74,7 +102,7 @@ fn mark<F: Maps>(packet: &Packet<F>, reply: Entry<F>, seen: u8, now: u32) {
     reply.change(seen, 0);
     reply.seen(now);
     let flow = reply.copy();
-    let forward = forward_key::<F>(F::dst(&packet.key).addr, &flow);
+    let forward = forward_key::<F>(F::proto(&packet.key), F::dst(&packet.key).addr, &flow);
     // The real that counts the connection is the forward entry's: a reply entry may be all that
     // is left of an earlier connection, whose real had another id.
     if let Some(entry) = F::find(Stage::Open, &forward) {

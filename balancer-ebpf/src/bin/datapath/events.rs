@@ -77,6 +77,8 @@ pub(crate) fn tell<C: Context, F: Maps>(ctx: C, packet: &Packet<F>, reason: Reas
         (&raw mut (*event).client_port).write(flow.client_port);
         (&raw mut (*event).family).write(F::NUMBER);
         (&raw mut (*event).direction).write(way);
+        (&raw mut (*event).proto).write(F::proto(&packet.key));
+        (&raw mut (*event).zero).write([0; 7]);
     }
     room.submit(0);
 }

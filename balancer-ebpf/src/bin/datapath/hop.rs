@@ -4,7 +4,7 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{bindings::xdp_action, helpers::generated as helpers};
-use balancer_ebpf::{abi::TCP, flow::Family, reason::Reason};
+use balancer_ebpf::{flow::Family, reason::Reason};
 
 use crate::{
     context::{Context as _, Translate, Xdp},
@@ -95,7 +95,7 @@ fn ask<F: Translate>(
     // SAFETY: all fields are numbers, for which 0 is a value.
     let question = unsafe { question.assume_init_mut() };
     question.family = number::<F>();
-    question.protocol = TCP;
+    question.protocol = F::proto(&packet.key);
     question.total_len = packet.end.wrapping_sub(packet.place.ip) as u16;
     question.interface = ctx.ifindex();
     set::<F>(&mut question.src, &F::src(&packet.key).addr);

@@ -1,11 +1,12 @@
 //! TC ingress: from the client, VIP → real.
 //!
 //! A flow entry alone suffices to forward. VIP, source, class, route and slot are asked only by
-//! a SYN, or by a packet without an entry.
+//! a SYN, or by a packet without an entry. A datagram without one is what a SYN is.
 
 use aya_ebpf::helpers::generated as helpers;
 use balancer_ebpf::{
-    abi::{FlowState, PortUse, REAL_BLACKHOLE, REAL_NONE, Table, TargetWord, pick},
+    abi::{FlowState, PortUse, REAL_BLACKHOLE, REAL_NONE, Table, TargetWord, UDP, pick},
+    datagram,
     packet::tcp_flags::{FIN, RST, SYN},
     reason::Reason,
     tcp_state,
@@ -64,16 +65,42 @@ fn fragment<F: Maps>(packet: &Packet<F>, open: *mut F::Flow) -> Reason {
     if ours { Reason::Fragment } else { Reason::UnknownDestination }
 }
 
-/// Time stamps, at most once a second.
+/// Time stamps, at most once a second. `false`: it is a flow of UDP that is over.
 #[inline(always)]
-fn keep<F: Maps>(packet: &Packet<F>, entry: Entry<F>, state: &FlowState, real: RealRef, now: u32) {
+fn keep<F: Maps, const RECORD: bool>(
+    packet: &Packet<F>,
+    entry: Entry<F>,
+    state: &FlowState,
+    real: RealRef,
+    now: u32,
+) -> bool {
     if now.wrapping_sub(state.last_seen) < maps::hz() {
-        return;
+        return true;
     }
-    entry.seen(now);
-    if now.wrapping_sub(state.refreshed) >= REFRESH_S * maps::hz() {
-        record::refresh(packet, entry, real, now);
+    if over(packet, Stage::Open, state, real, now) {
+        return false;
     }
+    if RECORD {
+        entry.seen(now);
+        if now.wrapping_sub(state.refreshed) >= REFRESH_S * maps::hz() {
+            record::refresh(packet, entry, real, now);
+        }
+    }
+    true
+}
+
+/// Whether the packet is a datagram of a flow in which both ends have been silent too long.
+#[inline(always)]
+fn over<F: Maps>(
+    packet: &Packet<F>,
+    stage: Stage,
+    state: &FlowState,
+    real: RealRef,
+    now: u32,
+) -> bool {
+    F::proto(&packet.key) == UDP
+        && datagram::silent(state.last_seen, now, maps::hz())
+        && record::real_silent(packet, stage, real, state.client_port, now)
 }
 
 /// Counts the packet and sends it on to the real.
@@ -102,8 +129,13 @@ fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
         u32::from_ne_bytes([client[0], client[1], from.port[0], from.port[1]]),
         u32::from_ne_bytes([state.client_port[0], state.client_port[1], to.port[0], to.port[1]]),
     ];
-    let translated =
-        ctx.translate::<F>(&packet.place, Side::Destination, &from.addr, &to.addr, ports);
+    let translated = ctx.translate::<F>(
+        (&packet.place, F::proto(&packet.key)),
+        Side::Destination,
+        &from.addr,
+        &to.addr,
+        ports,
+    );
     match translated.and_then(|()| ctx.leave::<F>(packet, &way)) {
         Ok(()) => reason,
         Err(Refused) => Reason::RewriteFailed,
@@ -138,15 +170,14 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         if let Some(real) = maps::real(state.real)
             && real.generation() == state.generation
             && real.flags() == 0
+            && keep::<F, RECORD>(packet, entry, &state, real, maps::jiffies())
         {
-            if RECORD {
-                keep(packet, entry, &state, real, maps::jiffies());
-            }
             *reason = send::<C, F, RECORD>(ctx, packet, &state, real, Reason::Established);
             return Known::Ends;
         }
     }
-    let opens = tcp_state::opens(packet.flags);
+    let is_udp = F::proto(&packet.key) == UDP;
+    let opens = is_udp || tcp_state::opens(packet.flags);
     let (stage, entry) = match Entry::from_raw(open) {
         Some(entry) => (Stage::Open, entry),
         None => match F::find(Stage::HalfOpen, &F::own_key(packet)) {
@@ -159,13 +190,20 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     let state = entry.state_copy();
     let named = maps::real(state.real).filter(|real| real.generation() == state.generation);
     let usable = named.filter(|real| real.flags() == 0);
-    if opens && (usable.is_none() || tcp_state::closing(state.state)) {
+    let stands = usable.or_else(|| named.filter(|real| !grace_over(*real)));
+    // A datagram asks for nothing but to arrive: where its real is gone, another one is found.
+    let anew = if is_udp {
+        stands.is_none_or(|real| over(packet, stage, &state, real, now))
+    } else {
+        opens && (usable.is_none() || tcp_state::closing(state.state))
+    };
+    if anew {
         if RECORD {
             record::forget(packet, entry, RealRef::into_raw(named), now);
         }
         return Known::Opens;
     }
-    let Some(real) = usable.or_else(|| named.filter(|real| !grace_over(*real))) else {
+    let Some(real) = stands else {
         if RECORD {
             record::forget(packet, entry, RealRef::into_raw(named), now);
         }
@@ -180,7 +218,11 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     };
     if RECORD {
         let seen = tcp_state::from_client(packet.flags);
-        if stage == Stage::HalfOpen && tcp_state::completes(state.state, packet.flags) {
+        let completes = match is_udp {
+            true => datagram::completes(state.state),
+            false => tcp_state::completes(state.state, packet.flags),
+        };
+        if stage == Stage::HalfOpen && completes {
             if record::promote(packet, entry, real, now) {
                 carried = Reason::Established;
             }
@@ -194,7 +236,8 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
             entry.mark(seen, state.real, now);
             record::tell_reply(packet, stage, real, state.client_port, seen, now);
         } else {
-            keep(packet, entry, &state, real, now);
+            // Over it is not: that was asked above.
+            let _lives = keep::<F, RECORD>(packet, entry, &state, real, now);
         }
     }
     *reason = send::<C, F, RECORD>(ctx, packet, &state, real, carried);

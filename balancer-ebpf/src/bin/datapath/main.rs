@@ -31,7 +31,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
 use balancer_ebpf::{
-    abi::{PortUse, direction},
+    abi::{PortUse, UDP, direction},
     flow::{V4, V6},
     packet::Next,
     reason::{Fate, Reason},
@@ -75,7 +75,7 @@ trait Program {
 
 /// What a program does with packets of one family.
 trait Walk<F: Parts<Self::Context>>: Program {
-    /// Decides on a TCP packet, and translates it if it is to be forwarded.
+    /// Decides on a packet of TCP or UDP, and translates it if it is to be forwarded.
     fn walk(ctx: Self::Context, packet: &mut Packet<F>) -> Reason;
     /// The verdict of a packet that is forwarded.
     #[inline(always)]
@@ -196,7 +196,7 @@ fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> 
     let mut packet = MaybeUninit::uninit();
     let none = parse::tcp::<W::Context, F>(ctx, at, W::DIRECTION, &mut packet);
     if none != Reason::NonVip {
-        // Not TCP, or not to be understood: the stack decides.
+        // Neither TCP nor UDP, or not to be understood: the stack decides.
         return W::end(none, W::Context::PASS);
     }
     // SAFETY: `tcp` has written the packet when nothing speaks against it.
@@ -206,6 +206,10 @@ fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> 
         Fate::Pass => W::end(reason, W::Context::PASS),
         Fate::Forward => W::end(reason, W::forwarded(packet)),
         Fate::Drop => refuse::<W, F>(ctx, packet, reason, W::Context::DROP),
+        // Nothing says to a sender of datagrams what a reset says.
+        Fate::Reset if F::proto(&packet.key) == UDP => {
+            refuse::<W, F>(ctx, packet, reason, W::Context::DROP)
+        }
         Fate::Reset => {
             let verdict = answer::<W, F>(ctx, packet);
             let failed = verdict == W::Context::DROP;

@@ -3,17 +3,18 @@
 use core::{cell::Cell, mem::MaybeUninit};
 
 use balancer_ebpf::{
-    abi::TCP,
+    abi::{TCP, UDP},
     flow::{End, Family, V4, V6},
     packet::{
         self, ETHERNET_LEN, HEADERS_MAX, Ip, Next, Piece, VLAN_LEN, VLAN_TAGS_MAX, lengths_agree,
+        udp_needs,
     },
     reason::Reason,
 };
 
 use crate::context::{Context, Place, Refused};
 
-/// A TCP packet. Without padding: a function that the verifier judges by itself takes it whole,
+/// A packet of TCP or UDP. Without padding: a function that the verifier judges by itself takes it whole,
 /// and no byte of it may be unset then.
 #[repr(C)]
 pub(crate) struct Packet<F: Family> {
@@ -22,6 +23,7 @@ pub(crate) struct Packet<F: Family> {
     pub(crate) place: Place,
     /// Offset of the payload's end; what follows is padding.
     pub(crate) end: u32,
+    /// Of TCP; 0 for a datagram.
     pub(crate) flags: u8,
     /// The first of several fragments.
     pub(crate) fragment: bool,
@@ -98,7 +100,7 @@ pub(crate) fn ethernet<C: Context>(ctx: C) -> Result<(Next, u32), NoPacket> {
     Ok((next, at))
 }
 
-/// Reads the IP and TCP headers from offset `at` on into `packet`, making them linear first if
+/// Reads the headers of IP and TCP or UDP from offset `at` on into `packet`, making them linear first if
 /// need be. What `NonVip` means here: nothing speaks against the packet yet.
 ///
 /// Not inlined, so that what it needs of the stack is free again for the walk. The packet is
@@ -125,28 +127,36 @@ fn read<C: Context, F: Read>(
     packet: &mut MaybeUninit<Packet<F>>,
 ) -> Result<(), NoPacket> {
     let (ip, src, dst) = F::header(ctx, at)?;
-    if ip.protocol != TCP {
+    let is_tcp = ip.protocol == TCP;
+    if !is_tcp && ip.protocol != UDP {
         return Err(NoPacket::Not(Reason::NotTcp));
     }
     if ip.piece == Piece::Later {
         return Err(NoPacket::Not(Reason::FragmentTail));
     }
     let place = Place { ip: at, tcp: at + ip.header_len };
-    let tcp = packet::tcp(&ctx.words(place.tcp).ok_or(NoPacket::Short)?)
-        .ok_or(NoPacket::Not(Reason::Malformed))?;
+    let malformed = NoPacket::Not(Reason::Malformed);
+    let (sport, dport, needs, flags) = if is_tcp {
+        let tcp = packet::tcp(&ctx.words(place.tcp).ok_or(NoPacket::Short)?).ok_or(malformed)?;
+        (tcp.sport, tcp.dport, tcp.header_len, tcp.flags)
+    } else {
+        let udp = packet::udp(&ctx.words(place.tcp).ok_or(NoPacket::Short)?).ok_or(malformed)?;
+        (udp.sport, udp.dport, udp_needs(&ip, &udp), 0)
+    };
     let available = ctx.len().wrapping_sub(at);
-    if !lengths_agree(&ip, &tcp, available) {
+    if !lengths_agree(&ip, needs, available) {
         return Err(NoPacket::Not(Reason::Malformed));
     }
     packet.write(Packet {
         key: F::key(
-            End { addr: src, port: tcp.sport },
-            End { addr: dst, port: tcp.dport },
+            ip.protocol,
+            End { addr: src, port: sport },
+            End { addr: dst, port: dport },
             direction,
         ),
         place,
         end: at + if ip.total_len == 0 { available } else { ip.total_len },
-        flags: tcp.flags,
+        flags,
         fragment: ip.piece == Piece::First,
         zero: 0,
         verdict: Cell::new(0),

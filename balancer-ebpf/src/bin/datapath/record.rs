@@ -2,6 +2,7 @@
 
 use balancer_ebpf::{
     abi::{FlowState, REAL_BLACKHOLE, REAL_NONE, Real, TargetWord, direction, flow_state},
+    datagram,
     flow::{End, Family, Owner, forward_key, owner},
     tcp_state,
 };
@@ -123,7 +124,7 @@ pub(crate) fn reply_key<F: Family>(
     client_port: [u8; 2],
 ) -> F::Key {
     let client = End { addr: F::src(&packet.key).addr, port: client_port };
-    F::key(real, client, direction::REPLY)
+    F::key(F::proto(&packet.key), real, client, direction::REPLY)
 }
 
 /// Records the connection of `packet` with the candidate; without `RECORD` only says what would
@@ -232,7 +233,8 @@ fn make_way<F: Maps, const RECORD: bool>(
         }
         Owner::Nobody => {
             if RECORD {
-                F::remove(stage, &forward_key::<F>(F::src(&packet.key).addr, found));
+                let (proto, client) = (F::proto(&packet.key), F::src(&packet.key).addr);
+                F::remove(stage, &forward_key::<F>(proto, client, found));
                 F::remove(stage, reply);
             }
             true
@@ -322,6 +324,23 @@ pub(crate) fn tell_reply<F: Maps>(
         found.change(set, 0);
         found.seen(now);
     }
+}
+
+/// Whether the real of a silent UDP client has been silent too.
+#[inline(never)]
+pub(crate) fn real_silent<F: Maps>(
+    packet: &Packet<F>,
+    stage: Stage,
+    real: RealRef,
+    client_port: [u8; 2],
+    now: u32,
+) -> bool {
+    let reply = reply_key::<F>(real.end::<F>(), packet, client_port);
+    !F::find(stage, &reply).is_some_and(|found| {
+        let found = found.view();
+        owner::<F>(found, &packet.key, now, maps::hz()) == Owner::Same
+            && !datagram::silent(F::state(found).last_seen, now, maps::hz())
+    })
 }
 
 /// Keeps the reply entry from being evicted while only the client talks, and puts it back if it

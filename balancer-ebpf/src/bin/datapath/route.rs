@@ -90,7 +90,7 @@ pub(crate) fn ids<F: Maps>(epoch: Epoch, packet: &Packet<F>) -> (u32, u32, u32) 
 /// The VIP that a packet is for, in this epoch.
 #[inline(always)]
 pub(crate) fn vip<F: Maps>(epoch: Epoch, packet: &Packet<F>) -> Option<(u32, VipEntry)> {
-    let id = F::vip_id(&F::vip_key(F::dst(&packet.key)))?;
+    let id = F::vip_id(&F::vip_key(F::proto(&packet.key), F::dst(&packet.key)))?;
     let entry = epoch.vip(id)?;
     (entry.route != 0).then_some((id, entry))
 }

@@ -16,6 +16,7 @@ use super::names::Known;
 use crate::{
     cli::{output::printable, show},
     kernel::Event,
+    resolve::{VipKey, VipProtocol},
 };
 
 /// A new flow or a refused packet. `null`: not known, or there is none.
@@ -47,11 +48,11 @@ pub(super) struct Line {
 }
 
 /// Client and, for packets of clients, VIP.
-fn ends(event: &Event) -> (SocketAddr, Option<SocketAddr>) {
+fn ends(event: &Event) -> (SocketAddr, Option<VipKey>) {
     if event.direction == direction::REPLY {
         (event.dst, None)
     } else {
-        (event.src, Some(event.dst))
+        (event.src, Some(VipKey { addr: event.dst, protocol: event.protocol }))
     }
 }
 
@@ -89,6 +90,8 @@ impl Line {
             reason: event.reason.name(),
             fate: match event.reason.fate() {
                 Fate::Forward => "forward",
+                // Nothing says to a sender of datagrams what a reset says.
+                Fate::Reset if event.protocol == VipProtocol::Udp => "drop",
                 Fate::Reset => "reset",
                 Fate::Drop => "drop",
                 Fate::Pass => "pass",
@@ -201,6 +204,7 @@ mod tests {
             counter: 7,
             ifindex: 0,
             direction: direction::FORWARD,
+            protocol: VipProtocol::Tcp,
             src: at("10.0.0.11:40001"),
             dst: at("240.0.0.3:6379"),
             client_port: 40001,
@@ -215,7 +219,7 @@ mod tests {
         Known {
             epoch: 4,
             recorded: true,
-            services: BTreeMap::from([(at("240.0.0.3:6379"), "redis".to_owned())]),
+            services: BTreeMap::from([(VipKey::tcp(at("240.0.0.3:6379")), "redis".to_owned())]),
             routes: BTreeMap::from([(3, names)]),
             backends: BTreeMap::from([(7, "redis{version=1}".to_owned())]),
             reals: BTreeMap::from([((5, 6), at("10.0.0.21:6379"))]),
@@ -249,6 +253,13 @@ mod tests {
              240.0.0.3:6379 by canary to redis{version=9}: blackhole: The share of a backend \
              without usable reals"
         );
+    }
+
+    #[test]
+    fn datagram_says_so_and_is_dropped_where_a_segment_is_reset() {
+        let refused = Event { protocol: VipProtocol::Udp, ..event(Reason::Blackhole) };
+        let line = text(&refused, None);
+        assert!(line.contains(" drop  10.0.0.11:40001 -> 240.0.0.3:6379/udp: blackhole"), "{line}");
     }
 
     #[test]

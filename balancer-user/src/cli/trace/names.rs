@@ -14,7 +14,7 @@ use crate::{
         live::{self, LiveSet, backend_name},
     },
     policy::{Dataplane, List, suggest::suggest},
-    resolve::{BackendState, Decision, Names, Route, sources::workload_addresses},
+    resolve::{BackendState, Decision, Names, Route, VipKey, sources::workload_addresses},
 };
 
 /// What a route is called, and what becomes of its refused share.
@@ -32,7 +32,7 @@ pub(super) struct Known {
     /// The texts of the epoch are at hand: without them only reals are known.
     pub(super) recorded: bool,
     /// VIP → service.
-    pub(super) services: BTreeMap<SocketAddr, String>,
+    pub(super) services: BTreeMap<VipKey, String>,
     /// Route id → names.
     pub(super) routes: BTreeMap<u32, RouteNames>,
     /// Counter id → backend.
@@ -72,7 +72,7 @@ impl Known {
                 .resolved
                 .vips
                 .iter()
-                .map(|vip| (vip.key.addr, vip.destination.to_string()))
+                .map(|vip| (vip.key, vip.destination.to_string()))
                 .collect(),
             routes: names
                 .tables

@@ -8,7 +8,7 @@ mod skb;
 mod xdp;
 
 use balancer_ebpf::{
-    abi::TCP,
+    abi::{TCP, UDP},
     checksum,
     flow::{Family, V4, V6},
     packet::{self, ETHERNET_LEN, IPV4_LEN, IPV6_LEN, Next, TCP_LEN},
@@ -23,6 +23,8 @@ use crate::parse::Packet;
 
 /// Offset of the checksum in a TCP header.
 const TCP_CHECK: u32 = 16;
+/// Offset of the checksum in a UDP header.
+const UDP_CHECK: u32 = 6;
 /// Offset of the checksum in an IPv4 header.
 const IPV4_CHECK: u32 = 10;
 /// No offset that is asked for is beyond this. The mask tells the verifier so where it has
@@ -79,16 +81,16 @@ pub(crate) trait Context: Copy {
     fn bounds(self) -> (usize, usize);
     /// Makes the first `len` bytes, or all if there are fewer, readable.
     fn pull(self, len: u32) -> Result<(), Refused>;
-    /// Adjusts the TCP checksum at `check` for a changed address.
+    /// Adjusts the checksum of TCP or UDP for a changed address.
     fn sum_address<F: Family>(
         self,
-        check: u32,
+        check: Check,
         from: &F::Addr,
         to: &F::Addr,
     ) -> Result<(), Refused>;
-    /// Adjusts the TCP checksum at `check` for changed ports, which are no part of the
+    /// Adjusts the checksum of TCP or UDP for changed ports, which are no part of the
     /// pseudo-header.
-    fn sum_ports(self, check: u32, from: u32, to: u32) -> Result<(), Refused>;
+    fn sum_ports(self, check: Check, from: u32, to: u32) -> Result<(), Refused>;
     /// Whether the device is to complete the TCP checksum at `check`.
     fn checksum_is_partial(self, check: u32) -> Result<bool, Refused>;
     /// Writes a value. `summed`: a device may have summed up what was there.
@@ -136,8 +138,8 @@ pub(crate) trait Context: Copy {
         Some(unsafe { start.read_volatile() }.to_ne_bytes())
     }
 
-    /// Both ports, source first, of a packet as nearly all are: linear, TCP in an IP header without
-    /// options or extension headers, whole, no VLAN tag. `None`: another packet, which must be
+    /// Both ports, source first, of a packet as nearly all are: linear, TCP or UDP in an IP header
+    /// without options or extension headers, whole, no VLAN tag. `None`: another packet, which must be
     /// read in full.
     #[inline(always)]
     fn plain_ports(self) -> Option<[[u8; 2]; 2]> {
@@ -150,14 +152,14 @@ pub(crate) trait Context: Copy {
                 let [more, later] = pair(FIRST + 6);
                 // Version 4, five words; neither "more fragments" nor an offset.
                 let plain = pair(FIRST)[0] == 0x45
-                    && pair(FIRST + 8)[1] == TCP
+                    && matches!(pair(FIRST + 8)[1], TCP | UDP)
                     && more & 0x3f == 0
                     && later == 0;
                 let ports = FIRST + IPV4_LEN as usize;
                 plain.then(|| [pair(ports), pair(ports + 2)])
             }
             Next::Ipv6 => {
-                if pair(FIRST)[0] >> 4 != 6 || pair(FIRST + 6)[0] != TCP {
+                if pair(FIRST)[0] >> 4 != 6 || !matches!(pair(FIRST + 6)[0], TCP | UDP) {
                     return None;
                 }
                 let ports = self.bytes(ETHERNET_LEN + IPV6_LEN, 4)? as *const u16;
@@ -170,17 +172,17 @@ pub(crate) trait Context: Copy {
     }
 
     /// Replaces one end of the connection in the headers, and the other end's port; `ports` are
-    /// the words of both ports before and after.
+    /// the words of both ports before and after, `proto` is the IP protocol number.
     #[inline(always)]
     fn translate<F: Translate>(
         self,
-        place: &Place,
+        (place, proto): (&Place, u8),
         side: Side,
         from: &F::Addr,
         to: &F::Addr,
         ports: [u32; 2],
     ) -> Result<(), Refused> {
-        let check = place.tcp + TCP_CHECK;
+        let check = Check::of(place, proto);
         self.sum_address::<F>(check, from, to)?;
         if ports[0] != ports[1] {
             self.sum_ports(check, ports[0], ports[1])?;
@@ -222,8 +224,26 @@ pub(crate) trait Context: Copy {
 pub(crate) struct Place {
     /// Offset of the IP header.
     pub(crate) ip: u32,
-    /// Offset of the TCP header.
+    /// Offset of the header of TCP or UDP.
     pub(crate) tcp: u32,
+}
+
+/// A checksum of TCP or UDP.
+#[derive(Clone, Copy)]
+pub(crate) struct Check {
+    /// Its offset.
+    pub(crate) at: u32,
+    /// Zero means that there is none, and stays zero (RFC 768; over IPv6 RFC 6935); a sum of zero
+    /// is written as its complement.
+    pub(crate) optional: bool,
+}
+
+impl Check {
+    #[inline(always)]
+    fn of(place: &Place, proto: u8) -> Self {
+        let optional = proto == UDP;
+        Self { at: place.tcp + if optional { UDP_CHECK } else { TCP_CHECK }, optional }
+    }
 }
 
 /// Which address of an IP header.

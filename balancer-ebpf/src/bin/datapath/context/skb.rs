@@ -6,15 +6,15 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT, TC_ACT_SHOT,
-        TC_ACT_UNSPEC,
+        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT,
+        TC_ACT_SHOT, TC_ACT_UNSPEC,
     },
     helpers::generated as helpers,
     programs::TcContext,
 };
 use balancer_ebpf::{flow::Family, reason::Reason};
 
-use super::{Context, OFFSET_MASK, Refused, Translate, done};
+use super::{Check, Context, OFFSET_MASK, Refused, Translate, done};
 use crate::{maps, parse::Packet};
 
 /// A packet in a TC program.
@@ -27,12 +27,14 @@ impl Skb {
         Self(ctx.skb.skb)
     }
 
-    /// Adjusts the TCP checksum. Only the kernel can: whether it is a complete or a partial one
-    /// is not shown to programs.
+    /// Adjusts a checksum of TCP or UDP. Only the kernel can: whether it is a complete or a partial
+    /// one is not shown to programs.
     #[inline(always)]
-    fn sum(self, at: u32, from: u64, to: u64, flags: u64) -> Result<(), Refused> {
+    fn sum(self, check: Check, from: u64, to: u64, flags: u64) -> Result<(), Refused> {
+        let flags = if check.optional { flags | u64::from(BPF_F_MARK_MANGLED_0) } else { flags };
+        let at = check.at & OFFSET_MASK;
         // SAFETY: the context is live while the program runs; the helper checks the offset.
-        done(unsafe { helpers::bpf_l4_csum_replace(self.0, at & OFFSET_MASK, from, to, flags) })
+        done(unsafe { helpers::bpf_l4_csum_replace(self.0, at, from, to, flags) })
     }
 }
 
@@ -114,7 +116,7 @@ impl Context for Skb {
     #[inline(always)]
     fn sum_address<F: Family>(
         self,
-        check: u32,
+        check: Check,
         from: &F::Addr,
         to: &F::Addr,
     ) -> Result<(), Refused> {
@@ -141,7 +143,7 @@ impl Context for Skb {
         if ipv6_flag == 0 {
             // Where the device has summed up the whole packet, that helper also takes the
             // difference out of its sum: right for IPv4, whose header checksum changes too,
-            // wrong for IPv6, where address and TCP checksum cancel out. Putting it back is
+            // wrong for IPv6, where address and checksum cancel out. Putting it back is
             // refused, without effect, for packets that have no such sum.
             // SAFETY: the context is live while the program runs.
             let _no_such_sum = unsafe { helpers::bpf_csum_update(self.0, difference as u32) };
@@ -150,7 +152,7 @@ impl Context for Skb {
     }
 
     #[inline(always)]
-    fn sum_ports(self, check: u32, from: u32, to: u32) -> Result<(), Refused> {
+    fn sum_ports(self, check: Check, from: u32, to: u32) -> Result<(), Refused> {
         // Not part of the pseudo-header: a partial checksum does not hold the ports.
         self.sum(check, from.into(), to.into(), 4)
     }
@@ -158,9 +160,10 @@ impl Context for Skb {
     /// A change of the ports leaves a partial checksum as it is and alters any other.
     #[inline(always)]
     fn checksum_is_partial(self, check: u32) -> Result<bool, Refused> {
-        let before = self.pair(check).ok_or(Refused)?;
+        let check = Check { at: check, optional: false };
+        let before = self.pair(check.at).ok_or(Refused)?;
         self.sum(check, 0, 1, 2)?;
-        let after = self.pair(check).ok_or(Refused)?;
+        let after = self.pair(check.at).ok_or(Refused)?;
         self.sum(check, 1, 0, 2)?;
         Ok(before == after)
     }

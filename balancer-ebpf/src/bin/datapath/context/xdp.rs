@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use balancer_ebpf::{checksum, flow::Family, reason::Reason};
 
-use super::{Context, Refused, Translate, done};
+use super::{Check, Context, Refused, Translate, done};
 use crate::{
     hop::{self, Hop},
     parse::Packet,
@@ -34,12 +34,18 @@ impl Xdp {
         start + len as usize <= end
     }
 
-    /// Replaces the TCP checksum, which is always complete here.
+    /// Replaces a checksum of TCP or UDP, which is always complete here.
     #[inline(always)]
-    fn sum(self, at: u32, change: impl Fn(u16) -> u16) -> Result<(), Refused> {
-        let check = self.bytes(at, 2).ok_or(Refused)? as *mut u16;
+    fn sum(self, check: Check, change: impl Fn(u16) -> u16) -> Result<(), Refused> {
+        let at = self.bytes(check.at, 2).ok_or(Refused)? as *mut u16;
         // SAFETY: inside the bytes just checked.
-        unsafe { check.write_volatile(change(check.read_volatile())) };
+        let before = unsafe { at.read_volatile() };
+        if check.optional && before == 0 {
+            return Ok(());
+        }
+        let after = change(before);
+        // SAFETY: as above.
+        unsafe { at.write_volatile(if check.optional && after == 0 { 0xffff } else { after }) };
         Ok(())
     }
 }
@@ -116,7 +122,7 @@ impl Context for Xdp {
     #[inline(always)]
     fn sum_address<F: Family>(
         self,
-        check: u32,
+        check: Check,
         from: &F::Addr,
         to: &F::Addr,
     ) -> Result<(), Refused> {
@@ -124,7 +130,7 @@ impl Context for Xdp {
     }
 
     #[inline(always)]
-    fn sum_ports(self, check: u32, from: u32, to: u32) -> Result<(), Refused> {
+    fn sum_ports(self, check: Check, from: u32, to: u32) -> Result<(), Refused> {
         self.sum(check, |before| checksum::replace(before, from, to))
     }
 
