@@ -6,7 +6,7 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: provision.sh              install the packages of every group but `provision` (root)
+usage: provision.sh              install the packages of every group but `bench` and `provision` (root)
        provision.sh PACKAGE...   install these (root)
        provision.sh --list       print every need: group, package, how to see that it is there, why
 What is installed already is left as it is: a second run changes nothing.
@@ -16,10 +16,11 @@ END
 # The list of what is needed, and the only one: `cargo xtask setup` reads it by --list.
 # Groups: `build` the objects and programs, `run` tests and demo, `vm` tests in guests, `loaders`
 # the tests of other BPF loaders, `metrics` the test of what the agent shows to Prometheus,
-# `provision` the test of this script, `bare` what every machine with rustup on it has anyway.
+# `bench` what `cargo xtask bench l4` measures balancer beside, `provision` the test of this
+# script, `bare` what every machine with rustup on it has anyway.
 # The third column says how setup sees that it is there: `toolchain` (a Rust toolchain for BPF),
-# `program:NAME` (on PATH or in /usr/sbin), `header:NAME` (the C compiler finds it), `-` (not
-# looked for).
+# `program:NAME` (on PATH or in /usr/sbin), `header:NAME` (the C compiler finds it), `path:FILE`
+# (the file is there), `-` (not looked for).
 needs() {
     sed -e '/^$/d' <<'END'
 build      rustc-web                 toolchain                   the programs are compiled for BPF, which needs `core` for that target
@@ -40,6 +41,13 @@ loaders    libelf-dev                header:libelf.h             libbpf reads ob
 loaders    zlib1g-dev                header:zlib.h               libelf unpacks sections with it
 
 metrics    prometheus                program:prometheus          tests let it and its promtool read what the agent serves
+
+bench      nftables                  program:nft                 `bench l4` measures DNAT by a hash map of it
+bench      iptables                  program:iptables-restore    `bench l4` measures DNAT by random rules of it
+bench      haproxy                   program:haproxy             `bench l4` measures its TCP mode
+bench      nginx                     program:nginx               `bench l4` measures its stream module
+bench      libnginx-mod-stream       path:/usr/lib/nginx/modules/ngx_stream_module.so  `bench l4` measures nginx with it
+bench      python3-pip               program:pip3                `bench l4` measures Envoy, which PyPI has and Debian has not
 
 provision  debootstrap               program:debootstrap         the test of the provision script makes a new Debian with it
 
@@ -65,7 +73,7 @@ fi
 if (($#)); then
     wanted=("$@")
 else
-    mapfile -t wanted < <(needs | awk '$1 != "provision" { print $2 }')
+    mapfile -t wanted < <(needs | awk '$1 != "bench" && $1 != "provision" { print $2 }')
 fi
 
 missing=()
@@ -101,9 +109,10 @@ if [[ " ${missing[*]} " == *' rustc-web '* ]]; then
     fi
 fi
 
-# Debian's prometheus brings a service. Tests start a process of their own, so nothing is to listen
-# here because of them: packages start no service while this script installs, and that one does not
-# come with the next boot. Whoever had a rule of their own for this keeps it.
+# Debian's prometheus, haproxy and nginx bring services. Tests and benches start processes of their
+# own, so nothing is to listen here because of them: packages start no service while this script
+# installs, and those do not come with the next boot. Whoever had a rule of their own for this keeps
+# it.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
     trap 'rm -f "$policy"' EXIT
@@ -117,7 +126,10 @@ apt_get install --no-install-recommends --no-remove "${missing[@]}" || fail \
     "${missing[*]} cannot be installed" \
     "if apt wants to remove Debian's rustc or rustup for it: either remove that yourself, or keep it and run" \
     '`rustup toolchain install nightly --component rust-src`, which is used instead'
-if [[ " ${missing[*]} " == *' prometheus '* ]] && command -v systemctl >/dev/null; then
-    systemctl --quiet disable prometheus.service || fail 'the service prometheus cannot be disabled'
-fi
+for service in prometheus haproxy nginx; do
+    if [[ " ${missing[*]} " == *" $service "* ]] && command -v systemctl >/dev/null; then
+        systemctl --quiet disable "$service.service" ||
+            fail "the service $service cannot be disabled"
+    fi
+done
 echo "provision: installed ${missing[*]}"

@@ -15,6 +15,8 @@ use crate::{
 
 /// Tells `bench packet` where its driver is.
 const DRIVER: &str = "BALANCER_BENCH_DRIVER";
+/// Tells `bench l4` where Envoy is.
+const ENVOY: &str = "BALANCER_BENCH_ENVOY";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(crate) enum Bench {
@@ -26,6 +28,8 @@ pub(crate) enum Bench {
     Flip,
     /// Thousands of services: load, one change, show, memory (root)
     Scale,
+    /// Connections, requests and bytes beside what others make of them: CPU time of all (root)
+    L4,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -36,7 +40,8 @@ pub(crate) enum Output {
     Json,
 }
 
-pub(crate) fn run(bench: Option<Bench>, output: Output) -> Result<()> {
+/// Runs one bench, or every one; `words` are passed on to the one.
+pub(crate) fn run(bench: Option<Bench>, output: Output, words: &[String]) -> Result<()> {
     setup::run(setup::Talk::Short, &[setup::Group::Build, setup::Group::Run])?;
     let benches = match &bench {
         Some(one) => std::slice::from_ref(one),
@@ -47,14 +52,23 @@ pub(crate) fn run(bench: Option<Bench>, output: Output) -> Result<()> {
         let value = bench.to_possible_value();
         let name = value.as_ref().map_or("?", |v| v.get_name());
         let mut command = run::cargo(&["bench", "--package", "balancer-tests", "--bench", name]);
-        if let Bench::Packet = bench {
-            command.env(DRIVER, driver()?);
+        match bench {
+            Bench::Packet => {
+                command.env(DRIVER, driver()?);
+            }
+            Bench::L4 => {
+                if let Some(envoy) = setup::peers() {
+                    command.env(ENVOY, envoy);
+                }
+            }
+            Bench::Compile | Bench::Flip | Bench::Scale => {}
         }
+        command.arg("--").args(words);
         match output {
             Output::Text => run::run(&mut command)?,
             Output::Json => {
-                eprintln!("$ {}", run::shown(&command));
-                let text = run::ask(command.args(["--", "-o", "json"]))?;
+                command.args(["-o", "json"]);
+                let text = run::read(&mut command)?;
                 let list: Vec<serde_json::Value> = serde_json::from_str(&text)
                     .with_context(|| format!("bench {name} printed no list of measures: {text}"))?;
                 measures.extend(list);

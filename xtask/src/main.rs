@@ -54,6 +54,9 @@ enum Verb {
         /// Form of the result
         #[arg(short, long, value_enum, default_value_t = bench::Output::Text)]
         output: bench::Output,
+        /// For one bench: what it is told, such as `--runs 3` or a part of a measure's name
+        #[arg(last = true, value_name = "WORDS", requires = "bench")]
+        words: Vec<String>,
     },
     /// Build the eBPF object and say where it is and how long its programs are
     Bpf {
@@ -97,7 +100,7 @@ fn main() -> ExitCode {
         Verb::Test { suite, corpus, kernels, words } => {
             test::run(suite, &test::Choice { corpus, kernels, words })
         }
-        Verb::Bench { bench, output } => bench::run(bench, output),
+        Verb::Bench { bench, output, words } => bench::run(bench, output, &words),
         Verb::Bpf { stats: true, kernels, bless, output, .. } => {
             bpf::stats::run(&kernels, bless, output)
         }

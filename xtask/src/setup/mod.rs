@@ -7,6 +7,7 @@
 //! is missing and which command installs it.
 
 mod debian;
+mod envoy;
 mod linker;
 pub(crate) mod needs;
 #[path = "../../../balancer-user/build/object.rs"]
@@ -109,6 +110,19 @@ pub(crate) fn run(talk: Talk, groups: &[Group]) -> Result<()> {
     Ok(())
 }
 
+/// Installs what is missing of what `bench l4` measures balancer beside, and says where Envoy is.
+/// What cannot be had is told and is no failure: the bench names what it goes without.
+pub(crate) fn peers() -> Option<std::path::PathBuf> {
+    if let Err(e) = run(Talk::Short, &[Group::Bench]) {
+        eprintln!("warning: {e:#}");
+    }
+    let envoy = envoy::find().and_then(|found| match found {
+        Some(path) => Ok(path),
+        None => envoy::install(),
+    });
+    envoy.inspect_err(|e| eprintln!("warning: no Envoy: {e:#}")).ok()
+}
+
 /// Looks for all of `needs`; describes in `found` what is there.
 fn look(needs: &[Need], found: &mut Vec<String>, debian: bool) -> Vec<Missing> {
     let mut missing = Vec::new();
@@ -123,6 +137,7 @@ fn look(needs: &[Need], found: &mut Vec<String>, debian: bool) -> Vec<Missing> {
             Look::Toolchain | Look::Never => continue,
             Look::Program(name) => ("program", name, needs::program(name)),
             Look::Header(name) => ("C header", name, needs::header(name)),
+            Look::Path(file) => ("file", file, needs::path(file)),
         };
         let detail = match seen {
             Ok(seen) => {

@@ -23,6 +23,8 @@ pub(crate) enum Group {
     Loaders,
     /// The test of what the agent shows to Prometheus.
     Metrics,
+    /// What `bench l4` measures balancer beside.
+    Bench,
     /// The test of the provision script.
     Provision,
     /// What a machine that runs this program has already; for [`SCRIPT`] alone.
@@ -41,6 +43,7 @@ impl Group {
             "vm" => Self::Vm,
             "loaders" => Self::Loaders,
             "metrics" => Self::Metrics,
+            "bench" => Self::Bench,
             "provision" => Self::Provision,
             "bare" => Self::Bare,
             _ => return None,
@@ -57,6 +60,8 @@ pub(super) enum Look {
     Program(String),
     /// A header that the C compiler finds.
     Header(String),
+    /// A file, by its whole path.
+    Path(String),
     /// Not at all.
     Never,
 }
@@ -98,6 +103,7 @@ fn need(line: &str) -> Result<Need> {
         None if look == "-" => Look::Never,
         Some(("program", name)) => Look::Program(name.to_owned()),
         Some(("header", name)) => Look::Header(name.to_owned()),
+        Some(("path", file)) => Look::Path(file.to_owned()),
         _ => bail!("`{look}` is no way to look for something"),
     };
     if rest.is_empty() {
@@ -111,6 +117,15 @@ pub(super) fn program(name: &str) -> Result<String, String> {
     match run::program(name) {
         Some(path) => Ok(path.display().to_string()),
         None => Err("neither on PATH nor in /usr/sbin".into()),
+    }
+}
+
+/// Says that the file is there, else why it is not taken for there.
+pub(super) fn path(file: &str) -> Result<String, String> {
+    match std::fs::metadata(file) {
+        Ok(found) if found.is_file() => Ok("it is there".into()),
+        Ok(_) => Err("something else than a file has that name".into()),
+        Err(e) => Err(e.to_string()),
     }
 }
 
@@ -135,7 +150,7 @@ mod tests {
     #[test]
     fn script_lists_needs_of_every_group() {
         let needs = list().unwrap();
-        for group in Group::ALL.iter().chain(&[Group::Provision, Group::Bare]) {
+        for group in Group::ALL.iter().chain(&[Group::Bench, Group::Provision, Group::Bare]) {
             assert!(needs.iter().any(|need| need.group == *group), "nothing for {group:?}");
         }
         // Setup looks for what it installs; only a bare machine takes packages unseen.
@@ -155,6 +170,9 @@ mod tests {
         let all = packages(Group::ALL);
         assert!(all.contains(&"qemu-system-x86".into()) && all.contains(&"libelf-dev".into()));
         assert!(!all.contains(&"debootstrap".into()), "{all:?}");
+        let peers = packages(&[Group::Bench]);
+        assert!(peers.contains(&"haproxy".into()) && peers.contains(&"nftables".into()));
+        assert!(peers.iter().all(|peer| !all.contains(peer)), "a service comes along: {all:?}");
         assert_eq!(packages(&[Group::Provision]), ["debootstrap"]);
     }
 
@@ -183,6 +201,15 @@ mod tests {
         ] {
             assert_eq!(need(line).unwrap_err().to_string(), fault);
         }
+    }
+
+    #[test]
+    fn a_file_is_there_or_it_is_said_what_is_instead() {
+        let here = concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml");
+        assert_eq!(path(here), Ok("it is there".into()));
+        let fault = path(env!("CARGO_MANIFEST_DIR")).unwrap_err();
+        assert_eq!(fault, "something else than a file has that name");
+        assert!(path("/balancer/has/no/such").unwrap_err().contains("No such file"));
     }
 
     #[test]
