@@ -2,7 +2,6 @@
 //! changes under them. Every command that it runs is printed, so that one can repeat it while
 //! the demo stands, and everything that it makes is removed at the end, also on Ctrl-C.
 
-mod interrupt;
 mod table;
 
 use std::{
@@ -17,7 +16,9 @@ use std::{
 };
 
 use anyhow::{Context, Result, ensure};
-use harness::{Connection, EchoServer, Instance, Root, Shell, Topology, backends::anywhere};
+use harness::{
+    Connection, EchoServer, Instance, Root, Shell, Topology, backends::anywhere, interrupt,
+};
 use serde_json::Value;
 
 /// The world, from the workspace's directory.

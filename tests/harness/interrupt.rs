@@ -1,4 +1,5 @@
-//! Ctrl-C: the demo ends at the next step, so that everything it made is removed in order.
+//! Ctrl-C: what runs for a person ends at its next step, so that everything it made is removed in
+//! order.
 
 use std::{
     sync::atomic::{AtomicBool, Ordering},
@@ -13,7 +14,7 @@ static INTERRUPTED: AtomicBool = AtomicBool::new(false);
 
 /// Blocks SIGINT, SIGTERM and SIGHUP in this thread and those that it starts, and notes their
 /// arrival. To be called before any other thread runs.
-pub(crate) fn watch() -> Result<()> {
+pub fn watch() -> Result<()> {
     let mut signals = SigSet::empty();
     for signal in [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP] {
         signals.add(signal);
@@ -29,13 +30,13 @@ pub(crate) fn watch() -> Result<()> {
 }
 
 /// Fails once a signal has arrived.
-pub(crate) fn check() -> Result<()> {
+pub fn check() -> Result<()> {
     ensure!(!INTERRUPTED.load(Ordering::Relaxed), "interrupted; everything was removed");
     Ok(())
 }
 
 /// Sleeps, but not past a signal.
-pub(crate) fn sleep(duration: Duration) {
+pub fn sleep(duration: Duration) {
     let end = Instant::now() + duration;
     while Instant::now() < end && check().is_ok() {
         thread::sleep(Duration::from_millis(20));
