@@ -54,6 +54,11 @@ pub trait Family: Sized {
     fn vip_key(proto: u8, vip: End<Self::Addr>) -> Self::VipKey;
     /// The address in [`Real::addr`](crate::abi::Real::addr).
     fn real_addr(addr: &[u8; 16]) -> Self::Addr;
+    /// The reverse of [`Self::real_addr`].
+    fn wide(addr: &Self::Addr) -> [u8; 16];
+    /// Whether no host can have sent a packet with this source address (RFC 1122, 3.2.1.3;
+    /// RFC 4291, 2.5 and 2.7): unspecified, loopback, multicast, broadcast, or IPv4 inside IPv6.
+    fn is_martian(addr: &Self::Addr) -> bool;
     /// The words of an address as they lie in memory.
     fn words(addr: &Self::Addr) -> &[[u8; 4]];
     /// The flow hash.
@@ -81,7 +86,8 @@ pub struct V4;
 pub struct V6;
 
 macro_rules! family {
-    ($family:ident, $number:literal, $len:literal, $key:ident, $flow:ident, $vip_key:ident, $hash:path) => {
+    ($family:ident, $number:literal, $len:literal, $key:ident, $flow:ident, $vip_key:ident,
+     $hash:path, $martian:path) => {
         impl Family for $family {
             const NUMBER: u8 = $number;
             type Addr = [u8; $len];
@@ -148,6 +154,16 @@ macro_rules! family {
                 own
             }
             #[inline(always)]
+            fn wide(addr: &Self::Addr) -> [u8; 16] {
+                let mut wide = [0; 16];
+                wide[..$len].copy_from_slice(addr);
+                wide
+            }
+            #[inline(always)]
+            fn is_martian(addr: &Self::Addr) -> bool {
+                $martian(addr)
+            }
+            #[inline(always)]
             fn words(addr: &Self::Addr) -> &[[u8; 4]] {
                 addr.as_chunks::<4>().0
             }
@@ -159,8 +175,26 @@ macro_rules! family {
     };
 }
 
-family!(V4, 4, 4, FlowKey4, Flow4, VipKey4, hash::flow4);
-family!(V6, 6, 16, FlowKey6, Flow6, VipKey6, hash::flow6);
+family!(V4, 4, 4, FlowKey4, Flow4, VipKey4, hash::flow4, martian4);
+family!(V6, 6, 16, FlowKey6, Flow6, VipKey6, hash::flow6, martian6);
+
+#[inline(always)]
+fn martian4(addr: &[u8; 4]) -> bool {
+    let first = addr[0];
+    first == 0 || first == 127 || first & 0xf0 == 224 || u32::from_ne_bytes(*addr) == u32::MAX
+}
+
+#[inline(always)]
+fn martian6(addr: &[u8; 16]) -> bool {
+    let words = addr.as_chunks::<4>().0;
+    let [a, b, c, d] = [
+        u32::from_be_bytes(words[0]),
+        u32::from_be_bytes(words[1]),
+        u32::from_be_bytes(words[2]),
+        u32::from_be_bytes(words[3]),
+    ];
+    addr[0] == 0xff || (a | b == 0 && (c == 0xffff || (c == 0 && d <= 1)))
+}
 
 /// Seconds for which a closed connection, a handshake that got no further, or a silent flow of UDP
 /// still owns its tuple at the real.
@@ -258,6 +292,38 @@ mod tests {
         let asked = V4::key(UDP, CLIENT, VIP, direction::FORWARD);
         assert_eq!(owner::<V4>(&found, &asked, 60 * HZ - 1, HZ), Owner::Other);
         assert_eq!(owner::<V4>(&found, &asked, 60 * HZ, HZ), Owner::Nobody);
+    }
+
+    #[test]
+    fn addresses_that_nobody_sends_from_are_those_of_the_standard_library() {
+        use std::net::{Ipv4Addr, Ipv6Addr};
+        let v4 = ["0.0.0.0", "0.1.2.3", "127.0.0.1", "127.9.9.9", "224.0.0.1", "239.255.255.255"];
+        let v4_fine = ["1.0.0.1", "10.0.0.1", "126.1.1.1", "128.0.0.1", "223.1.1.1", "240.0.0.1"];
+        for (list, expected) in [(&v4[..], true), (&["255.255.255.255"], true), (&v4_fine, false)] {
+            for text in list {
+                let addr: Ipv4Addr = text.parse().expect("an address");
+                let known = addr.is_loopback() || addr.is_multicast() || addr.is_broadcast();
+                assert_eq!(known || addr.octets()[0] == 0, expected, "{addr}");
+                assert_eq!(V4::is_martian(&addr.octets()), expected, "{addr}");
+            }
+        }
+        let v6 = ["::", "::1", "ff02::1", "::ffff:10.0.0.1"];
+        let v6_fine = ["::2", "fd00::1", "fe80::1", "2001:db8::1", "64:ff9b::1"];
+        for (list, expected) in [(&v6[..], true), (&v6_fine, false)] {
+            for text in list {
+                let addr: Ipv6Addr = text.parse().expect("an address");
+                let known = addr.is_unspecified() || addr.is_loopback() || addr.is_multicast();
+                assert_eq!(known || addr.to_ipv4_mapped().is_some(), expected, "{addr}");
+                assert_eq!(V6::is_martian(&addr.octets()), expected, "{addr}");
+            }
+        }
+    }
+
+    #[test]
+    fn an_address_keeps_its_bytes_among_sixteen() {
+        assert_eq!(V4::real_addr(&V4::wide(&[1, 2, 3, 4])), [1, 2, 3, 4]);
+        assert_eq!(V4::wide(&[1, 2, 3, 4])[4..], [0; 12]);
+        assert_eq!(V6::wide(&[7; 16]), [7; 16]);
     }
 
     #[test]

@@ -18,8 +18,14 @@ pub const IPV6_LEN: u32 = 40;
 pub const TCP_LEN: u32 = 20;
 /// Length of a UDP header.
 pub const UDP_LEN: u32 = 8;
-/// The longest headers: Ethernet with two tags, IPv4 and TCP with all their options.
-pub const HEADERS_MAX: u32 = ETHERNET_LEN + VLAN_TAGS_MAX * VLAN_LEN + 60 + 60;
+/// The most bytes of IPv6 extension headers that are looked through.
+pub const EXTENSIONS_LEN_MAX: u32 = 256;
+/// The most IPv6 extension headers that are looked through.
+pub const EXTENSIONS_MAX: u32 = 6;
+/// The longest headers: Ethernet with two tags, ICMP in an IP header with options, and what that
+/// quotes, IPv6 with extension headers and the fixed part of TCP.
+pub const HEADERS_MAX: u32 =
+    ETHERNET_LEN + VLAN_TAGS_MAX * VLAN_LEN + 60 + 8 + IPV6_LEN + EXTENSIONS_LEN_MAX + TCP_LEN;
 
 /// What the EtherType of a header, network order, announces.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -80,16 +86,12 @@ pub const fn ipv4(words: &[u32; 5]) -> Option<Ip> {
         return None;
     }
     let fragment = u16::from_be_bytes([second[2], second[3]]);
-    let piece = match (fragment & 0x1fff, fragment & 0x2000) {
-        (0, 0) => Piece::Whole,
-        (0, _) => Piece::First,
-        _ => Piece::Later,
-    };
+    let piece = piece(fragment & 0x2000 != 0, fragment & 0x1fff);
     Some(Ip { header_len, total_len, protocol: words[2].to_ne_bytes()[1], piece })
 }
 
-/// Reads an IPv6 header (RFC 8200); `None`: it contradicts itself. Extension headers are not
-/// looked through.
+/// Reads an IPv6 header (RFC 8200) as if no [`extension`] headers followed; `None`: it contradicts
+/// itself.
 #[inline(always)]
 pub const fn ipv6(words: &[u32; 10]) -> Option<Ip> {
     let second = words[1].to_ne_bytes();
@@ -99,6 +101,56 @@ pub const fn ipv6(words: &[u32; 10]) -> Option<Ip> {
     let payload_len = u16::from_be_bytes([second[0], second[1]]) as u32;
     let total_len = if payload_len == 0 { 0 } else { payload_len + IPV6_LEN };
     Some(Ip { header_len: IPV6_LEN, total_len, protocol: second[2], piece: Piece::Whole })
+}
+
+/// Which piece a field of flags and offset makes a packet: IPv4's, or IPv6's turned to its form.
+#[inline(always)]
+const fn piece(more: bool, offset: u16) -> Piece {
+    match (offset, more) {
+        (0, false) => Piece::Whole,
+        (0, true) => Piece::First,
+        _ => Piece::Later,
+    }
+}
+
+/// What an IPv6 extension header says (RFC 8200, 4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Extension {
+    /// Protocol number of what follows it.
+    pub next: u8,
+    /// Its length.
+    pub len: u32,
+    /// What a fragment header says; of the others nothing is known but that they were there.
+    pub piece: Option<Piece>,
+}
+
+/// Protocol numbers of extension headers.
+const HOP_BY_HOP: u8 = 0;
+const ROUTING: u8 = 43;
+const FRAGMENT: u8 = 44;
+const DESTINATION: u8 = 60;
+
+/// Whether a protocol number is that of an extension header that is looked through. (Not of those
+/// that protect what follows: nothing behind them can be translated.)
+#[inline(always)]
+pub const fn is_extension(protocol: u8) -> bool {
+    matches!(protocol, HOP_BY_HOP | ROUTING | FRAGMENT | DESTINATION)
+}
+
+/// Reads the first word of the extension header with this protocol number. `None`: the packet is
+/// routed by way of others, and its destination address is not yet that of its receiver.
+#[inline(always)]
+pub const fn extension(protocol: u8, word: u32) -> Option<Extension> {
+    let [next, len, third, fourth] = word.to_ne_bytes();
+    match protocol {
+        FRAGMENT => {
+            let field = u16::from_be_bytes([third, fourth]);
+            let piece = Some(piece(field & 1 != 0, field >> 3));
+            Some(Extension { next, len: 8, piece })
+        }
+        ROUTING if fourth != 0 => None,
+        _ => Some(Extension { next, len: (len as u32 + 1) * 8, piece: None }),
+    }
 }
 
 /// Bits of [`Tcp::flags`] (RFC 9293, 3.1).
@@ -268,6 +320,30 @@ mod tests {
         assert!(!lengths_agree(&Ip { total_len: 119, ..ip(Piece::Whole) }, whole, 120));
         let first = udp_needs(&ip(Piece::First), &datagram);
         assert!(lengths_agree(&Ip { total_len: 60, ..ip(Piece::First) }, first, 60));
+    }
+
+    #[test]
+    fn extension_headers_are_measured_and_a_route_by_way_of_others_is_not_ours() {
+        let read = |protocol, bytes| extension(protocol, u32::from_ne_bytes(bytes));
+        for protocol in [HOP_BY_HOP, DESTINATION] {
+            let expected = Extension { next: 6, len: 24, piece: None };
+            assert_eq!(read(protocol, [6, 2, 1, 4]), Some(expected));
+        }
+        assert_eq!(read(ROUTING, [6, 0, 4, 0]), Some(Extension { next: 6, len: 8, piece: None }));
+        assert_eq!(read(ROUTING, [6, 2, 4, 1]), None, "a segment is left");
+        for (field, piece) in [
+            (0u16, Piece::Whole),
+            (1, Piece::First),
+            (8, Piece::Later),
+            (9, Piece::Later),
+            // The two bits between are reserved.
+            (7, Piece::First),
+        ] {
+            let [a, b] = field.to_be_bytes();
+            let expected = Extension { next: 17, len: 8, piece: Some(piece) };
+            assert_eq!(read(FRAGMENT, [17, 99, a, b]), Some(expected));
+        }
+        assert!((0..=255).filter(|p| is_extension(*p)).eq([0, 43, 44, 60]));
     }
 
     #[test]

@@ -9,6 +9,8 @@ pub enum Fate {
     Forward,
     /// Answered with a TCP reset; a datagram is dropped.
     Reset,
+    /// Answered in the VIP's name.
+    Answer,
     /// Dropped.
     Drop,
 }
@@ -20,6 +22,7 @@ impl Fate {
             Self::Pass => "pass",
             Self::Forward => "forward",
             Self::Reset => "reset",
+            Self::Answer => "answer",
             Self::Drop => "drop",
         }
     }
@@ -58,9 +61,10 @@ macro_rules! reasons {
 
 reasons! {
     NonVip = "non_vip", Pass, "No VIP or real uses this port.";
-    NotTcp = "not_tcp", Pass, "Not IPv4 or IPv6, or neither TCP nor UDP.";
+    NotTcp = "not_tcp", Pass, "Not IPv4 or IPv6, or neither TCP nor UDP, nor ICMP about a known flow.";
+    OtherHost = "other_host", Pass, "The frame is addressed to another machine.";
     Malformed = "malformed", Pass, "Headers are cut short or contradict each other; the stack decides.";
-    FragmentTail = "fragment_tail", Pass, "A fragment without a header of TCP or UDP; nothing tells whether it is ours.";
+    FragmentTail = "fragment_tail", Pass, "A fragment without ports, to an address that is no VIP's, whose first one was not sent on.";
     UnknownDestination = "unknown_destination", Pass, "A VIP uses this port, but not at this address.";
     UnknownReply = "unknown_reply", Pass, "A real uses this port, but the packet is no reply of a known flow, or of one of UDP that has been silent for 30 seconds.";
     Established = "established", Forward, "A packet of a known flow, client to real.";
@@ -70,12 +74,16 @@ reasons! {
     FlowAdopted = "flow_adopted", Forward, "A packet without an entry; the hash found its real.";
     TupleClash = "tuple_clash", Forward, "A SYN or first datagram whose real already talks to this client address and port through another VIP: another real, or another source port, was taken.";
     LeftToTc = "left_to_tc", Pass, "XDP does not finish such a packet; TC and the stack get it as it came.";
+    FragmentFollowed = "fragment_followed", Forward, "A fragment without ports; it went where the packet's first one had gone.";
+    IcmpError = "icmp_error", Forward, "An ICMP error about a packet of a known flow, translated as is what it quotes.";
+    Echo = "echo", Answer, "An ICMP echo request to a VIP's address.";
     FlowLost = "flow_lost", Reset, "A packet without an entry, on a route that cannot tell its real.";
     RealGone = "real_gone", Reset, "The flow's real has left the inventory.";
     Blackhole = "blackhole", Reset, "The share of a backend without usable reals.";
     Denied = "denied", Reset, "No policy gives this source a route to the VIP (no_route: deny).";
     StrayReset = "stray_reset", Drop, "A RST to a VIP that belongs to no known flow.";
-    Fragment = "fragment", Drop, "A fragment to a VIP, or of a known flow: fragments are not carried yet.";
+    Fragment = "fragment", Drop, "A fragment to a VIP's address whose first one was not sent on, or one that could not be remembered.";
+    MartianSource = "martian_source", Drop, "The source address is one that no host has, or the VIP's own.";
     SpoofedSource = "spoofed_source", Drop, "The source address belongs to a workload behind another interface.";
     EmptySlot = "empty_slot", Drop, "The table's slot names no real.";
     FlowTableFull = "flow_table_full", Drop, "The flow could not be recorded.";
@@ -104,14 +112,26 @@ impl Reason {
     /// What a person who sees its counter grow can do.
     pub const fn advice(self) -> &'static str {
         match self {
-            Self::NonVip | Self::Established | Self::Reply | Self::NewFlow | Self::HalfOpen => {
-                "Nothing: this is how it should be."
+            Self::NonVip
+            | Self::Established
+            | Self::Reply
+            | Self::NewFlow
+            | Self::HalfOpen
+            | Self::FragmentFollowed
+            | Self::IcmpError
+            | Self::Echo => "Nothing: this is how it should be.",
+            Self::NotTcp => "Nothing: it is none of ours.",
+            Self::OtherHost => {
+                "Nothing on an interface that listens to all frames. On a port of a bridge: attach to \
+                 the bridge instead."
             }
-            Self::NotTcp => "Nothing. ICMP to a VIP is not carried yet.",
+            Self::MartianSource => {
+                "Find who sends it, by the interface in `balancer trace`: no stack sends such."
+            }
             Self::Malformed => {
                 "Nothing while it is rare. Else look at the sender's packets: no stack sends such."
             }
-            Self::FragmentTail => "Nothing, unless `fragment` grows with it: what is said there.",
+            Self::FragmentTail => "Nothing: it is not for a VIP.",
             Self::UnknownDestination => {
                 "Nothing for hosts of your own with such a port. Where clients cannot reach a \
                  service: `balancer show vips` says what to dial."
@@ -151,7 +171,8 @@ impl Reason {
             }
             Self::StrayReset => "Nothing: the connection that it would end is not there.",
             Self::Fragment => {
-                "Let clients send packets that fit: MTU of their interfaces, path MTU discovery."
+                "Nothing while it is rare: fragments overtook their first one, and are sent again. \
+                 Else let clients send packets that fit: MTU of their interfaces, path MTU discovery."
             }
             Self::SpoofedSource => {
                 "Find who sends it: the address is a workload's, the interface is not. After a \

@@ -70,12 +70,18 @@ pub fn ipv4(packet: &[u32; 5], header_len: u32) -> [u32; 5] {
     header
 }
 
-/// The IPv6 header that carries the answer to `packet`.
+/// Protocol number of an options header for the destination (RFC 8200, 4.6).
+const DESTINATION: u8 = 60;
+
+/// The IPv6 header that carries the answer to `packet`. `extensions`: the bytes between it and
+/// the TCP header, which [`padding`] is to fill.
 #[inline(always)]
-pub const fn ipv6(packet: &[u32; 10]) -> [u32; 10] {
+pub const fn ipv6(packet: &[u32; 10], extensions: u32) -> [u32; 10] {
+    let [high, low] = ((extensions + TCP_LEN) as u16).to_be_bytes();
+    let next = if extensions == 0 { TCP } else { DESTINATION };
     [
         u32::from_ne_bytes([0x60, 0, 0, 0]),
-        u32::from_ne_bytes([0, TCP_LEN as u8, TCP, HOPS]),
+        u32::from_ne_bytes([high, low, next, HOPS]),
         packet[6],
         packet[7],
         packet[8],
@@ -85,6 +91,16 @@ pub const fn ipv6(packet: &[u32; 10]) -> [u32; 10] {
         packet[4],
         packet[5],
     ]
+}
+
+/// The first eight bytes of an options header of `len` bytes, a multiple of eight and at most 256,
+/// whose one option is PadN (RFC 8200, 4.2); the rest is zero.
+#[inline(always)]
+pub const fn padding(len: u32) -> [u32; 2] {
+    const PAD_N: u8 = 1;
+    // Next header and length in front, type and length of the option.
+    let [units, data] = [(len / 8).wrapping_sub(1) as u8, len.wrapping_sub(4) as u8];
+    [u32::from_ne_bytes([TCP, units, PAD_N, data]), 0]
 }
 
 #[cfg(test)]
@@ -151,6 +167,16 @@ mod tests {
     }
 
     #[test]
+    fn padding_is_one_option_as_long_as_the_headers_before() {
+        for len in (8..=256).step_by(8) {
+            let mut raw = bytes(&padding(len));
+            raw.resize(len as usize, 0);
+            assert_eq!((raw[0], (usize::from(raw[1]) + 1) * 8), (TCP, raw.len()));
+            assert_eq!((raw[2], usize::from(raw[3]) + 4), (1, raw.len()));
+        }
+    }
+
+    #[test]
     fn ipv6_header_swaps_the_addresses() {
         let header = etherparse::Ipv6Header {
             payload_length: 77,
@@ -160,8 +186,11 @@ mod tests {
             destination: [2; 16],
             ..Default::default()
         };
-        let raw = bytes(&ipv6(&words(&header.to_bytes())));
+        let raw = bytes(&ipv6(&words(&header.to_bytes()), 0));
         let read = etherparse::Ipv6Header::from_slice(&raw).expect("valid").0;
         assert_eq!((read.source, read.destination, read.payload_length), ([2; 16], [1; 16], 20));
+        let raw = bytes(&ipv6(&words(&header.to_bytes()), 24));
+        let read = etherparse::Ipv6Header::from_slice(&raw).expect("valid").0;
+        assert_eq!((read.payload_length, read.next_header.0), (44, DESTINATION));
     }
 }

@@ -11,12 +11,14 @@ use crate::{
 };
 
 /// Every map, in the order of `maps list`.
-const MAPS: [&str; 24] = [
+const MAPS: [&str; 28] = [
     "EPOCH",
     "SETTINGS",
     "PORTS",
     "VIP_IDS4",
     "VIP_IDS6",
+    "VIP_ADDRESSES4",
+    "VIP_ADDRESSES6",
     "SOURCE_IDS4",
     "SOURCE_IDS6",
     "CLASS_ROUTES",
@@ -29,6 +31,7 @@ const MAPS: [&str; 24] = [
     "FLOWS6",
     "HALF_OPEN4",
     "HALF_OPEN6",
+    "FRAGMENTS",
     "ACTIVE",
     "TURNS",
     "COUNTERS",
@@ -36,6 +39,7 @@ const MAPS: [&str; 24] = [
     "EVENTS",
     "TRACE",
     "TRACED",
+    "XDP_DEVICES",
 ];
 
 fn rows(value: Value) -> Vec<Value> {

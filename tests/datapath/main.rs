@@ -3,6 +3,7 @@
 
 mod edge;
 mod events;
+mod fixtures;
 mod flags;
 mod malformed;
 mod model;

@@ -13,6 +13,10 @@ use harness::{
 
 use crate::world::World;
 
+/// The tap device's address.
+const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
+const MAC_TEXT: &str = "02:00:00:00:00:02";
+
 /// The frame with the pseudo-header's sum alone in its checksum, as a stack leaves it to a
 /// device that can sum.
 fn unfinished(segment: &Segment) -> Vec<u8> {
@@ -38,12 +42,14 @@ fn resets_have_right_checksums_whoever_is_to_fill_them_in() {
         let netns = NetNs::new(root, "tap").expect("a namespace");
         let mut tap = netns.run(|| Tap::new("tap0", offload)).expect("a tap device");
         netns.sysctl("net/ipv6/conf/tap0/disable_ipv6", "1").expect("a sysctl");
-        netns.ip(&["link set tap0 up".to_owned()]).expect("the device comes up");
+        let address = format!("link set tap0 address {MAC_TEXT}");
+        netns.ip(&[address, "link set tap0 up".to_owned()]).expect("the device comes up");
         netns.run(|| world.attach_ingress("tap0"));
         for (client, vip) in ends {
             for flags in [SYN, ACK] {
                 for options in [0, 8] {
                     let mut sent = Segment::new(client, vip).flags(flags).payload(b"payload");
+                    sent.macs[1] = MAC;
                     if sent.src.is_ipv4() {
                         sent.ip_options = vec![1; options];
                     }

@@ -9,6 +9,7 @@ use balancer_ebpf::{
 use harness::{
     Segment,
     packet::flags::{ACK, RST, SYN},
+    wire,
 };
 
 use crate::world::{FlowFound, Flows, HZ, Hook, LOOPBACK, REPLY, World};
@@ -32,10 +33,36 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
             world.run_frame(Hook::Ingress, &frame).reason
         }
         Reason::Malformed => world.run_frame(Hook::Ingress, &there(SYN).bytes()[..40]).reason,
+        Reason::OtherHost => {
+            let mut others = there(SYN);
+            others.macs[1] = [2, 0, 0, 0, 0, 9];
+            world.reason(Hook::Ingress, &others)
+        }
         Reason::FragmentTail => {
             let tail = Segment { fragment_offset: 100, dont_fragment: false, ..there(ACK) };
-            world.reason(Hook::Ingress, &tail)
+            world.reason(Hook::Ingress, &tail.to("240.0.0.9:80"))
         }
+        Reason::FragmentFollowed => {
+            let whole = Segment { dont_fragment: false, ..there(SYN) };
+            let first = Segment { more_fragments: true, ..whole.clone() };
+            world.run_frame(Hook::Ingress, &first.bytes());
+            let later = Segment { fragment_offset: 3, ..whole };
+            world.run_frame(Hook::Ingress, &later.bytes()).reason
+        }
+        Reason::IcmpError => {
+            world.connect(CLIENT, VIP);
+            let about = Segment::new(VIP, CLIENT).flags(ACK).bytes();
+            let [vip, client] = wire::addresses(&about[wire::IP_AT..]);
+            let error = wire::icmp(client, vip, (3, 3), [0; 4], &about[wire::IP_AT..]);
+            world.run_frame(Hook::Ingress, &wire::ethernet(there(ACK).macs, &error)).reason
+        }
+        Reason::Echo => {
+            let packet = &there(SYN).bytes()[wire::IP_AT..];
+            let [client, vip] = wire::addresses(packet);
+            let request = wire::icmp(client, vip, (8, 0), [0, 1, 0, 1], b"ping");
+            world.run_frame(Hook::Ingress, &wire::ethernet(there(ACK).macs, &request)).reason
+        }
+        Reason::MartianSource => world.reason(Hook::Ingress, &there(SYN).from("127.0.0.1:40000")),
         Reason::UnknownDestination => world.reason(Hook::Ingress, &there(SYN).to("240.0.0.2:80")),
         Reason::UnknownReply => {
             world.reason(Hook::Egress, &Segment::new(REAL, "10.0.0.1:40001").flags(ACK))
@@ -84,8 +111,8 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
         }
         Reason::StrayReset => world.reason(Hook::Ingress, &there(RST)),
         Reason::Fragment => {
-            let first = Segment { more_fragments: true, dont_fragment: false, ..there(ACK) };
-            world.reason(Hook::Ingress, &first)
+            let later = Segment { fragment_offset: 3, dont_fragment: false, ..there(ACK) };
+            world.reason(Hook::Ingress, &later)
         }
         Reason::SpoofedSource => {
             for half in 0..2 {

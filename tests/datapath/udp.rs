@@ -290,14 +290,55 @@ fn lengths_that_contradict_each_other_pass() {
 
 #[test]
 fn fragments_of_datagrams_meet_what_fragments_of_segments_do() {
-    let [client, vip, real, _] = FAMILIES[0];
-    let Some(mut world) = world(vip, real) else { return };
-    let whole = Datagram::new(client, vip).payload(&[3; 100]).packet();
-    let macs = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
-    let frames: Vec<_> =
-        wire::fragments(&whole, 7, 48).iter().map(|piece| wire::ethernet(macs, piece)).collect();
-    untouched(&mut world, Hook::Ingress, &frames[0], Reason::Fragment);
-    untouched(&mut world, Hook::Ingress, &frames[1], Reason::FragmentTail);
+    for [client, vip, real, _] in FAMILIES {
+        let Some(mut world) = world(vip, real) else { return };
+        let pieces = |datagram: Datagram| -> Vec<Vec<u8>> {
+            let packet = datagram.payload(&[3; 100]).packet();
+            let pieces = wire::fragments(&packet, 7, 48);
+            pieces.iter().map(|piece| wire::ethernet(wire::MACS, piece)).collect()
+        };
+        let there = Datagram::new(client, vip);
+        let (sent, expected) = (pieces(there.clone()), pieces(there.to(real)));
+        // One that comes too early is lost, and only that one.
+        untouched(&mut world, Hook::Ingress, &sent[1], Reason::Fragment);
+        for (number, reason) in
+            [(0, Reason::NewFlow), (2, Reason::FragmentFollowed), (1, Reason::FragmentFollowed)]
+        {
+            let outcome = world.run_frame(Hook::Ingress, &sent[number]);
+            assert_eq!(outcome.reason, reason);
+            assert_same(reason.name(), &expected[number], &outcome.packet);
+        }
+        let back = Datagram::new(real, client);
+        let (sent, expected) = (pieces(back.clone()), pieces(back.from(vip)));
+        for (number, reason) in [(0, Reason::Reply), (1, Reason::FragmentFollowed)] {
+            let outcome = world.run_frame(Hook::Egress, &sent[number]);
+            assert_eq!(outcome.reason, reason);
+            assert_same(reason.name(), &expected[number], &outcome.packet);
+        }
+    }
+}
+
+#[test]
+fn icmp_errors_about_datagrams_are_translated_both_ways() {
+    for [client, vip, real, _] in FAMILIES {
+        let Some(mut world) = world(vip, real) else { return };
+        converse(&mut world, [client, vip, real]);
+        let kind = if client.starts_with('[') { (1, 4) } else { (3, 3) };
+        // From whoever received the datagram, to whoever sent it.
+        let error = |about: Datagram| {
+            let about = about.payload(b"is anybody there?").packet();
+            let [sender, receiver] = wire::addresses(&about);
+            wire::ethernet(wire::MACS, &wire::icmp(receiver, sender, kind, [0; 4], &about))
+        };
+        for (hook, sent, expected) in [
+            (Hook::Ingress, Datagram::new(vip, client), Datagram::new(real, client)),
+            (Hook::Egress, Datagram::new(client, real), Datagram::new(client, vip)),
+        ] {
+            let outcome = world.run_frame(hook, &error(sent));
+            assert_eq!(outcome.reason, Reason::IcmpError, "{hook:?}");
+            assert_same("an error", &error(expected), &outcome.packet);
+        }
+    }
 }
 
 #[test]

@@ -113,7 +113,7 @@ fn verdict_of_a_refused_packet_is_not_lost() {
     // `run_frame` compares the verdict with the reason's fate.
     let rst = Segment::new(client, vip).flags(RST);
     assert_eq!(world.reason(Hook::Ingress, &rst), Reason::StrayReset);
-    let fragment = Segment { more_fragments: true, ..Segment::new(client, vip).flags(SYN) };
+    let fragment = Segment { fragment_offset: 9, ..Segment::new(client, vip).flags(SYN) };
     assert_eq!(world.reason(Hook::Ingress, &fragment), Reason::Fragment);
 }
 

@@ -12,6 +12,7 @@ mod fall_backs;
 mod listeners;
 mod mesh_objects;
 mod mesh_tcp;
+mod odd;
 mod paths;
 mod shares;
 mod trace;

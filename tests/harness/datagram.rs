@@ -71,7 +71,7 @@ impl Datagram {
 
     /// The frame.
     pub fn bytes(&self) -> Vec<u8> {
-        wire::ethernet([[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]], &self.packet())
+        wire::ethernet(wire::MACS, &self.packet())
     }
 }
 

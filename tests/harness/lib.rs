@@ -18,6 +18,7 @@ pub mod interrupt;
 pub mod maps;
 pub mod netns;
 pub mod packet;
+pub mod ping;
 pub mod privileges;
 pub mod scale;
 pub mod shell;

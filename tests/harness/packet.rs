@@ -56,7 +56,7 @@ impl Segment {
     pub fn new(src: &str, dst: &str) -> Self {
         let parse = |text: &str| text.parse().unwrap_or_else(|e| panic!("{text}: {e}"));
         Self {
-            macs: [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]],
+            macs: crate::wire::MACS,
             vlans: Vec::new(),
             src: parse(src),
             dst: parse(dst),

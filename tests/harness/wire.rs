@@ -17,6 +17,9 @@ pub mod protocol {
     pub const DESTINATION: u8 = 60;
 }
 
+/// Source and destination of frames that are addressed to the loopback: a test run takes that for
+/// the interface, and frames to others are not for balancer.
+pub const MACS: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [0; 6]];
 /// Length of the Ethernet header of the frames that this file makes.
 pub const IP_AT: usize = 14;
 

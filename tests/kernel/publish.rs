@@ -1,12 +1,13 @@
 //! One set after the other, each whole.
 
 use std::{
-    net::IpAddr,
+    collections::BTreeMap,
+    net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use balancer_ebpf::abi::{CHUNK_WORDS, Table, pick};
+use balancer_ebpf::abi::{CHUNK_WORDS, Table, map_names, pick};
 use balancer_user::{
     kernel::{Datapath, KernelError, PublishOptions, Published, Written},
     policy::LoadBalancer,
@@ -42,6 +43,55 @@ fn check_memory(datapath: &mut Datapath) {
     assert!(read_back.quarantine.counters.is_subset(&remembered.quarantine.counters));
     read_back.quarantine = remembered.quarantine.clone();
     assert_eq!(*remembered, read_back);
+    let mut addresses: BTreeMap<IpAddr, u32> = BTreeMap::new();
+    for key in read_back.vips.keys() {
+        *addresses.entry(key.addr.ip()).or_default() += 1;
+    }
+    let found = datapath.view().vip_addresses().expect("read back");
+    assert_eq!(found.into_iter().collect::<BTreeMap<_, _>>(), addresses);
+}
+
+#[test]
+fn address_is_known_for_as_long_as_some_vip_has_it() {
+    let Some(_) = root_or_skip("kernel") else { return };
+    let bed = Bed::new();
+    let mut datapath = bed.create(&small());
+    let other_port = |n: u16| {
+        let vip = SocketAddr::new(vip(n).ip(), 443);
+        Service { vip, ..service(n, &[1]) }
+    };
+    let sets: [&[Service]; 4] = [
+        &[service(1, &[1]), other_port(1), service(2, &[1])],
+        &[other_port(1), service(2, &[1])],
+        &[service(2, &[1])],
+        &[],
+    ];
+    for (number, services) in sets.into_iter().enumerate() {
+        publish(&mut datapath, &resolved(services, &[]));
+        check_memory(&mut datapath);
+        let addresses = datapath.view().vip_addresses().expect("read back").len();
+        assert_eq!(addresses, [2, 2, 1, 0][number]);
+    }
+}
+
+/// What a writer leaves that is killed between a VIP and its address.
+#[test]
+fn counts_of_addresses_are_repaired_by_the_next_writer() {
+    let Some(_) = root_or_skip("kernel") else { return };
+    let bed = Bed::new();
+    let mut datapath = bed.create(&small());
+    publish(&mut datapath, &resolved(&shop(), &[]));
+    drop(datapath);
+    let pin = bed.dir().join("maps").join(map_names::VIP_ADDRESSES4);
+    let map = aya::maps::MapData::from_pin(&pin).expect("pinned");
+    let mut map: aya::maps::HashMap<_, [u8; 4], u32> =
+        aya::maps::Map::HashMap(map).try_into().expect("a hash map");
+    let IpAddr::V4(kept) = vip(1).ip() else { panic!("IPv4") };
+    map.insert(kept.octets(), 7, 0).expect("a count too high");
+    map.insert([240, 9, 9, 9], 1, 0).expect("an address of nobody");
+    let mut datapath = Datapath::open(&bed.lock()).expect("open");
+    publish(&mut datapath, &resolved(&shop(), &[]));
+    check_memory(&mut datapath);
 }
 
 #[test]

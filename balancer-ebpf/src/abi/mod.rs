@@ -11,10 +11,12 @@
 
 mod event;
 mod flow;
+mod fragment;
 mod names;
 
 pub use event::{EVENTS_BYTES, Event, Trace, Traced};
 pub use flow::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, direction, flow_state};
+pub use fragment::{FRAGMENTS_FOLLOW_S, FRAGMENTS_MAX, Fragment, FragmentKey};
 pub use names::{
     ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names, program_names,
 };
@@ -29,6 +31,11 @@ pub const ABI_VERSION: u32 = 3;
 pub const TCP: u8 = 6;
 /// The IP protocol number of UDP.
 pub const UDP: u8 = 17;
+
+/// The IP protocol number of ICMP.
+pub const ICMP: u8 = 1;
+/// The IP protocol number of ICMPv6.
+pub const ICMP6: u8 = 58;
 
 /// Words in `PORTS`: two bits for each of 65,536 ports.
 pub const PORT_WORDS: usize = 65_536 * 2 / 64;

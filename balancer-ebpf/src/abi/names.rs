@@ -16,6 +16,10 @@ pub mod map_names {
     pub const SOURCE_IDS4: &str = "SOURCE_IDS4";
     /// Dictionary IPv6 address (16 bytes) → source id (`u32`).
     pub const SOURCE_IDS6: &str = "SOURCE_IDS6";
+    /// IPv4 address (4 bytes) → how many VIPs have it (`u32`).
+    pub const VIP_ADDRESSES4: &str = "VIP_ADDRESSES4";
+    /// IPv6 address (16 bytes) → how many VIPs have it (`u32`).
+    pub const VIP_ADDRESSES6: &str = "VIP_ADDRESSES6";
     /// Dictionary [`ClassVip`](crate::abi::ClassVip) → route id (`u32`).
     pub const CLASS_ROUTES: &str = "CLASS_ROUTES";
     /// Two-half array of [`VipEntry`](crate::abi::VipEntry), by VIP id.
@@ -36,6 +40,8 @@ pub mod map_names {
     pub const HALF_OPEN4: &str = "HALF_OPEN4";
     /// LRU hash like [`FLOWS6`]: connections whose handshake is not complete.
     pub const HALF_OPEN6: &str = "HALF_OPEN6";
+    /// LRU hash [`FragmentKey`](crate::abi::FragmentKey) → [`Fragment`](crate::abi::Fragment).
+    pub const FRAGMENTS: &str = "FRAGMENTS";
     /// Array, mmapable, of `u64`, by real id: live connections.
     pub const ACTIVE: &str = "ACTIVE";
     /// Per-CPU array of `u32`, by route id: round-robin position.
@@ -60,6 +66,8 @@ pub mod map_names {
         PORTS,
         VIP_IDS4,
         VIP_IDS6,
+        VIP_ADDRESSES4,
+        VIP_ADDRESSES6,
         SOURCE_IDS4,
         SOURCE_IDS6,
         CLASS_ROUTES,
@@ -72,6 +80,7 @@ pub mod map_names {
         FLOWS6,
         HALF_OPEN4,
         HALF_OPEN6,
+        FRAGMENTS,
         ACTIVE,
         TURNS,
         COUNTERS,

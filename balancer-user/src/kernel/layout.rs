@@ -12,9 +12,9 @@ use std::path::{Path, PathBuf};
 
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, Flow4, Flow6, FlowKey4, FlowKey6, PORT_WORDS,
-        Real, RouteEntry, SLOTS_PER_WORD, Settings, SourceEntry, Trace, Traced, VipEntry, VipKey4,
-        VipKey6, XDP_DEVICES_MAX, map_names,
+        CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, FRAGMENTS_MAX, Flow4, Flow6, FlowKey4,
+        FlowKey6, Fragment, FragmentKey, PORT_WORDS, Real, RouteEntry, SLOTS_PER_WORD, Settings,
+        SourceEntry, Trace, Traced, VipEntry, VipKey4, VipKey6, XDP_DEVICES_MAX, map_names,
     },
     reason::Reason,
 };
@@ -140,6 +140,8 @@ pub(crate) const SHAPES: &[MapShape] = &[
         .hash(),
     map(map_names::VIP_IDS6, size_of::<VipKey6>(), 4, |l| with_zero(l.services), "limits.services")
         .hash(),
+    map(map_names::VIP_ADDRESSES4, 4, 4, |l| with_zero(l.services), "limits.services").hash(),
+    map(map_names::VIP_ADDRESSES6, 16, 4, |l| with_zero(l.services), "limits.services").hash(),
     map(map_names::SOURCE_IDS4, 4, 4, |l| with_zero(l.sources), "limits.sources").hash(),
     map(map_names::SOURCE_IDS6, 16, 4, |l| with_zero(l.sources), "limits.sources").hash(),
     map(
@@ -203,6 +205,14 @@ pub(crate) const SHAPES: &[MapShape] = &[
         size_of::<Flow6>(),
         |l| 2 * u64::from(l.half_open),
         "limits.half_open",
+    )
+    .hash(),
+    map(
+        map_names::FRAGMENTS,
+        size_of::<FragmentKey>(),
+        size_of::<Fragment>(),
+        |_| FRAGMENTS_MAX as u64,
+        "",
     )
     .hash(),
     map(map_names::ACTIVE, 4, 8, reals, "limits.reals"),

@@ -13,6 +13,7 @@
 //! A [`Datapath`] is the right to write, a [`View`] only reads. Both work from pins alone: the
 //! programs keep forwarding when the process that loaded them has ended.
 
+mod addresses;
 mod ask;
 mod assignment;
 mod attach;
@@ -21,6 +22,7 @@ mod create;
 mod datapath;
 mod error;
 mod events;
+mod fragments;
 mod health;
 mod layout;
 mod lock;
@@ -43,6 +45,7 @@ pub use create::{MapMemory, map_memory};
 pub use datapath::Datapath;
 pub use error::KernelError;
 pub use events::{Event, Told, TraceRequest, Tracer, Woken};
+pub use fragments::FragmentRow;
 pub use health::{MapFill, ProgramRow};
 pub use lock::{Lock, lock};
 pub use netlink::{Interface, interfaces};

@@ -443,7 +443,7 @@ pub(crate) fn cpus() -> Result<usize, KernelError> {
 }
 
 /// Hands every element of a hash map to `visit`, typed. The sizes were checked on opening.
-fn each<K: FromBytes, V: FromBytes>(
+pub(crate) fn each<K: FromBytes, V: FromBytes>(
     name: &str,
     map: &MapData,
     mut visit: impl FnMut(&K, &V),

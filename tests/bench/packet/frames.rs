@@ -87,7 +87,7 @@ impl Packet {
 
 /// An Ethernet frame with right checksums.
 pub(crate) fn frame(kind: Kind, src: SocketAddr, dst: SocketAddr) -> Result<Vec<u8>> {
-    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]);
+    let ethernet = PacketBuilder::ethernet2([2, 0, 0, 0, 0, 1], [0; 6]);
     let ip = match (src.ip(), dst.ip()) {
         (IpAddr::V4(src), IpAddr::V4(dst)) => ethernet.ipv4(src.octets(), dst.octets(), 64),
         (IpAddr::V6(src), IpAddr::V6(dst)) => ethernet.ipv6(src.octets(), dst.octets(), 64),

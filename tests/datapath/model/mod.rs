@@ -4,9 +4,10 @@
 //! connection has one state, whatever entries stand for it. Time stands still here, and nothing is
 //! evicted. What the programs draw by lot the model cannot know: it says what may come out.
 
+mod odd;
 mod random;
 mod read;
-mod scene;
+pub(crate) mod scene;
 mod write;
 
 use std::{
@@ -15,6 +16,7 @@ use std::{
 };
 
 use balancer_ebpf::{abi::Counter, hash, reason::Reason};
+use harness::wire::protocol;
 
 use crate::world::{FORWARD, Hook, key4, key6};
 pub(crate) use read::End;
@@ -99,6 +101,10 @@ pub(crate) struct Model {
     /// Which connection the packets of a real to a client's address and port belong to, and what
     /// counts them.
     back: BTreeMap<(SocketAddr, SocketAddr), (Way, u32)>,
+    /// Where first fragments went: the hook, both addresses, identification and protocol, to both
+    /// addresses.
+    fragments: BTreeMap<(bool, [IpAddr; 2], u32, u8), [IpAddr; 2]>,
+    pub(crate) addresses: Vec<IpAddr>,
     pub(crate) counters: BTreeMap<u32, Counter>,
 }
 
@@ -152,25 +158,47 @@ impl Model {
         {
             return untouched(Reason::NonVip);
         }
-        let tcp = match read::read(frame) {
+        // What a test run takes for the interface, the loopback, has this address.
+        if hook == Hook::Ingress && frame[..6] != [0; 6] {
+            return untouched(Reason::OtherHost);
+        }
+        let ip = match read::first_ip(frame) {
+            Ok(ip) => ip,
+            Err(reason) => return untouched(reason),
+        };
+        if ip.offset != 0 {
+            return self.later_fragment(hook, frame, &ip);
+        }
+        if ![protocol::TCP, protocol::UDP].contains(&ip.protocol) {
+            return self.icmp(hook, frame, &ip);
+        }
+        let tcp = match read::tcp(frame, &ip) {
             Ok(tcp) => tcp,
             Err(reason) => return untouched(reason),
         };
-        let port = if end == End::Source { tcp.src.port() } else { tcp.dst.port() };
+        let fate = self.ported(hook, frame, &tcp, found);
+        if tcp.first && fate.reason.fate() == balancer_ebpf::reason::Fate::Forward {
+            self.first_fragment(hook, &ip, &fate);
+        }
+        fate
+    }
+
+    /// A packet with ports.
+    fn ported(&mut self, hook: Hook, frame: &[u8], tcp: &Tcp, found: &Fate) -> Fate {
+        let (port, ports) = match hook {
+            Hook::Egress => (tcp.src.port(), &self.real_ports),
+            Hook::Ingress | Hook::Ask | Hook::Edge => (tcp.dst.port(), &self.vip_ports),
+        };
         if !ports.contains(&port) {
-            return untouched(Reason::NonVip);
+            return Fate { reason: Reason::NonVip, out: frame.to_vec() };
         }
         // No VIP of the model is one of UDP.
         if tcp.is_udp {
             let reply = hook == Hook::Egress;
-            let none = if reply { Reason::UnknownReply } else { Reason::UnknownDestination };
-            return untouched(none);
+            let reason = if reply { Reason::UnknownReply } else { Reason::UnknownDestination };
+            return Fate { reason, out: frame.to_vec() };
         }
-        if hook == Hook::Egress {
-            self.reply(frame, &tcp)
-        } else {
-            self.request(frame, &tcp, found)
-        }
+        if hook == Hook::Egress { self.reply(frame, tcp) } else { self.request(frame, tcp, found) }
     }
 
     /// How many entries the connections have in the maps of flows.
@@ -183,6 +211,11 @@ impl Model {
         self.back.keys().copied()
     }
 
+    /// Clients and VIPs that are connected now.
+    pub(crate) fn ways(&self) -> impl Iterator<Item = (SocketAddr, SocketAddr)> {
+        self.connections.keys().copied()
+    }
+
     /// Live connections of a real.
     pub(crate) fn live(&self, real: u32) -> u64 {
         self.connections.values().filter(|c| c.real == real && c.live()).count() as u64
@@ -193,9 +226,6 @@ impl Model {
         let Some((way, counter)) = self.back.get(&(tcp.src, tcp.dst)).copied() else {
             return Fate { reason: Reason::UnknownReply, out: frame.to_vec() };
         };
-        if tcp.first {
-            return Fate { reason: Reason::Fragment, out: frame.to_vec() };
-        }
         let (client, vip) = way;
         if let Some(connection) = self.connections.get_mut(&way) {
             if tcp.flags & RST != 0 {
@@ -217,10 +247,6 @@ impl Model {
     fn request(&mut self, frame: &[u8], tcp: &Tcp, found: &Fate) -> Fate {
         let way = (tcp.src, tcp.dst);
         let drop = |reason| Fate { reason, out: frame.to_vec() };
-        if tcp.first {
-            let ours = self.connections.contains_key(&way) || self.routes.contains_key(&tcp.dst);
-            return drop(if ours { Reason::Fragment } else { Reason::UnknownDestination });
-        }
         let opens = tcp.flags & (SYN | ACK | RST) == SYN;
         if let Some(connection) = self.connections.get(&way) {
             let real = self.reals.get(&connection.real).copied();
@@ -281,6 +307,9 @@ impl Model {
         let Some(route) = self.routes.get(&tcp.dst).cloned() else {
             return refused(Reason::UnknownDestination);
         };
+        if is_martian(tcp.src.ip()) || tcp.src.ip() == tcp.dst.ip() {
+            return refused(Reason::MartianSource);
+        }
         if self.elsewhere.contains(&tcp.src.ip()) {
             return refused(Reason::SpoofedSource);
         }
@@ -422,6 +451,19 @@ impl Model {
         let to = self.reals[&connection.real].end;
         let out = write::translated(frame, tcp, End::Destination, to, connection.port);
         Fate { reason, out }
+    }
+}
+
+/// An address that no host sends from.
+fn is_martian(address: IpAddr) -> bool {
+    match address {
+        IpAddr::V4(a) => {
+            a.octets()[0] == 0 || a.is_loopback() || a.is_multicast() || a.is_broadcast()
+        }
+        IpAddr::V6(a) => {
+            let unspecified = a.is_unspecified() || a.is_loopback();
+            unspecified || a.is_multicast() || a.to_ipv4_mapped().is_some()
+        }
     }
 }
 

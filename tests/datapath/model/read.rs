@@ -74,40 +74,115 @@ fn network(frame: &[u8]) -> Result<(usize, bool), Reason> {
     }
 }
 
-/// Reads a frame in full.
+/// An IP packet, read as far as its IP header and extension headers go.
+#[derive(Clone, Debug)]
+pub(crate) struct Ip {
+    /// Offset of the IP header, and of what follows it and its extension headers.
+    pub(crate) at: usize,
+    pub(crate) payload: usize,
+    /// The length that it claims; 0: more than the field can say.
+    claimed: usize,
+    pub(crate) src: IpAddr,
+    pub(crate) dst: IpAddr,
+    pub(crate) protocol: u8,
+    /// In units of eight bytes.
+    pub(crate) offset: u16,
+    pub(crate) more: bool,
+    /// Of a fragment; `None`: its header is cut short.
+    pub(crate) id: Option<u32>,
+}
+
+/// Reads an IP header of either family.
 ///
 /// # Errors
 /// Why it passes untouched.
-pub(crate) fn read(frame: &[u8]) -> Result<Tcp, Reason> {
-    let (ip, v4) = network(frame)?;
-    let packet = &frame[ip..];
+pub(crate) fn ip(frame: &[u8], at: usize, v4: bool) -> Result<Ip, Reason> {
+    let packet = &frame[at.min(frame.len())..];
     if packet.len() < if v4 { 20 } else { 40 } {
         return Err(Reason::Malformed);
     }
-    let (header, claimed, number, fragment) = if v4 {
-        let header = usize::from(packet[0] & 15) * 4;
-        let claimed = usize::from(u16::from_be_bytes([packet[2], packet[3]]));
-        if packet[0] >> 4 != 4 || header < 20 || (claimed != 0 && claimed < header) {
+    if packet[0] >> 4 != if v4 { 4 } else { 6 } {
+        return Err(Reason::Malformed);
+    }
+    let [src, dst] = harness::wire::addresses(packet);
+    let field = |at: usize| u16::from_be_bytes([packet[at], packet[at + 1]]);
+    if v4 {
+        let (header, claimed) = (usize::from(packet[0] & 15) * 4, usize::from(field(2)));
+        if header < 20 || (claimed != 0 && claimed < header) {
             return Err(Reason::Malformed);
         }
-        (header, claimed, packet[9], u16::from_be_bytes([packet[6], packet[7]]))
-    } else {
-        let payload = usize::from(u16::from_be_bytes([packet[4], packet[5]]));
-        if packet[0] >> 4 != 6 {
-            return Err(Reason::Malformed);
-        }
-        (40, if payload == 0 { 0 } else { payload + 40 }, packet[6], 0)
+        return Ok(Ip {
+            at,
+            payload: at + header,
+            claimed,
+            src,
+            dst,
+            protocol: packet[9],
+            offset: field(6) & 0x1fff,
+            more: field(6) & 0x2000 != 0,
+            id: Some(field(4).into()),
+        });
+    }
+    let payload = usize::from(field(4));
+    let claimed = if payload == 0 { 0 } else { payload + 40 };
+    let mut ip = Ip {
+        at,
+        payload: at + 40,
+        claimed,
+        src,
+        dst,
+        protocol: packet[6],
+        offset: 0,
+        more: false,
+        id: Some(0),
     };
-    if ![protocol::TCP, protocol::UDP].contains(&number) {
-        return Err(Reason::NotTcp);
+    // At most six headers and 256 bytes of them are looked through.
+    for _header in 0..6 {
+        let is_extension = matches!(
+            ip.protocol,
+            protocol::HOP_BY_HOP | protocol::ROUTING | protocol::FRAGMENT | protocol::DESTINATION
+        );
+        if !is_extension || ip.offset != 0 {
+            break;
+        }
+        let header = frame.get(ip.payload..ip.payload + 4).ok_or(Reason::Malformed)?;
+        let mut length = (usize::from(header[1]) + 1) * 8;
+        if ip.protocol == protocol::ROUTING && header[3] != 0 {
+            return Err(Reason::NotTcp);
+        }
+        if ip.protocol == protocol::FRAGMENT {
+            let field = u16::from_be_bytes([header[2], header[3]]);
+            (ip.offset, ip.more, length) = (field >> 3, field & 1 != 0, 8);
+            let id = frame.get(ip.payload + 4..ip.payload + 8);
+            ip.id = id.map(|id| u32::from_be_bytes(id.try_into().expect("four bytes")));
+        }
+        ip.payload += length;
+        ip.protocol = header[0];
+        if ip.payload - at - 40 > 256 {
+            return Err(Reason::NotTcp);
+        }
     }
-    let is_udp = number == protocol::UDP;
-    let first = fragment & 0x2000 != 0;
-    if fragment & 0x1fff != 0 {
-        return Err(Reason::FragmentTail);
-    }
+    Ok(ip)
+}
+
+/// What there is behind the Ethernet header.
+///
+/// # Errors
+/// Why it passes untouched.
+pub(crate) fn first_ip(frame: &[u8]) -> Result<Ip, Reason> {
+    let (at, v4) = network(frame)?;
+    ip(frame, at, v4)
+}
+
+/// Reads a packet of TCP or UDP in full, of which the IP header is read.
+///
+/// # Errors
+/// Why it passes untouched.
+pub(crate) fn tcp(frame: &[u8], ip: &Ip) -> Result<Tcp, Reason> {
+    let (packet, header) = (&frame[ip.at..], ip.payload - ip.at);
+    let is_udp = ip.protocol == protocol::UDP;
     // Only what is longer than the field can say may leave its length out.
-    let length = match claimed {
+    let length = match ip.claimed {
         0 if packet.len() > 65_535 => packet.len(),
         0 => return Err(Reason::Malformed),
         claimed => claimed,
@@ -117,23 +192,22 @@ pub(crate) fn read(frame: &[u8]) -> Result<Tcp, Reason> {
     // What the packet must have of it: the header; of a datagram that comes whole, all.
     let needs = match is_udp {
         true if usize::from(u16::from_be_bytes([segment[4], segment[5]])) < 8 => 0,
-        true if first => 8,
+        true if ip.more => 8,
         true => usize::from(u16::from_be_bytes([segment[4], segment[5]])),
         false => usize::from(segment[12] >> 4) * 4,
     };
     if needs < least || header + needs > length || length > packet.len() {
         return Err(Reason::Malformed);
     }
-    let [src, dst] = harness::wire::addresses(packet);
     let port = |at: usize| u16::from_be_bytes([segment[at], segment[at + 1]]);
     Ok(Tcp {
-        ip,
-        tcp: ip + header,
-        end: ip + length,
-        src: SocketAddr::new(src, port(0)),
-        dst: SocketAddr::new(dst, port(2)),
+        ip: ip.at,
+        tcp: ip.payload,
+        end: ip.at + length,
+        src: SocketAddr::new(ip.src, port(0)),
+        dst: SocketAddr::new(ip.dst, port(2)),
         flags: if is_udp { 0 } else { segment[13] & 0x3f },
-        first,
+        first: ip.more,
         is_udp,
     })
 }

@@ -65,6 +65,7 @@ impl Scene {
         self.vips.push(vip);
         assert_eq!(id as usize, self.vips.len(), "VIPs are numbered in turn");
         self.model.vip_ports.push(vip.port());
+        self.model.addresses.push(vip.ip());
         vip
     }
 

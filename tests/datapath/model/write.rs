@@ -7,7 +7,7 @@ use harness::wire::{self, protocol};
 use super::read::{End, Tcp};
 
 /// Changes a checksum by the words that changed (RFC 1624, equation 3, sixteen bits at a time).
-fn adjust(check: &mut [u8], before: &[u8], after: &[u8]) {
+pub(crate) fn adjust(check: &mut [u8], before: &[u8], after: &[u8]) {
     let mut sum = u32::from(!u16::from_be_bytes([check[0], check[1]]));
     for (old, new) in before.chunks(2).zip(after.chunks(2)) {
         for word in [!u16::from_be_bytes([old[0], old[1]]), u16::from_be_bytes([new[0], new[1]])] {
@@ -18,7 +18,7 @@ fn adjust(check: &mut [u8], before: &[u8], after: &[u8]) {
     check.copy_from_slice(&(!(sum as u16)).to_be_bytes());
 }
 
-fn octets(address: IpAddr) -> Vec<u8> {
+pub(crate) fn octets(address: IpAddr) -> Vec<u8> {
     match address {
         IpAddr::V4(address) => address.octets().to_vec(),
         IpAddr::V6(address) => address.octets().to_vec(),
@@ -26,7 +26,7 @@ fn octets(address: IpAddr) -> Vec<u8> {
 }
 
 /// Writes an address into an IP header; what it was before.
-fn put_address(packet: &mut [u8], end: End, address: IpAddr) -> Vec<u8> {
+pub(crate) fn put_address(packet: &mut [u8], end: End, address: IpAddr) -> Vec<u8> {
     let new = octets(address);
     let at = match (address.is_ipv4(), end) {
         (true, End::Source) => 12,
@@ -58,7 +58,7 @@ pub(crate) fn translated(frame: &[u8], tcp: &Tcp, end: End, to: SocketAddr, port
 }
 
 /// Both Ethernet addresses change places.
-fn turned_round(frame: &[u8]) -> Vec<u8> {
+pub(crate) fn turned_round(frame: &[u8]) -> Vec<u8> {
     [&frame[6..12], &frame[..6], &frame[12..]].concat()
 }
 
@@ -102,7 +102,19 @@ pub(crate) fn reset(frame: &[u8], tcp: &Tcp) -> Vec<u8> {
         packet[20..].fill(0);
         wire::sum_ipv4(packet);
     } else {
-        packet[..8].copy_from_slice(&[0x60, 0, 0, 0, 0, 20, protocol::TCP, 64]);
+        // One options header that says nothing takes the place of all that were there.
+        let extensions = header - 40;
+        let (next, length) = match extensions {
+            0 => (protocol::TCP, 20),
+            extensions => (protocol::DESTINATION, extensions as u16 + 20),
+        };
+        packet[..4].copy_from_slice(&[0x60, 0, 0, 0]);
+        packet[4..6].copy_from_slice(&length.to_be_bytes());
+        packet[6..8].copy_from_slice(&[next, 64]);
+        if extensions != 0 {
+            packet[40] = protocol::TCP;
+            packet[41..].copy_from_slice(&wire::padding(extensions));
+        }
         packet[8..24].copy_from_slice(&octets(from));
         packet[24..40].copy_from_slice(&octets(to));
     }

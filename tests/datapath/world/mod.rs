@@ -199,10 +199,16 @@ impl World {
         let (port, proto) = (key.addr.port().to_be_bytes(), key.protocol.number());
         match key.addr.ip() {
             IpAddr::V4(ip) => {
+                self.hash::<[u8; 4], u32>(map_names::VIP_ADDRESSES4)
+                    .insert(ip.octets(), 1, 0)
+                    .expect("an address");
                 let key = VipKey4 { addr: ip.octets(), port, proto, zero: 0 };
                 self.hash::<[u8; 8], u32>(map_names::VIP_IDS4).insert(array(&key), id, 0)
             }
             IpAddr::V6(ip) => {
+                self.hash::<[u8; 16], u32>(map_names::VIP_ADDRESSES6)
+                    .insert(ip.octets(), 1, 0)
+                    .expect("an address");
                 let key = VipKey6 { addr: ip.octets(), port, proto, zero: 0 };
                 self.hash::<[u8; 20], u32>(map_names::VIP_IDS6).insert(array(&key), id, 0)
             }
@@ -352,7 +358,7 @@ impl World {
             Fate::Pass | Fate::Drop => {
                 assert_same(outcome.reason.name(), &frame, &outcome.packet);
             }
-            Fate::Forward | Fate::Reset => {
+            Fate::Forward | Fate::Reset | Fate::Answer => {
                 verify_checksums(&outcome.packet)
                     .unwrap_or_else(|wrong| panic!("{}: {wrong}", outcome.reason.name()));
             }

@@ -34,6 +34,11 @@ fn use_up(world: &mut World) {
             world.source(half, &address, id, 1, 0);
         }
         world.connect(client, vip);
+        let mut piece = Segment::new(client, vip).flags(ACK);
+        if piece.src.is_ipv4() {
+            (piece.more_fragments, piece.dont_fragment) = (true, false);
+            world.run_frame(Hook::Ingress, &piece.bytes());
+        }
         // A handshake that is not completed, and a turn taken.
         world.change_route(service, |route| route.pick = pick::ROUND_ROBIN);
         let next = client.replace("40000", "40001");

@@ -63,10 +63,10 @@ impl TestRuns {
                 // Nothing says to a sender of datagrams what a reset says.
                 (Hook::Edge, Fate::Reset) if is_datagram(frame) => XDP_DROP,
                 (_, Fate::Reset) if is_datagram(frame) => TC_ACT_SHOT,
-                (Hook::Edge, Fate::Reset) => XDP_TX,
+                (Hook::Edge, Fate::Reset | Fate::Answer) => XDP_TX,
                 (_, Fate::Pass | Fate::Forward) => TC_ACT_UNSPEC,
                 (_, Fate::Drop) => TC_ACT_SHOT,
-                (_, Fate::Reset) => TC_ACT_REDIRECT,
+                (_, Fate::Reset | Fate::Answer) => TC_ACT_REDIRECT,
             };
             assert_eq!(verdict, expected, "verdict for {}", counted[0].name());
             counted[0]

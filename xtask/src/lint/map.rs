@@ -1,12 +1,16 @@
-//! The map of the code says the truth: every test that `ARCHITECTURE.md` names exists.
+//! The pages that claim what is held by tests say the truth: every test that they name exists.
 
 use super::{Finding, source::Source};
 
-const MAP: &str = "ARCHITECTURE.md";
+const PAGES: [&str; 2] = ["ARCHITECTURE.md", "docs/security.md"];
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
-    let Some(map) = sources.iter().find(|s| s.path == MAP) else {
-        return vec![Finding { path: MAP.into(), line: 0, message: "is missing".into() }];
+    PAGES.iter().flat_map(|page| check_page(page, sources)).collect()
+}
+
+fn check_page(page: &str, sources: &[Source]) -> Vec<Finding> {
+    let Some(map) = sources.iter().find(|s| s.path == page) else {
+        return vec![Finding { path: page.into(), line: 0, message: "is missing".into() }];
     };
     let mut findings = Vec::new();
     for (index, line) in map.text.lines().enumerate() {
@@ -17,7 +21,7 @@ pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
             };
             if !sources.iter().any(|s| s.is_rust() && s.text.lines().any(stands)) {
                 let message = format!("no test is called `{name}`");
-                findings.push(Finding { path: MAP.into(), line: index + 1, message });
+                findings.push(Finding { path: page.into(), line: index + 1, message });
             }
         }
     }
@@ -52,7 +56,8 @@ mod tests {
     fn findings(map: &str) -> usize {
         let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
         check(&[
-            source(MAP, map),
+            source(PAGES[0], map),
+            source(PAGES[1], ""),
             source(
                 "tests/a.rs",
                 "    fn a_test_that_stands() {\n    fn too_many_cats_name_limits_cats() {",

@@ -6,6 +6,7 @@
 //! object's BTF. A pointer to memory may be null as far as the verifier knows, must be asked, and
 //! what it points to has no unset byte.
 
+use aya_ebpf::bindings::__sk_buff;
 use balancer_ebpf::{
     abi::{Flow4, Flow6},
     flow::{V4, V6},
@@ -14,7 +15,8 @@ use balancer_ebpf::{
 
 use crate::{
     context::{Context, Refused, Skb, Translate, Xdp},
-    events,
+    events, fragments,
+    icmp::{self, Messages},
     ingress::{self, Known},
     maps::{Maps, RouteHead, Stage},
     parse::Packet,
@@ -45,6 +47,16 @@ pub(crate) trait Parts<C: Context>: Choose {
     fn answer(ctx: C, packet: &Packet<Self>) -> Result<(), Refused>;
     /// See [`events::tell`].
     fn tell(ctx: C, packet: &Packet<Self>, reason: Reason);
+}
+
+/// The parts for packets that are not whole, or not TCP.
+pub(crate) trait Odd: Messages {
+    /// See [`fragments::follow`].
+    fn follow(skb: Skb, packet: &Packet<Self>, leaving: bool) -> bool;
+    /// See [`fragments::later`].
+    fn later(skb: Skb, at: u32, leaving: bool) -> Reason;
+    /// See [`icmp::icmp`].
+    fn icmp(skb: Skb, at: u32, leaving: bool) -> Reason;
 }
 
 /// The parts of the walk of a packet to a VIP, for each kind of context.
@@ -121,6 +133,49 @@ macro_rules! records {
                 return Outcome::Full;
             };
             record::record::<$family, $record>(packet, candidate, stage)
+        }
+    };
+}
+
+macro_rules! odd {
+    ($family:ident: $follow:ident, $later:ident, $icmp:ident) => {
+        impl Odd for $family {
+            #[inline(always)]
+            fn follow(skb: Skb, packet: &Packet<Self>, leaving: bool) -> bool {
+                $follow(skb.into_raw(), packet, leaving.into()) != 0
+            }
+            #[inline(always)]
+            fn later(skb: Skb, at: u32, leaving: bool) -> Reason {
+                $later(skb.into_raw(), at, leaving.into())
+            }
+            #[inline(always)]
+            fn icmp(skb: Skb, at: u32, leaving: bool) -> Reason {
+                $icmp(skb.into_raw(), at, leaving.into())
+            }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $follow(
+            ctx: *mut __sk_buff,
+            packet: *const Packet<$family>,
+            leaving: u32,
+        ) -> u32 {
+            // SAFETY: null or a whole packet; the verifier holds the callers to that.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return 0 };
+            fragments::follow(Skb::from_raw(ctx), packet, leaving != 0).into()
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $later(ctx: *mut __sk_buff, at: u32, leaving: u32) -> Reason {
+            fragments::later::<Skb, $family>(Skb::from_raw(ctx), at, leaving != 0)
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $icmp(ctx: *mut __sk_buff, at: u32, leaving: u32) -> Reason {
+            icmp::icmp::<$family>(Skb::from_raw(ctx), at, leaving != 0)
         }
     };
 }
@@ -243,3 +298,5 @@ parts!(Xdp, V4: answer4_xdp, tell4_xdp);
 parts!(Xdp, V6: answer6_xdp, tell6_xdp);
 steps!(Xdp, V4, Flow4, true: known4_xdp, open4_xdp, stray4_xdp);
 steps!(Xdp, V6, Flow6, true: known6_xdp, open6_xdp, stray6_xdp);
+odd!(V4: follow4, later4, icmp4);
+odd!(V6: follow6, later6, icmp6);

@@ -27,9 +27,6 @@ pub(crate) fn egress<C: Context, F: Maps + Translate>(ctx: C, packet: &Packet<F>
             None => return Reason::UnknownReply,
         },
     };
-    if packet.fragment {
-        return Reason::Fragment;
-    }
     let way = match ctx.way::<F>(packet, &F::dst(&packet.key).addr) {
         Ok(way) => way,
         Err(reason) => return reason,

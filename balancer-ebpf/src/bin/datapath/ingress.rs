@@ -16,7 +16,7 @@ use crate::{
     apart::{Records, Steps},
     context::{Context, Refused, Side, Translate},
     events,
-    maps::{self, Entry, Epoch, Maps, RealRef, RouteHead, Stage},
+    maps::{self, Entry, Maps, RealRef, RouteHead, Stage},
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
     route::{self, Route},
@@ -39,9 +39,6 @@ pub(crate) fn ingress<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         return Reason::NonVip;
     }
     let entry = F::find(Stage::Open, &packet.key);
-    if packet.fragment {
-        return fragment(packet, Entry::into_raw(entry));
-    }
     let mut reason = Reason::Established;
     match <F as Steps<C, RECORD>>::known(ctx, packet, Entry::into_raw(entry), &mut reason) {
         Known::Ends => reason,
@@ -54,15 +51,6 @@ pub(crate) fn ingress<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
             events::begun::<C, F, RECORD>(ctx, packet, reason)
         }
     }
-}
-
-/// Its later fragments would miss: they have no ports. `open`: the flow, or null.
-#[inline(never)]
-fn fragment<F: Maps>(packet: &Packet<F>, open: *mut F::Flow) -> Reason {
-    let ours = !open.is_null()
-        || F::find(Stage::HalfOpen, &packet.key).is_some()
-        || route::vip(Epoch::read(), packet).is_some();
-    if ours { Reason::Fragment } else { Reason::UnknownDestination }
 }
 
 /// Time stamps, at most once a second. `false`: it is a flow of UDP that is over.

@@ -77,7 +77,7 @@ mod lines {
             Reason::NewFlow | Reason::TupleClash | Reason::FlowAdopted => begun(packet, reason),
             _ => match reason.fate() {
                 Fate::Drop | Fate::Reset => refused(packet, reason),
-                Fate::Pass | Fate::Forward => {}
+                Fate::Pass | Fate::Forward | Fate::Answer => {}
             },
         }
         reason

@@ -19,7 +19,9 @@ mod context;
 mod edge;
 mod egress;
 mod events;
+mod fragments;
 mod hop;
+mod icmp;
 mod ingress;
 mod log;
 mod maps;
@@ -37,7 +39,7 @@ use balancer_ebpf::{
     reason::{Fate, Reason},
 };
 
-use apart::{Parts, Steps};
+use apart::{Odd, Parts, Steps};
 use context::{Context, Refused, Skb};
 use parse::{Packet, Read};
 
@@ -71,6 +73,11 @@ trait Program {
     fn end(reason: Reason, verdict: i32) -> i32;
     /// Sends an answer back.
     fn send_back(ctx: Self::Context) -> Result<i32, Refused>;
+    /// Whether the frame is addressed to this machine.
+    #[inline(always)]
+    fn is_addressed(_ctx: Self::Context) -> bool {
+        true
+    }
 }
 
 /// What a program does with packets of one family.
@@ -81,6 +88,16 @@ trait Walk<F: Parts<Self::Context>>: Program {
     #[inline(always)]
     fn forwarded(_packet: &Packet<F>) -> i32 {
         Self::Context::PASS
+    }
+    /// Decides on a packet without ports to decide by; `none` is what its headers said.
+    #[inline(always)]
+    fn odd(_ctx: Self::Context, _at: u32, none: Reason) -> Reason {
+        none
+    }
+    /// Has later fragments follow this one, which was sent on; false: they could not.
+    #[inline(always)]
+    fn follow(_ctx: Self::Context, _packet: &Packet<F>) -> bool {
+        true
     }
     /// Tells of a packet that was dropped or answered.
     #[inline(always)]
@@ -109,12 +126,24 @@ impl Program for Ingress {
     fn send_back(skb: Skb) -> Result<i32, Refused> {
         skb.send_back()
     }
+    #[inline(always)]
+    fn is_addressed(skb: Skb) -> bool {
+        skb.is_addressed()
+    }
 }
 
-impl<F: Steps<Skb, true>> Walk<F> for Ingress {
+impl<F: Steps<Skb, true> + Odd> Walk<F> for Ingress {
     #[inline(always)]
     fn walk(skb: Skb, packet: &mut Packet<F>) -> Reason {
         log::told(packet, ingress::ingress::<Skb, F, true>(skb, packet))
+    }
+    #[inline(always)]
+    fn odd(skb: Skb, at: u32, none: Reason) -> Reason {
+        odd::<F>(skb, at, none, false)
+    }
+    #[inline(always)]
+    fn follow(skb: Skb, packet: &Packet<F>) -> bool {
+        F::follow(skb, packet, false)
     }
 }
 
@@ -137,10 +166,28 @@ impl Program for Egress {
     }
 }
 
-impl<F: Parts<Skb>> Walk<F> for Egress {
+impl<F: Parts<Skb> + Odd> Walk<F> for Egress {
     #[inline(always)]
     fn walk(skb: Skb, packet: &mut Packet<F>) -> Reason {
         log::told(packet, egress::egress(skb, packet))
+    }
+    #[inline(always)]
+    fn odd(skb: Skb, at: u32, none: Reason) -> Reason {
+        odd::<F>(skb, at, none, true)
+    }
+    #[inline(always)]
+    fn follow(skb: Skb, packet: &Packet<F>) -> bool {
+        F::follow(skb, packet, true)
+    }
+}
+
+/// A packet without ports to decide by, where it comes in or is about to leave.
+#[inline(always)]
+fn odd<F: Odd>(skb: Skb, at: u32, none: Reason, leaving: bool) -> Reason {
+    match none {
+        Reason::FragmentTail => F::later(skb, at, leaving),
+        Reason::NotTcp => F::icmp(skb, at, leaving),
+        none => none,
     }
 }
 
@@ -182,6 +229,9 @@ where
     {
         return W::end(Reason::NonVip, W::Context::PASS);
     }
+    if !W::is_addressed(ctx) {
+        return W::end(Reason::OtherHost, W::Context::PASS);
+    }
     match parse::linear(ctx, || parse::ethernet(ctx)) {
         Ok((Next::Ipv4, at)) => family::<W, V4>(ctx, at),
         Ok((Next::Ipv6, at)) => family::<W, V6>(ctx, at),
@@ -196,16 +246,18 @@ fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> 
     let mut packet = MaybeUninit::uninit();
     let none = parse::tcp::<W::Context, F>(ctx, at, W::DIRECTION, &mut packet);
     if none != Reason::NonVip {
-        // Neither TCP nor UDP, or not to be understood: the stack decides.
-        return W::end(none, W::Context::PASS);
+        return portless::<W, F>(ctx, at, none);
     }
     // SAFETY: `tcp` has written the packet when nothing speaks against it.
     let packet = unsafe { packet.assume_init_mut() };
     let reason = W::walk(ctx, packet);
     match reason.fate() {
         Fate::Pass => W::end(reason, W::Context::PASS),
+        Fate::Forward if packet.fragment && !W::follow(ctx, packet) => {
+            refuse::<W, F>(ctx, packet, Reason::Fragment, W::Context::DROP)
+        }
         Fate::Forward => W::end(reason, W::forwarded(packet)),
-        Fate::Drop => refuse::<W, F>(ctx, packet, reason, W::Context::DROP),
+        Fate::Drop | Fate::Answer => refuse::<W, F>(ctx, packet, reason, W::Context::DROP),
         // Nothing says to a sender of datagrams what a reset says.
         Fate::Reset if F::proto(&packet.key) == UDP => {
             refuse::<W, F>(ctx, packet, reason, W::Context::DROP)
@@ -216,6 +268,20 @@ fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> 
             let reason = if failed { Reason::RewriteFailed } else { reason };
             refuse::<W, F>(ctx, packet, reason, verdict)
         }
+    }
+}
+
+/// The way of a packet without ports to decide by, or not to be understood. Not inlined: few are.
+#[inline(never)]
+fn portless<W: Walk<F>, F: Parts<W::Context>>(ctx: W::Context, at: u32, none: Reason) -> i32 {
+    let reason = W::odd(ctx, at, none);
+    match reason.fate() {
+        Fate::Pass | Fate::Forward => W::end(reason, W::Context::PASS),
+        Fate::Answer => match W::send_back(ctx) {
+            Ok(verdict) => W::end(reason, verdict),
+            Err(Refused) => W::end(Reason::RewriteFailed, W::Context::DROP),
+        },
+        Fate::Drop | Fate::Reset => W::end(reason, W::Context::DROP),
     }
 }
 

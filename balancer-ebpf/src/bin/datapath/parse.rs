@@ -6,8 +6,8 @@ use balancer_ebpf::{
     abi::{TCP, UDP},
     flow::{End, Family, V4, V6},
     packet::{
-        self, ETHERNET_LEN, HEADERS_MAX, Ip, Next, Piece, VLAN_LEN, VLAN_TAGS_MAX, lengths_agree,
-        udp_needs,
+        self, ETHERNET_LEN, EXTENSIONS_LEN_MAX, EXTENSIONS_MAX, HEADERS_MAX, IPV6_LEN, Ip, Next,
+        Piece, VLAN_LEN, VLAN_TAGS_MAX, lengths_agree, udp_needs,
     },
     reason::Reason,
 };
@@ -68,11 +68,14 @@ impl Read for V4 {
 }
 
 impl Read for V6 {
-    const HEADER_LEN: u32 = packet::IPV6_LEN;
+    const HEADER_LEN: u32 = IPV6_LEN;
     #[inline(always)]
     fn header<C: Context>(ctx: C, at: u32) -> Result<(Ip, [u8; 16], [u8; 16]), NoPacket> {
         let words: [u32; 10] = ctx.words(at).ok_or(NoPacket::Short)?;
-        let ip = packet::ipv6(&words).ok_or(NoPacket::Not(Reason::Malformed))?;
+        let mut ip = packet::ipv6(&words).ok_or(NoPacket::Not(Reason::Malformed))?;
+        if packet::is_extension(ip.protocol) {
+            extensions(ctx, at + IPV6_LEN, ip.protocol).add_to(&mut ip)?;
+        }
         let address = |first: usize| {
             let mut bytes = [0; 16];
             let mut i = 0;
@@ -84,6 +87,76 @@ impl Read for V6 {
         };
         Ok((ip, address(2), address(6)))
     }
+}
+
+/// What a walk along IPv6 extension headers found, in a word: functions that are not inlined
+/// return nothing else. From the lowest bits on: their length (16 bits), the offset of the
+/// fragment header, or 0 (16), the protocol of what follows them (8), the piece (2).
+#[derive(Clone, Copy)]
+pub(crate) struct Extensions(u64);
+
+impl Extensions {
+    /// The packet ends, or its linear part.
+    const SHORT: u64 = u64::MAX;
+    /// Its destination is not its receiver, or there are too many.
+    const OTHER: u64 = u64::MAX - 1;
+
+    #[inline(always)]
+    fn add_to(self, ip: &mut Ip) -> Result<(), NoPacket> {
+        match self.0 {
+            Self::SHORT => return Err(NoPacket::Short),
+            Self::OTHER => return Err(NoPacket::Not(Reason::NotTcp)),
+            _ => {}
+        }
+        ip.header_len += (self.0 & 0xffff) as u32;
+        ip.protocol = (self.0 >> 32) as u8;
+        ip.piece = match self.0 >> 40 {
+            0 => Piece::Whole,
+            1 => Piece::First,
+            _ => Piece::Later,
+        };
+        Ok(())
+    }
+
+    /// Offset of the fragment header, if there is one.
+    #[inline(always)]
+    pub(crate) fn fragment(self) -> Option<u32> {
+        let at = (self.0 >> 16) as u16;
+        (self.0 < Self::OTHER && at != 0).then_some(at.into())
+    }
+}
+
+/// Follows the extension headers from offset `at` on, the first of which has the protocol number
+/// `first`. Behind the header of a later fragment nothing more can be read.
+#[inline(always)]
+pub(crate) fn extensions<C: Context>(ctx: C, at: u32, first: u8) -> Extensions {
+    Extensions(walk_extensions(ctx, at, first))
+}
+
+/// Not inlined: it stands in the way of few packets, and of several readers.
+#[inline(never)]
+fn walk_extensions<C: Context>(ctx: C, start: u32, first: u8) -> u64 {
+    let (mut len, mut next, mut fragment, mut found) = (0, first, 0, 0);
+    let mut headers = 0;
+    while headers < EXTENSIONS_MAX && packet::is_extension(next) && found < 2 {
+        let Some([word]) = ctx.words::<1>(start + len) else { return Extensions::SHORT };
+        let Some(header) = packet::extension(next, word) else { return Extensions::OTHER };
+        if let Some(piece) = header.piece {
+            fragment = start + len;
+            found = match piece {
+                Piece::Whole => 0,
+                Piece::First => 1,
+                Piece::Later => 2,
+            };
+        }
+        len += header.len;
+        next = header.next;
+        if len > EXTENSIONS_LEN_MAX {
+            return Extensions::OTHER;
+        }
+        headers += 1;
+    }
+    u64::from(len) | u64::from(fragment) << 16 | u64::from(next) << 32 | found << 40
 }
 
 /// What the Ethernet header and its tags announce, and where that begins.
@@ -127,12 +200,12 @@ fn read<C: Context, F: Read>(
     packet: &mut MaybeUninit<Packet<F>>,
 ) -> Result<(), NoPacket> {
     let (ip, src, dst) = F::header(ctx, at)?;
+    if ip.piece == Piece::Later {
+        return Err(NoPacket::Not(Reason::FragmentTail));
+    }
     let is_tcp = ip.protocol == TCP;
     if !is_tcp && ip.protocol != UDP {
         return Err(NoPacket::Not(Reason::NotTcp));
-    }
-    if ip.piece == Piece::Later {
-        return Err(NoPacket::Not(Reason::FragmentTail));
     }
     let place = Place { ip: at, tcp: at + ip.header_len };
     let malformed = NoPacket::Not(Reason::Malformed);

@@ -5,7 +5,7 @@ use core::mem::MaybeUninit;
 use aya_ebpf::helpers::generated as helpers;
 use balancer_ebpf::{
     abi::{RunWord, Table, TargetWord, VipEntry, pick, route_flags, route_kind, vip_flags},
-    flow::Family,
+    flow::{End, Family},
     hash,
     reason::Reason,
 };
@@ -53,6 +53,10 @@ fn look_up<C: Context, F: Maps, const RECORD: bool>(
 ) -> Reason {
     let epoch = Epoch::read();
     let Some((vip_id, vip)) = vip(epoch, packet) else { return Reason::UnknownDestination };
+    let (src, dst) = (F::src(&packet.key), F::dst(&packet.key));
+    if F::is_martian(&src.addr) || F::same(&End { port: dst.port, ..src }, &dst) {
+        return Reason::MartianSource;
+    }
     let mut class = 0;
     if let Some(id) = F::source_id(&F::src(&packet.key).addr)
         && let Some(source) = epoch.source(id)

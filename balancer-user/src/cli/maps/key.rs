@@ -16,12 +16,15 @@ pub(super) enum Key {
     Index(u32),
     /// Of `VIP_IDS4` and `VIP_IDS6`.
     Vip(VipKey),
-    /// Of `SOURCE_IDS4` and `SOURCE_IDS6`.
-    Source(IpAddr),
+    /// Of `SOURCE_IDS4`, `SOURCE_IDS6`, `VIP_ADDRESSES4` and `VIP_ADDRESSES6`.
+    Address(IpAddr),
     /// Of `CLASS_ROUTES`.
     ClassVip(u32, u32),
     /// Of the flow maps: direction, protocol, source and destination as seen on the wire.
     Flow(u8, VipProtocol, SocketAddr, SocketAddr),
+    /// Of `FRAGMENTS`: met where packets leave, source and destination, identification, protocol
+    /// number.
+    Fragment(bool, [IpAddr; 2], u32, u8),
 }
 
 impl Key {
@@ -41,11 +44,14 @@ impl Key {
                     "ADDRESS:PORT, such as [fd62::3]:6379, of UDP [fd62::3]:53/udp"
                 },
             ),
-            map_names::SOURCE_IDS4 | map_names::SOURCE_IDS6 => (
+            map_names::SOURCE_IDS4
+            | map_names::SOURCE_IDS6
+            | map_names::VIP_ADDRESSES4
+            | map_names::VIP_ADDRESSES6 => (
                 text.parse()
                     .ok()
-                    .filter(|source: &IpAddr| family(source.is_ipv4()))
-                    .map(Self::Source),
+                    .filter(|address: &IpAddr| family(address.is_ipv4()))
+                    .map(Self::Address),
                 if v4 {
                     "an IPv4 address, such as 10.0.0.11"
                 } else {
@@ -62,6 +68,10 @@ impl Key {
                 flow(text).filter(|key| matches!(key, Self::Flow(_, _, src, _) if src.is_ipv6())),
                 "forward|reply SOURCE:PORT DESTINATION:PORT [udp], such as \
                  `forward [fd00::11]:40000 [fd62::3]:6379`",
+            ),
+            map_names::FRAGMENTS => (
+                fragment(text),
+                "in|out SOURCE DESTINATION ID PROTOCOL, such as `in 10.0.0.11 240.0.0.3 77 6`",
             ),
             map_names::XDP_DEVICES => {
                 (text.parse().ok().map(Self::Index), "a number: the index of the interface")
@@ -97,13 +107,30 @@ fn flow(text: &str) -> Option<Key> {
     (src.is_ipv4() == dst.is_ipv4()).then_some(Key::Flow(way, protocol, src, dst))
 }
 
+fn fragment(text: &str) -> Option<Key> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [way, src, dst, id, protocol] = words[..] else { return None };
+    let leaving = match way {
+        "in" => false,
+        "out" => true,
+        _ => return None,
+    };
+    let ends: [IpAddr; 2] = [src.parse().ok()?, dst.parse().ok()?];
+    let same = ends[0].is_ipv4() == ends[1].is_ipv4();
+    same.then_some(Key::Fragment(leaving, ends, id.parse().ok()?, protocol.parse().ok()?))
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Index(index) => write!(f, "{index}"),
             Self::Vip(vip) => write!(f, "{vip}"),
-            Self::Source(source) => write!(f, "{source}"),
+            Self::Address(address) => write!(f, "{address}"),
             Self::ClassVip(class, vip) => write!(f, "{class}/{vip}"),
+            Self::Fragment(leaving, [src, dst], id, protocol) => {
+                let way = if *leaving { "out" } else { "in" };
+                write!(f, "{way} {src} {dst} {id} {protocol}")
+            }
             Self::Flow(way, protocol, src, dst) => {
                 let way = if *way == direction::FORWARD { "forward" } else { "reply" };
                 let protocol = if *protocol == VipProtocol::Udp { " udp" } else { "" };
@@ -127,6 +154,9 @@ mod tests {
             ("FLOWS4", "forward 10.0.0.11:40000 240.0.0.3:53 udp"),
             ("SOURCE_IDS4", "10.0.0.11"),
             ("SOURCE_IDS6", "fd00::11"),
+            ("VIP_ADDRESSES6", "fd62::3"),
+            ("FRAGMENTS", "in 10.0.0.11 240.0.0.3 77 6"),
+            ("FRAGMENTS", "out fd00::21 fd00::11 4000000000 17"),
             ("CLASS_ROUTES", "1/3"),
             ("FLOWS4", "forward 10.0.0.11:40000 240.0.0.3:6379"),
             ("HALF_OPEN6", "reply [fd00::21]:6379 [fd00::11]:40000"),
@@ -143,6 +173,7 @@ mod tests {
             ("VIP_IDS4", "240.0.0.3", "ADDRESS:PORT"),
             ("SOURCE_IDS6", "10.0.0.11", "IPv6"),
             ("CLASS_ROUTES", "1", "CLASS/VIP"),
+            ("FRAGMENTS", "in 10.0.0.11 fd62::3 77 6", "in|out"),
             ("FLOWS4", "10.0.0.11:40000 240.0.0.3:6379", "forward|reply"),
             ("FLOWS6", "forward 10.0.0.11:40000 240.0.0.3:6379", "[fd00::11]:40000"),
             ("FLOWS4", "forward 10.0.0.11:40000 [fd62::3]:6379", "forward|reply"),
@@ -157,8 +188,10 @@ mod tests {
     fn every_map_takes_some_key() {
         let keys = ["0", "1.2.3.4", "fd00::1", "1.2.3.4:5", "[fd00::1]:5", "1/2"];
         let flows = ["forward 1.2.3.4:5 1.2.3.4:6", "reply [fd00::1]:5 [fd00::1]:6"];
+        let flows = flows.iter().chain(&["in 1.2.3.4 1.2.3.5 6 7"]);
         for name in View::map_names() {
-            let taken = keys.iter().chain(&flows).filter(|key| Key::parse(name, key).is_ok());
+            let taken =
+                keys.iter().chain(flows.clone()).filter(|key| Key::parse(name, key).is_ok());
             assert_eq!(taken.count(), 1, "{name}");
         }
     }

@@ -10,7 +10,7 @@ use balancer_ebpf::{
 use serde_json::{Value, json};
 
 use super::key::Key;
-use crate::kernel::{Element, FlowRow, KernelError, View, real_address};
+use crate::kernel::{Element, FlowRow, FragmentRow, KernelError, View, real_address};
 
 /// Every element of a map, by key; of arrays those that are not empty, or `all`.
 pub(super) fn all(view: &View, name: &str, all: bool) -> Result<Vec<Value>, KernelError> {
@@ -59,8 +59,24 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
             sources.sort_unstable();
             sources
                 .into_iter()
-                .map(|(key, id)| (Key::Source(key), json!({"key": key.to_string(), "source": id})))
+                .map(|(key, id)| (Key::Address(key), json!({"key": key.to_string(), "source": id})))
                 .collect()
+        }
+        map_names::VIP_ADDRESSES4 | map_names::VIP_ADDRESSES6 => {
+            let mut addresses = view.vip_addresses()?;
+            addresses.retain(|(key, _)| key.is_ipv4() == (name == map_names::VIP_ADDRESSES4));
+            addresses.sort_unstable();
+            addresses
+                .into_iter()
+                .map(|(key, vips)| {
+                    (Key::Address(key), json!({"key": key.to_string(), "vips": vips}))
+                })
+                .collect()
+        }
+        map_names::FRAGMENTS => {
+            let mut rows = view.fragments()?;
+            rows.sort_unstable_by_key(|row| (row.leaving, row.from, row.id, row.proto));
+            rows.iter().map(fragment_row).collect()
         }
         map_names::CLASS_ROUTES => {
             let mut routes = view.class_route_dictionary()?;
@@ -93,6 +109,17 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
     // The walk of a hash map may meet an element twice that was replaced meanwhile.
     rows.dedup_by_key(|(key, _)| *key);
     Ok(rows)
+}
+
+fn fragment_row(row: &FragmentRow) -> (Key, Value) {
+    let key = Key::Fragment(row.leaving, row.from, row.id, row.proto);
+    let value = json!({
+        "key": key.to_string(),
+        "source": row.to[0].to_string(),
+        "destination": row.to[1].to_string(),
+        "seen_jiffies": row.seen_jiffies,
+    });
+    (key, value)
 }
 
 fn flow_row(row: &FlowRow) -> (Key, Value) {

@@ -47,10 +47,12 @@ Examples:
 
 Keys:
   VIP_IDS4, VIP_IDS6          ADDRESS:PORT
-  SOURCE_IDS4, SOURCE_IDS6    ADDRESS
+  SOURCE_IDS4, SOURCE_IDS6, VIP_ADDRESSES4, VIP_ADDRESSES6
+                              ADDRESS
   CLASS_ROUTES                CLASS/VIP, both ids
   FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6
                               forward|reply SOURCE:PORT DESTINATION:PORT
+  FRAGMENTS                   in|out SOURCE DESTINATION ID PROTOCOL
   the others                  a number: the index of the element
 
 Exit codes:

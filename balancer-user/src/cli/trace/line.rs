@@ -93,6 +93,7 @@ impl Line {
                 // Nothing says to a sender of datagrams what a reset says.
                 Fate::Reset if event.protocol == VipProtocol::Udp => "drop",
                 Fate::Reset => "reset",
+                Fate::Answer => "answer",
                 Fate::Drop => "drop",
                 Fate::Pass => "pass",
             },

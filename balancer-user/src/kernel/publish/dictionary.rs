@@ -11,7 +11,7 @@ use zerocopy::IntoBytes as _;
 
 use crate::resolve::VipKey;
 
-use super::super::{KernelError, View, read::duplicate};
+use super::super::{KernelError, View, addresses::Addresses, read::duplicate};
 
 /// Entries to add and to delete, in key order.
 #[derive(Debug)]
@@ -85,6 +85,7 @@ pub(crate) struct Dictionaries {
     sources4: HashMap<MapData, [u8; 4], u32>,
     sources6: HashMap<MapData, [u8; 16], u32>,
     class_routes: HashMap<MapData, [u8; size_of::<ClassVip>()], u32>,
+    addresses: Addresses,
 }
 
 /// Do not overwrite.
@@ -112,10 +113,25 @@ impl Dictionaries {
             sources4: open(map_names::SOURCE_IDS4, &view.source_ids4)?,
             sources6: open(map_names::SOURCE_IDS6, &view.source_ids6)?,
             class_routes: open(map_names::CLASS_ROUTES, &view.class_routes)?,
+            addresses: Addresses::open(view)?,
         })
     }
 
+    /// A VIP, and its address: known as one for as long as any VIP has it.
     pub(crate) fn vip(&mut self, key: &VipKey, edit: Edit) -> Result<(), KernelError> {
+        match edit {
+            Edit::Add(_) => {
+                self.addresses.up(key.addr.ip())?;
+                self.vip_id(key, edit)
+            }
+            Edit::Delete => {
+                self.vip_id(key, edit)?;
+                self.addresses.down(key.addr.ip())
+            }
+        }
+    }
+
+    fn vip_id(&mut self, key: &VipKey, edit: Edit) -> Result<(), KernelError> {
         let (port, proto) = (key.addr.port().to_be_bytes(), key.protocol.number());
         match key.addr {
             SocketAddr::V4(addr) => {

@@ -13,7 +13,9 @@ use balancer_ebpf::abi::{
 use crate::compile::{Assignment, CounterRun, Patch, Table, Tables};
 
 use super::{
-    super::{Datapath, KernelError, View, read::real_address, sys, view::entries},
+    super::{
+        Datapath, KernelError, View, addresses::Addresses, read::real_address, sys, view::entries,
+    },
     dictionary::{Dictionaries, Edit, remember},
     plan::Plan,
     ports::PortUses,
@@ -257,6 +259,7 @@ fn repair(view: &View, memory: &mut Memory) -> Result<(), KernelError> {
     copy!(view.sources, settings.sources, SourceEntry);
     copy!(view.routes, settings.routes, RouteEntry);
 
+    Addresses::open(view)?.repair(view)?;
     let mut dictionaries = Dictionaries::open(view)?;
     for (key, id) in view.vip_dictionary()? {
         if view.vips.read::<VipEntry>(View::at(epoch, settings.vips, id)).route == 0 {

@@ -11,7 +11,9 @@ use balancer_ebpf::{
     abi::{TCP, UDP},
     checksum,
     flow::{Family, V4, V6},
-    packet::{self, ETHERNET_LEN, IPV4_LEN, IPV6_LEN, Next, TCP_LEN},
+    packet::{
+        self, ETHERNET_LEN, EXTENSIONS_LEN_MAX, HEADERS_MAX, IPV4_LEN, IPV6_LEN, Next, TCP_LEN,
+    },
     reason::Reason,
     reset,
 };
@@ -29,7 +31,7 @@ const UDP_CHECK: u32 = 6;
 const IPV4_CHECK: u32 = 10;
 /// No offset that is asked for is beyond this. The mask tells the verifier so where it has
 /// lost track of a value's range.
-const OFFSET_MASK: u32 = 0xff;
+const OFFSET_MASK: u32 = 0x1ff;
 
 /// The kernel refused to change the packet.
 pub(crate) struct Refused;
@@ -138,6 +140,24 @@ pub(crate) trait Context: Copy {
         Some(unsafe { start.read_volatile() }.to_ne_bytes())
     }
 
+    /// Writes a word as it is to lie in memory.
+    #[inline(always)]
+    fn put_word(self, at: u32, word: u32) -> Result<(), Refused> {
+        let place = self.bytes(at, 4).ok_or(Refused)? as *mut u32;
+        // SAFETY: inside the bytes just checked.
+        unsafe { place.write_volatile(word) };
+        Ok(())
+    }
+
+    /// Writes two bytes as they are to lie in memory.
+    #[inline(always)]
+    fn put_pair(self, at: u32, pair: u16) -> Result<(), Refused> {
+        let place = self.bytes(at, 2).ok_or(Refused)? as *mut u16;
+        // SAFETY: inside the bytes just checked.
+        unsafe { place.write_volatile(pair) };
+        Ok(())
+    }
+
     /// Both ports, source first, of a packet as nearly all are: linear, TCP or UDP in an IP header
     /// without options or extension headers, whole, no VLAN tag. `None`: another packet, which must be
     /// read in full.
@@ -188,10 +208,21 @@ pub(crate) trait Context: Copy {
             self.sum_ports(check, ports[0], ports[1])?;
         }
         F::write_address(self, place.ip, side, from, to)?;
-        let port_words = self.bytes(place.tcp, 4).ok_or(Refused)? as *mut u32;
-        // SAFETY: inside the bytes just checked.
-        unsafe { port_words.write_volatile(ports[1]) };
-        Ok(())
+        self.put_word(place.tcp, ports[1])
+    }
+
+    /// Makes the sender the receiver, and the other way round.
+    #[inline(always)]
+    fn swap_ethernet(self) -> Result<(), Refused> {
+        // The Ethernet addresses are not part of any sum that a device may have made.
+        let [a, b, c]: [u32; 3] = self.words(0).ok_or(Refused)?;
+        let [a, b, c] = [a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes()];
+        let swapped = [
+            u32::from_ne_bytes([b[2], b[3], c[0], c[1]]),
+            u32::from_ne_bytes([c[2], c[3], a[0], a[1]]),
+            u32::from_ne_bytes([a[2], a[3], b[0], b[1]]),
+        ];
+        self.store(0, &swapped, false)
     }
 
     /// Turns the packet into the TCP reset that answers it. `end`: where its payload ends.
@@ -203,15 +234,7 @@ pub(crate) trait Context: Copy {
         let payload_len = end.wrapping_sub(place.tcp + header_len);
         let answer = reset::tcp(&segment, payload_len);
         self.cut(place.tcp + TCP_LEN)?;
-        // The Ethernet addresses are not part of any sum that a device may have made.
-        let [a, b, c]: [u32; 3] = self.words(0).ok_or(Refused)?;
-        let [a, b, c] = [a.to_ne_bytes(), b.to_ne_bytes(), c.to_ne_bytes()];
-        let swapped = [
-            u32::from_ne_bytes([b[2], b[3], c[0], c[1]]),
-            u32::from_ne_bytes([c[2], c[3], a[0], a[1]]),
-            u32::from_ne_bytes([a[2], a[3], b[0], b[1]]),
-        ];
-        self.store(0, &swapped, false)?;
+        self.swap_ethernet()?;
         let addresses = F::write_answer(self, place)?;
         let answer = reset::with_checksum(answer, addresses, partial);
         self.store(place.tcp, &answer, true)
@@ -239,8 +262,9 @@ pub(crate) struct Check {
 }
 
 impl Check {
+    /// That of a packet of TCP or UDP.
     #[inline(always)]
-    fn of(place: &Place, proto: u8) -> Self {
+    pub(crate) fn of(place: &Place, proto: u8) -> Self {
         let optional = proto == UDP;
         Self { at: place.tcp + if optional { UDP_CHECK } else { TCP_CHECK }, optional }
     }
@@ -367,9 +391,29 @@ impl Translate for V6 {
     #[inline(always)]
     fn write_answer<C: Context>(ctx: C, place: &Place) -> Result<u64, Refused> {
         let packet: [u32; 10] = ctx.words(place.ip).ok_or(Refused)?;
-        ctx.store(place.ip, &reset::ipv6(&packet), true)?;
+        let extensions = place.tcp.wrapping_sub(place.ip + IPV6_LEN);
+        ctx.store(place.ip, &reset::ipv6(&packet, extensions), true)?;
+        if extensions != 0 {
+            pad_extensions(ctx, place, extensions)?;
+        }
         Ok(checksum::sum(&packet[2..]))
     }
 }
 
+/// Writes one options header that says nothing over extension headers, `len` bytes of them: the
+/// TCP header stays where it is. Not inlined: few packets have any.
+#[inline(never)]
+fn pad_extensions<C: Context>(ctx: C, place: &Place, len: u32) -> Result<(), Refused> {
+    let mut at = place.ip + IPV6_LEN;
+    ctx.store(at, &reset::padding(len), true)?;
+    let mut words = 1;
+    while words < EXTENSIONS_LEN_MAX / 8 && at + 8 < place.tcp {
+        at += 8;
+        ctx.store(at, &[0u32; 2], true)?;
+        words += 1;
+    }
+    Ok(())
+}
+
 const _: () = assert!(ETHERNET_LEN == 14, "the addresses are the first 12 bytes");
+const _: () = assert!(HEADERS_MAX <= OFFSET_MASK, "every offset that is asked for fits");

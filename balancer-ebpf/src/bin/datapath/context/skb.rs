@@ -17,6 +17,9 @@ use balancer_ebpf::{flow::Family, reason::Reason};
 use super::{Check, Context, OFFSET_MASK, Refused, Translate, done};
 use crate::{maps, parse::Packet};
 
+/// `__sk_buff::pkt_type` of a frame to this machine (`linux/if_packet.h`).
+const PACKET_HOST: u32 = 0;
+
 /// A packet in a TC program.
 #[derive(Clone, Copy)]
 pub(crate) struct Skb(*mut __sk_buff);
@@ -25,6 +28,14 @@ impl Skb {
     #[inline(always)]
     pub(crate) fn new(ctx: &TcContext) -> Self {
         Self(ctx.skb.skb)
+    }
+
+    /// Whether the frame is addressed to this machine, and to it alone: an interface that listens
+    /// to all frames hands over those of others too, and a VIP is nobody's broadcast.
+    #[inline(always)]
+    pub(crate) fn is_addressed(self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).pkt_type == PACKET_HOST }
     }
 
     /// Adjusts a checksum of TCP or UDP. Only the kernel can: whether it is a complete or a partial

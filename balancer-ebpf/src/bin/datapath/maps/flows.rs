@@ -10,8 +10,8 @@ use balancer_ebpf::{
 };
 
 use super::{
-    FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, SOURCE_IDS4, SOURCE_IDS6, VIP_IDS4, VIP_IDS6,
-    active_down,
+    FLOWS4, FLOWS6, HALF_OPEN4, HALF_OPEN6, SOURCE_IDS4, SOURCE_IDS6, VIP_ADDRESSES4,
+    VIP_ADDRESSES6, VIP_IDS4, VIP_IDS6, active_down,
 };
 use crate::{atomic, parse::Packet};
 
@@ -50,6 +50,8 @@ pub(crate) trait Maps: Family {
     fn vip_id(vip: &Self::VipKey) -> Option<u32>;
     /// The id of a source.
     fn source_id(addr: &Self::Addr) -> Option<u32>;
+    /// Whether some VIP has this address.
+    fn is_vip_address(addr: &Self::Addr) -> bool;
     /// A packet's key, copied to the stack. On 6.1 no map takes a key from memory that a
     /// function was given: a function that the verifier judges by itself copies it first.
     fn own_key(packet: &Packet<Self>) -> Self::Key;
@@ -62,7 +64,8 @@ pub(crate) trait Maps: Family {
 }
 
 macro_rules! maps {
-    ($family:ident, $vips:ident, $sources:ident, $flows:ident, $half_open:ident) => {
+    ($family:ident, $vips:ident, $addresses:ident, $sources:ident, $flows:ident,
+     $half_open:ident) => {
         impl Maps for $family {
             #[inline(always)]
             fn vip_id(vip: &Self::VipKey) -> Option<u32> {
@@ -73,6 +76,10 @@ macro_rules! maps {
             fn source_id(addr: &Self::Addr) -> Option<u32> {
                 // SAFETY: as above.
                 $sources.get_ptr(addr).map(|id| unsafe { *id })
+            }
+            #[inline(always)]
+            fn is_vip_address(addr: &Self::Addr) -> bool {
+                $addresses.get_ptr(addr).is_some()
             }
             #[inline(always)]
             fn own_key(packet: &Packet<Self>) -> Self::Key {
@@ -112,8 +119,8 @@ macro_rules! maps {
     };
 }
 
-maps!(V4, VIP_IDS4, SOURCE_IDS4, FLOWS4, HALF_OPEN4);
-maps!(V6, VIP_IDS6, SOURCE_IDS6, FLOWS6, HALF_OPEN6);
+maps!(V4, VIP_IDS4, VIP_ADDRESSES4, SOURCE_IDS4, FLOWS4, HALF_OPEN4);
+maps!(V6, VIP_IDS6, VIP_ADDRESSES6, SOURCE_IDS6, FLOWS6, HALF_OPEN6);
 
 /// A flow, where it lies.
 pub(crate) struct Entry<F: Family>(NonNull<F::Flow>);

@@ -11,6 +11,7 @@
 mod edge;
 mod events;
 mod flows;
+mod fragments;
 
 use aya_ebpf::{
     Global,
@@ -31,6 +32,7 @@ use balancer_ebpf::{
 pub(crate) use edge::takes_frames;
 pub(crate) use events::{leave, room, traced};
 pub(crate) use flows::{Entry, Maps, NotInserted, Stage};
+pub(crate) use fragments::{fragment, remember_fragment};
 
 use crate::atomic;
 
@@ -63,6 +65,10 @@ static PORTS: Array<u64, PORT_WORDS, MMAPABLE> = Array::new();
 static VIP_IDS4: HashMap<VipKey4, u32, IDS> = HashMap::new();
 #[btf_map]
 static VIP_IDS6: HashMap<VipKey6, u32, IDS> = HashMap::new();
+#[btf_map]
+static VIP_ADDRESSES4: HashMap<[u8; 4], u32, IDS> = HashMap::new();
+#[btf_map]
+static VIP_ADDRESSES6: HashMap<[u8; 16], u32, IDS> = HashMap::new();
 #[btf_map]
 static SOURCE_IDS4: HashMap<[u8; 4], u32, IDS> = HashMap::new();
 #[btf_map]
