@@ -9,7 +9,7 @@ use balancer_ebpf::abi::{REAL_BLACKHOLE, route_kind};
 use balancer_user::{
     compile::{self, Assignment, Limits, Tables},
     kernel::{Datapath, KernelError, View},
-    policy::LoadBalancer,
+    policy::{LoadBalancer, Tags},
     resolve::{
         Backend, BackendState, Class, Decision, Destination, Resolved, Route, Source, Vip, VipKey,
         VipOrigin,
@@ -61,7 +61,7 @@ fn route(backends: &[(u32, Vec<SocketAddr>)], load_balancer: LoadBalancer) -> Ro
                 reals.sort_unstable();
                 Backend {
                     destination: Destination::tags("default", &format!("backend-{i}")),
-                    tags: BTreeMap::new(),
+                    tags: Tags::new(),
                     weight: *weight,
                     state: if reals.is_empty() { BackendState::Empty } else { BackendState::Ok },
                     reals,

@@ -10,7 +10,7 @@
 
 #![forbid(unsafe_code)]
 
-use std::{collections::BTreeMap, net::IpAddr, num::NonZeroU16, sync::Arc};
+use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
 
 mod dataplane;
 pub mod diagnostic;
@@ -39,6 +39,7 @@ pub mod render;
 pub mod report;
 mod scalar;
 pub mod suggest;
+mod tag_map;
 mod tags;
 #[cfg(test)]
 mod testing;
@@ -64,9 +65,7 @@ pub use read::read;
 pub use reader::Reader;
 pub use reference::{ReferredBy, ServiceKind, ServicePort, ServiceRef, ServiceStatus, TargetPort};
 pub use report::{Api, Note, Place, ReadOptions, Reading, Report, ResourceReport};
-
-/// Tag or label map. Sorted, so that output and hashes do not depend on the input's order.
-pub type Tags = BTreeMap<String, String>;
+pub use tag_map::Tags;
 
 /// The tag that names a service.
 pub const SERVICE_TAG: &str = "kuma.io/service";

@@ -7,7 +7,21 @@ use super::{
     MeshTcpRoute, Meta, PolicySet, TrafficRoute,
     gateway::{Gateway, GatewayClass, ReferenceGrant, TcpRoute},
     kubernetes::{EndpointSlice, Namespace, Service},
+    tag_map::Shared,
 };
+
+impl Object {
+    /// Shares what many resources have in common. This one is nobody else's yet.
+    pub(super) fn share(&mut self, shared: &mut Shared) {
+        if let Self::Dataplane(dataplane) = self
+            && let Some(dataplane) = Arc::get_mut(dataplane)
+        {
+            for inbound in &mut dataplane.inbounds {
+                shared.share(&mut inbound.tags);
+            }
+        }
+    }
+}
 
 /// Names that are unique in a set: the kind, what the name is unique in, and the name.
 pub(super) type Identity<'a> = (&'static str, &'a str, &'a str);

@@ -14,6 +14,7 @@ use super::{
     Edits, Note, Place, ReadOptions, Reading, SourceText, Texts,
     found::{Found, FoundResource, Named, found},
     objects::{Identity, Object, identity},
+    tag_map::Shared,
     text::chunks,
     yaml,
 };
@@ -31,6 +32,7 @@ pub struct Reader {
     /// Indices of texts that are there no more, the longest gone first.
     free: VecDeque<u32>,
     pub(super) between: Between,
+    shared: Shared,
     begun: bool,
 }
 
@@ -95,13 +97,14 @@ pub(super) enum Item {
 }
 
 impl Item {
-    fn new(found: Found) -> Self {
+    fn new(found: Found, shared: &mut Shared) -> Self {
         match found {
             Found::Skipped(note) => Self::Skipped(Arc::new(note)),
             Found::Resource(resource) => match *resource {
-                FoundResource { report, object: Some(object), .. }
+                FoundResource { report, object: Some(mut object), .. }
                     if report.violations.is_empty() =>
                 {
+                    object.share(shared);
                     Self::Quiet(object)
                 }
                 resource => Self::Loud(Arc::new(resource)),
@@ -246,7 +249,7 @@ impl Reader {
                 })
             });
             let part = known.map(|part| Part { begin, end, ..part }).unwrap_or_else(|| {
-                let items = items(chunk, line, (index, document), &self.options);
+                let items = items(chunk, line, (index, document), &self.options, &mut self.shared);
                 let place = |item| Place { text: index, document, item };
                 let come = (0..).map(place).zip(items.as_slice().iter().cloned());
                 changes.come.extend(come);
@@ -288,9 +291,16 @@ fn text_without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-fn items(chunk: &str, line: u32, at: (u32, u32), options: &ReadOptions) -> Items {
+fn items(
+    chunk: &str,
+    line: u32,
+    at: (u32, u32),
+    options: &ReadOptions,
+    shared: &mut Shared,
+) -> Items {
     let Some(content) = yaml::document(chunk, line, at.0) else { return Items::Nothing };
-    let mut items: Vec<Item> = found(content, at, options).into_iter().map(Item::new).collect();
+    let found = found(content, at, options).into_iter();
+    let mut items: Vec<Item> = found.map(|found| Item::new(found, shared)).collect();
     match items.len() {
         1 => items.pop().map_or(Items::Nothing, Items::One),
         _ => Items::Many(Box::new(items)),

@@ -323,6 +323,9 @@ fn texts(files: &Files) -> Texts {
 }
 
 proptest! {
+    // Each case reads some dozens of sets.
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
     /// Whatever was read before, a reading is that of its texts.
     #[test]
     fn reading_again_gives_what_reading_once_gives(
