@@ -24,7 +24,7 @@ use crate::{
     compile::Tables,
     node::{Node, NodeError, Wanted},
     policy::{Edits, PolicySet, ReadOptions, Reader, Reading, Report, Texts},
-    resolve::{self, Resolution, ResolveSettings, VipAssignments},
+    resolve::{self, Change, Resolution, ResolveSettings, VipAssignments},
     settings::Settings,
 };
 
@@ -66,7 +66,11 @@ pub(super) struct Writer {
     wanted: BTreeSet<String>,
     assigned: Option<VipAssignments>,
     said: Said,
+    /// Warnings of the last tables.
+    warned: Vec<String>,
     draining: Draining,
+    /// Neither interfaces nor routes have changed since the last publish.
+    interfaces_as_before: bool,
     no_policies_said: bool,
 }
 
@@ -74,7 +78,8 @@ pub(super) struct Writer {
 struct Good {
     set: PolicySet,
     report: Report,
-    tables: Tables,
+    /// `None`: they were changed for a set that did not become live.
+    tables: Option<Tables>,
 }
 
 impl Writer {
@@ -105,7 +110,9 @@ impl Writer {
             wanted: BTreeSet::new(),
             assigned: None,
             said: Said::default(),
+            warned: Vec::new(),
             draining: Draining::default(),
+            interfaces_as_before: false,
             no_policies_said: false,
         }
     }
@@ -131,6 +138,7 @@ impl Writer {
         if links {
             publish |= self.attach();
         }
+        self.interfaces_as_before &= !publish;
         let mut failure = None;
         let mut tried = false;
         if read {
@@ -214,12 +222,17 @@ impl Writer {
         report: Report,
         since: Option<Instant>,
     ) -> Result<(), NodeError> {
+        let mut before = self.good.as_mut().and_then(|good| good.tables.take());
         // Of a set that fails nothing is kept but what it differs by.
-        match self.carry_out(&set, &report, &self.edits.clone(), since) {
+        let outcome = self.carry_out(&set, &report, &self.edits.clone(), &mut before, since);
+        if let (Err(_), Some(good)) = (&outcome, &mut self.good) {
+            good.tables = before;
+        }
+        match outcome {
             Ok(tables) => {
                 self.again = false;
                 self.edits = Edits::NONE;
-                self.good = Some(Good { set, report, tables });
+                self.good = Some(Good { set, report, tables: Some(tables) });
                 Ok(())
             }
             Err(Failed::Broken(broken)) => {
@@ -236,12 +249,14 @@ impl Writer {
         }
     }
 
-    /// `edits`: what makes the set of the last good one.
+    /// `edits`: what makes the set of the last good one, whose tables are those `before`. A small
+    /// change is made in them; they are gone then, also where it does not become live.
     fn carry_out(
         &mut self,
         set: &PolicySet,
         report: &Report,
         edits: &Edits,
+        before: &mut Option<Tables>,
         since: Option<Instant>,
     ) -> Result<Tables, Failed> {
         let begun = Instant::now();
@@ -256,9 +271,10 @@ impl Writer {
         self.names.want(self.wanted.clone(), &settings.dns_servers, ANSWERS_WITHIN);
         let resolve_settings =
             ResolveSettings { names: self.names.names(), ..settings.resolve_settings(assigned) };
+        let mut change = Change::Whole;
         let resolution = match self.resolution.take() {
             Some(mut resolution) => {
-                resolution.follow(set, &resolve_settings, edits);
+                change = resolution.follow(set, &resolve_settings, edits);
                 resolution
             }
             None => Resolution::new(set, &resolve_settings),
@@ -274,10 +290,17 @@ impl Writer {
             resolve_settings: &resolve_settings,
             resolved,
             settings: &settings,
-            interfaces_as_before: false,
+            interfaces_as_before: self.interfaces_as_before,
         };
-        let mut tables = self.node.compile(&wanted)?;
-        debug!(ms = millis(begun.elapsed()), "resolved and compiled");
+        let mut patch = None;
+        if let (Change::Parts(parts), Some(tables)) = (&change, before.as_mut()) {
+            patch = self.node.patch(tables, &wanted, parts)?;
+        }
+        let mut tables = match before.take_if(|_| patch.is_some()) {
+            Some(tables) => tables,
+            None => self.node.compile(&wanted)?,
+        };
+        debug!(ms = millis(begun.elapsed()), small = patch.is_some(), "resolved and compiled");
         if self.node.make(&settings)? {
             info!(bpffs = %self.node.bpffs().display(), "programs and maps are made");
             self.shown.maps(&self.node);
@@ -285,15 +308,19 @@ impl Writer {
             self.attach();
             tables = self.node.compile(&wanted)?;
         }
-        self.draining.expire(&mut self.node, &mut tables, self.settings.drain.deadline);
+        let (patch, inventory) = (patch.as_ref(), &resolved.inventory);
+        let deadline = self.settings.drain.deadline;
+        self.draining.expire(&mut self.node, &mut tables, patch, inventory, deadline);
+        let prepared = begun.elapsed();
         let before = self.node.epoch();
-        let published = self.node.publish(&tables, None, &wanted);
+        let published = self.node.publish(&tables, patch, &wanted);
         let times = published.as_ref().ok().map(|(_, done, _)| (done.flip, done.grace));
         let ended = Ended { before, now: self.node.epoch(), times, since };
         self.shown.publish(ended, set, resolved, &tables);
         if published.is_err() {
             self.assigned = None;
         }
+        self.interfaces_as_before = published.is_ok();
         let (difference, published, left) = published?;
         self.assigned = Some(resolved.assigned.clone());
         self.resolution = Some(resolution);
@@ -301,12 +328,13 @@ impl Writer {
             warn!(%error, "records of earlier sets are left");
         }
         self.said.report(&set.texts, &report);
-        for warning in &tables.warnings {
-            warn!("{warning}");
+        if self.warned != tables.warnings {
+            tables.warnings.iter().for_each(|warning| warn!("{warning}"));
+            self.warned.clone_from(&tables.warnings);
         }
         let noticed_to_flip_ms = since.map(|since| {
             let before = begun.saturating_duration_since(since);
-            millis(before + begun.elapsed().saturating_sub(published.grace))
+            millis(before + prepared + published.flip)
         });
         let news = PublishState {
             epoch: published.epoch,
@@ -361,13 +389,12 @@ impl Writer {
         let Some(good) = self.good.take() else { return };
         let Good { set, report, tables } = good;
         let due = self.draining.due(self.settings.drain.deadline);
-        let outcome = if anew || due {
-            self.carry_out_again(&set, &report, since)
-        } else {
-            self.node.sweep(&tables, &self.settings).map(|()| None)
+        let outcome = match &tables {
+            Some(tables) if !anew && !due => self.node.sweep(tables, &self.settings).map(|()| None),
+            _ => self.carry_out_again(&set, &report, since),
         };
         let tables = match outcome {
-            Ok(new) => new.unwrap_or(tables),
+            Ok(new) => new.or(tables),
             Err(error) => {
                 let broken = Broken::node(&error);
                 for problem in &broken.problems {
@@ -387,7 +414,7 @@ impl Writer {
         since: Option<Instant>,
     ) -> Result<Option<Tables>, NodeError> {
         let said = self.shared.borrow().set.clone();
-        let outcome = self.carry_out(set, report, &Edits::NONE, since);
+        let outcome = self.carry_out(set, report, &Edits::NONE, &mut None, since);
         match outcome {
             Ok(tables) => {
                 self.shared.send_modify(|state| state.set = said);

@@ -26,8 +26,8 @@ pub struct Patch {
     pub routes: Vec<u32>,
     /// Ids of reals that tables name now and did not before; rising.
     pub reals_added: Vec<u32>,
-    /// Ids of reals that no table names any more; rising.
-    pub reals_removed: Vec<u32>,
+    /// Reals that no table names any more, by rising id.
+    pub reals_removed: Vec<(u32, SocketAddr)>,
     /// Sources that are new; sorted.
     pub sources_added: Vec<IpAddr>,
     /// Sources that are gone, with the ids that they had; sorted.
@@ -364,8 +364,8 @@ fn apply(
                 patch.reals_added.push(id);
             }
             (1.., 0) => {
-                tables.reals.remove(&id);
-                patch.reals_removed.push(id);
+                let gone = tables.reals.remove(&id);
+                patch.reals_removed.extend(gone.map(|spec| (id, spec.addr)));
             }
             _ => {}
         }

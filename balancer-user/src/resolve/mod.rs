@@ -139,8 +139,8 @@ pub enum NoRoute {
     Deny,
 }
 
-/// Whose → its allocated address of each family.
-pub type VipAssignments = BTreeMap<VipOwner, AssignedVip>;
+/// Whose → its allocated address of each family. Copies share what they have in common.
+pub type VipAssignments = imbl::OrdMap<VipOwner, AssignedVip>;
 
 /// Allocated addresses of a service.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

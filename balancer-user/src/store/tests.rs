@@ -11,7 +11,7 @@ fn assignments() -> VipAssignments {
         v4: Some(Ipv4Addr::new(240, 0, 0, 3)),
         v6: Some("fd62:616c::3".parse().unwrap()),
     };
-    VipAssignments::from([(VipOwner::tags("default", "redis"), vip)])
+    [(VipOwner::tags("default", "redis"), vip)].into_iter().collect()
 }
 
 fn names_of_hosts() -> Names {

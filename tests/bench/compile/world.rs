@@ -1,11 +1,11 @@
 //! Many services, as policies.
 
-use std::{collections::BTreeMap, fmt::Write, net::Ipv4Addr};
+use std::{fmt::Write, net::Ipv4Addr};
 
 use anyhow::ensure;
 use balancer_user::{
     policy::{self, PolicySet, ReadOptions, SourceText},
-    resolve::{GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings},
+    resolve::{GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings, VipAssignments},
 };
 
 /// `services` services of `reals` reals each: a Dataplane for each real, and no TrafficRoute.
@@ -44,6 +44,6 @@ pub(crate) fn settings() -> ResolveSettings {
         allow_plain: false,
         protocols: Vec::new(),
         names: Names::default(),
-        assigned: BTreeMap::new(),
+        assigned: VipAssignments::new(),
     }
 }

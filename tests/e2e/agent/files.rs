@@ -9,7 +9,7 @@ use std::{
 use harness::{Agent, patience, root_or_skip};
 
 use super::world::{World, only, problems, replace, status};
-use crate::bed::inventory;
+use crate::bed::{MAGLEV, inventory, split};
 
 /// Generous: a test machine may be busy. The figure is in docs/benchmarks.md.
 const VISIBLE: Duration = Duration::from_secs(5);
@@ -28,6 +28,43 @@ fn a_renamed_file_is_met_by_new_connections() {
     }
     agent.stop().expect("an orderly end");
     assert_eq!(world.version().expect("a connection without an agent"), "1.0");
+}
+
+#[test]
+fn small_changes_leave_what_a_load_of_the_files_would_leave() {
+    let Some(root) = root_or_skip("e2e") else { return };
+    let world = World::new(root);
+    let instance = world.bed.instance();
+    let config = world.config("log: {level: debug}\n");
+    let mut agent = Agent::start(&instance, &config, &[]).expect("an agent");
+    let whole = inventory();
+    // The last Dataplane of the inventory is the last real's.
+    let (fewer, _) = whole.rsplit_once("---\n").expect("documents");
+    let shares =
+        |one, two| split("redis-canary", "*", "redis", &[("1.0", one), ("2.0", two)], MAGLEV);
+    let turns = [
+        ("route.yaml", shares(1, 1), false),
+        ("route.yaml", shares(90, 10), true),
+        ("inventory.yaml", fewer.to_owned(), true),
+        ("route.yaml", shares(0, 10), true),
+        ("inventory.yaml", whole.clone(), true),
+        ("route.yaml", shares(10, 90), true),
+    ];
+    for (number, (file, text, small)) in turns.into_iter().enumerate() {
+        let flips = || status(&instance)["publish"]["epoch"].as_u64().expect("an epoch");
+        let before = flips();
+        replace(&world.policies().join(file), &text);
+        agent.wait("the change is live", || flips() > before).expect("a publish");
+        let log = agent.log();
+        let how = log.lines().rfind(|line| line.contains("resolved and compiled"));
+        let how = how.expect("the agent says how");
+        assert_eq!(how.contains("small=true"), small, "turn {number}: {how}");
+        let policies = world.policies();
+        let plan = instance.balancer(&["plan", "-f", policies.to_str().expect("a path")]);
+        let plan = plan.expect("a plan");
+        assert!(plan.contains("no changes"), "turn {number}: {plan}");
+    }
+    agent.stop().expect("an orderly end");
 }
 
 #[test]

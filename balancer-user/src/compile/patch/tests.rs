@@ -115,7 +115,10 @@ fn difference(old: &Tables, new: &Tables, parts: &Parts) -> Patch {
     Patch {
         routes: new.routes.keys().filter(differ).copied().collect(),
         reals_added: only(ids(new).into_iter(), ids(old).into_iter()),
-        reals_removed: only(ids(old).into_iter(), ids(new).into_iter()),
+        reals_removed: only(ids(old).into_iter(), ids(new).into_iter())
+            .into_iter()
+            .map(|id| (id, old.reals[&id].addr))
+            .collect(),
         sources_added: parts.sources_added.clone(),
         sources_removed: parts.sources_removed.iter().map(|a| (*a, old.sources[a].id)).collect(),
         inventory: inventory.copied().collect::<BTreeSet<SocketAddr>>().into_iter().collect(),
@@ -251,10 +254,12 @@ fn a_change_of_nothing_is_an_empty_patch() {
     let limits = Limits::default();
     let mut tables = compiler.compile(&resolved, &Assignment::default(), &limits).unwrap();
     let assignment = Assignment::default().after(&tables);
+    tables.warnings.push("said by the caller".into());
     // Resolution may name what turns out to be the same.
     let parts = Parts { routes: vec![0, 1], ..Parts::default() };
     let patch = compiler.patch(&mut tables, &resolved, &parts, &assignment, &limits).unwrap();
     assert!(patch.is_empty());
+    assert_eq!(tables.warnings, ["said by the caller"]);
     assert_eq!(tables.vips[&vip(1)].id, 1);
     assert!(tables.sources.contains_key(&source(1)));
 }

@@ -100,7 +100,7 @@ impl Memory {
 
     /// The reals that the live tables do not name, after a small change.
     pub(crate) fn name_reals(&mut self, patch: &Patch) {
-        self.unnamed.extend(&patch.reals_removed);
+        self.unnamed.extend(patch.reals_removed.iter().map(|(id, _)| *id));
         patch.reals_added.iter().for_each(|id| _ = self.unnamed.remove(id));
     }
 
