@@ -22,5 +22,5 @@ pub(crate) fn fragment(key: &FragmentKey) -> Option<([u8; 16], [u8; 16])> {
 #[inline(always)]
 pub(crate) fn remember_fragment(key: &FragmentKey, src: [u8; 16], dst: [u8; 16]) -> bool {
     const BPF_ANY: u64 = 0;
-    FRAGMENTS.insert(key, &Fragment { src, dst, seen: jiffies() }, BPF_ANY).is_ok()
+    FRAGMENTS.insert(key, Fragment { src, dst, seen: jiffies() }, BPF_ANY).is_ok()
 }
