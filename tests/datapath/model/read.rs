@@ -48,7 +48,7 @@ pub(crate) fn ordinary_port(frame: &[u8], end: End) -> Option<u16> {
         }
         0x86dd => {
             let ours = [protocol::TCP, protocol::UDP].contains(frame.get(20)?);
-            if *frame.get(14)? >> 4 != 6 || !ours {
+            if *frame.get(14)? >> 4 != 6 || !ours || frame.len() < 58 {
                 return None;
             }
             pair(frame, 54 + port)
