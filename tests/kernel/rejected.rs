@@ -50,7 +50,6 @@ fn refused(bed: &Bed, object: &[u8]) -> (String, Box<Rejection>) {
     let error = Datapath::create_from_object(&bed.lock(), &small(), object).expect_err("refused");
     let text = error.to_string();
     let KernelError::Rejected(rejection) = error else { panic!("{text}") };
-    assert_eq!(rejection.program, "balancer_in");
     assert!(text.contains("R9 !read_ok"), "{text}");
     // Every kernel that we load on, also those whose log has no lines.
     let origin = rejection.origin.as_ref().unwrap_or_else(|| panic!("no source line: {text}"));
@@ -77,13 +76,11 @@ fn refused_program_is_reported_with_its_line_its_last_lines_and_the_whole_log_in
     let Some(_) = root_or_skip("kernel") else { return };
     let bed = Bed::new();
     let (text, rejection) = refused(&bed, &broken("balancer_in"));
+    assert_eq!(rejection.program, "balancer_in");
     assert_eq!(rejection.instruction, Some(0), "the first of the program");
-    assert_inside(
-        &rejection.origin.as_ref().expect("checked").line,
-        "balancer-ebpf/src/bin/datapath/main.rs",
-        include_str!("../../balancer-ebpf/src/bin/datapath/main.rs"),
-        "fn balancer_in(",
-    );
+    // Which function's line that is depends on what was inlined there.
+    let line = &rejection.origin.as_ref().expect("checked").line;
+    assert!(line.file.starts_with("balancer-ebpf/src/bin/datapath/"), "{text}");
     let path = rejection.log_file.as_ref().expect("log file");
     let log = std::fs::read_to_string(path).expect("log");
     assert!(text.contains(&path.display().to_string()), "{text}");
@@ -98,13 +95,13 @@ fn refused_program_is_reported_with_its_line_its_last_lines_and_the_whole_log_in
 fn refused_instruction_of_a_called_function_is_reported_with_the_line_of_that_function() {
     let Some(_) = root_or_skip("kernel") else { return };
     let bed = Bed::new();
-    let (text, rejection) = refused(&bed, &broken("7ingress8fragment"));
+    let (text, rejection) = refused(&bed, &broken("7ingress13hashed_target"));
     assert!(rejection.instruction > Some(100), "behind the program itself: {text}");
     assert_inside(
         &rejection.origin.as_ref().expect("checked").line,
         "balancer-ebpf/src/bin/datapath/ingress.rs",
         include_str!("../../balancer-ebpf/src/bin/datapath/ingress.rs"),
-        "fn fragment<",
+        "fn hashed_target<",
     );
     std::fs::remove_file(rejection.log_file.as_ref().expect("log file")).expect("remove the log");
 }

@@ -9,7 +9,7 @@ use balancer_ebpf::abi::program_names;
 use balancer_user::{
     compile::{self, Limits},
     kernel::{self, Datapath, PublishOptions, object},
-    policy::LoadBalancer,
+    policy::{LoadBalancer, Tags},
     resolve::{
         Backend, BackendState, Class, Decision, Destination, Resolved, Route, Vip, VipKey,
         VipOrigin,
@@ -67,7 +67,7 @@ fn resolved() -> Resolved {
             load_balancer: LoadBalancer::Maglev,
             backends: vec![Backend {
                 destination: Destination::tags("default", vip),
-                tags: BTreeMap::new(),
+                tags: Tags::new(),
                 weight: 1,
                 state: if reals.is_empty() { BackendState::Empty } else { BackendState::Ok },
                 reals,

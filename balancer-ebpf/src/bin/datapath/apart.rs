@@ -14,7 +14,7 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    context::{Context, Refused, Skb, Translate, Xdp},
+    context::{Context, Refused, Skb, Translate, Xdp, used},
     events, fragments,
     icmp::{self, Messages},
     ingress::{self, Known},
@@ -64,9 +64,9 @@ pub(crate) trait Steps<C: Context, const RECORD: bool>: Parts<C> + Records<RECOR
     /// See [`ingress::known`].
     fn known(ctx: C, packet: &Packet<Self>, open: *mut Self::Flow, reason: &mut Reason) -> Known;
     /// See [`ingress::open`].
-    fn open(ctx: C, packet: &Packet<Self>) -> Reason;
+    fn open(ctx: C, packet: &Packet<Self>, candidate: &mut Candidate<Self>) -> Reason;
     /// See [`ingress::stray`].
-    fn stray(ctx: C, packet: &Packet<Self>) -> Reason;
+    fn stray(ctx: C, packet: &Packet<Self>, candidate: &mut Candidate<Self>) -> Reason;
 }
 
 macro_rules! choose {
@@ -234,12 +234,20 @@ macro_rules! steps {
                 $known(ctx.into_raw(), packet, open, reason)
             }
             #[inline(always)]
-            fn open(ctx: $context, packet: &Packet<Self>) -> Reason {
-                $open(ctx.into_raw(), packet)
+            fn open(
+                ctx: $context,
+                packet: &Packet<Self>,
+                candidate: &mut Candidate<Self>,
+            ) -> Reason {
+                $open(ctx.into_raw(), packet, candidate)
             }
             #[inline(always)]
-            fn stray(ctx: $context, packet: &Packet<Self>) -> Reason {
-                $stray(ctx.into_raw(), packet)
+            fn stray(
+                ctx: $context,
+                packet: &Packet<Self>,
+                candidate: &mut Candidate<Self>,
+            ) -> Reason {
+                $stray(ctx.into_raw(), packet, candidate)
             }
         }
 
@@ -263,10 +271,15 @@ macro_rules! steps {
         extern "C" fn $open(
             ctx: *mut <$context as Context>::Raw,
             packet: *const Packet<$family>,
+            candidate: *mut Candidate<$family>,
         ) -> Reason {
             // SAFETY: as above.
-            let Some(packet) = (unsafe { packet.as_ref() }) else { return Reason::Malformed };
-            ingress::open::<$context, $family, $record>($context::from_raw(ctx), packet)
+            let (packet, candidate) = unsafe { (packet.as_ref(), candidate.as_mut()) };
+            let (Some(packet), Some(candidate)) = (packet, candidate) else {
+                return Reason::Malformed;
+            };
+            let ctx = $context::from_raw(used(ctx));
+            ingress::open::<$context, $family, $record>(ctx, packet, candidate)
         }
 
         #[unsafe(no_mangle)]
@@ -274,10 +287,15 @@ macro_rules! steps {
         extern "C" fn $stray(
             ctx: *mut <$context as Context>::Raw,
             packet: *const Packet<$family>,
+            candidate: *mut Candidate<$family>,
         ) -> Reason {
             // SAFETY: as above.
-            let Some(packet) = (unsafe { packet.as_ref() }) else { return Reason::Malformed };
-            ingress::stray::<$context, $family, $record>($context::from_raw(ctx), packet)
+            let (packet, candidate) = unsafe { (packet.as_ref(), candidate.as_mut()) };
+            let (Some(packet), Some(candidate)) = (packet, candidate) else {
+                return Reason::Malformed;
+            };
+            let ctx = $context::from_raw(used(ctx));
+            ingress::stray::<$context, $family, $record>(ctx, packet, candidate)
         }
     };
 }

@@ -7,6 +7,7 @@ use aya_ebpf::{bindings::xdp_action, helpers::generated as helpers};
 use balancer_ebpf::{flow::Family, reason::Reason};
 
 use crate::{
+    cleared::cleared,
     context::{Context as _, Translate, Xdp},
     maps,
     parse::Packet,
@@ -22,9 +23,8 @@ pub(crate) struct Hop {
     pub(crate) verdict: u32,
 }
 
-/// `struct bpf_fib_lookup` (linux/bpf.h), its unions as they are used here. Aligned so that it can
-/// be cleared by words.
-#[repr(C, align(8))]
+/// `struct bpf_fib_lookup` (linux/bpf.h), its unions as they are used here.
+#[repr(C)]
 struct Question {
     family: u8,
     protocol: u8,
@@ -85,15 +85,8 @@ fn ask<F: Translate>(
         return LEFT;
     }
     let mut question = MaybeUninit::<Question>::uninit();
-    let mut i = 0;
-    while i < size_of::<Question>() / 8 {
-        // SAFETY: inside the question, which is aligned to 8 bytes. Volatile, lest LLVM calls its
-        // memset, which goes byte by byte.
-        unsafe { question.as_mut_ptr().cast::<u64>().add(i).write_volatile(0) };
-        i += 1;
-    }
     // SAFETY: all fields are numbers, for which 0 is a value.
-    let question = unsafe { question.assume_init_mut() };
+    let question = unsafe { cleared(&mut question) };
     question.family = number::<F>();
     question.protocol = F::proto(&packet.key);
     question.total_len = packet.end.wrapping_sub(packet.place.ip) as u16;

@@ -3,17 +3,20 @@
 //! A flow entry alone suffices to forward. VIP, source, class, route and slot are asked only by
 //! a SYN, or by a packet without an entry. A datagram without one is what a SYN is.
 
+use core::mem::MaybeUninit;
+
 use aya_ebpf::helpers::generated as helpers;
 use balancer_ebpf::{
     abi::{FlowState, PortUse, REAL_BLACKHOLE, REAL_NONE, Table, TargetWord, UDP, pick},
     datagram,
     packet::tcp_flags::{FIN, RST, SYN},
-    reason::Reason,
+    reason::{Fate, Reason},
     tcp_state,
 };
 
 use crate::{
     apart::{Records, Steps},
+    cleared::cleared,
     context::{Context, Refused, Side, Translate},
     events,
     maps::{self, Entry, Maps, RealRef, RouteHead, Stage},
@@ -42,15 +45,33 @@ pub(crate) fn ingress<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     let mut reason = Reason::Established;
     match <F as Steps<C, RECORD>>::known(ctx, packet, Entry::into_raw(entry), &mut reason) {
         Known::Ends => reason,
-        Known::Opens => {
-            let reason = <F as Steps<C, RECORD>>::open(ctx, packet);
-            events::begun::<C, F, RECORD>(ctx, packet, reason)
-        }
-        Known::Strays => {
-            let reason = <F as Steps<C, RECORD>>::stray(ctx, packet);
-            events::begun::<C, F, RECORD>(ctx, packet, reason)
-        }
+        Known::Opens => begin::<C, F, RECORD>(ctx, packet, true),
+        Known::Strays => begin::<C, F, RECORD>(ctx, packet, false),
     }
+}
+
+/// The way of a packet that no entry speaks for; `opens`: of one that begins a connection.
+///
+/// First a real is found and recorded, then the packet is sent there: one after the other from
+/// here, because the stack is short, and each of them deep. Not inlined for the same reason.
+#[inline(never)]
+fn begin<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
+    ctx: C,
+    packet: &Packet<F>,
+    opens: bool,
+) -> Reason {
+    let mut candidate = MaybeUninit::uninit();
+    // SAFETY: all fields are numbers, for which 0 is a value.
+    let candidate = unsafe { cleared(&mut candidate) };
+    let mut reason = if opens {
+        <F as Steps<C, RECORD>>::open(ctx, packet, candidate)
+    } else {
+        <F as Steps<C, RECORD>>::stray(ctx, packet, candidate)
+    };
+    if reason.fate() == Fate::Forward {
+        reason = to_candidate::<C, F, RECORD>(ctx, packet, candidate, reason);
+    }
+    events::begun::<C, F, RECORD>(ctx, packet, reason)
 }
 
 /// Time stamps, at most once a second. `false`: it is a flow of UDP that is over.
@@ -218,11 +239,11 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
                 && let Some(moved) = F::find(Stage::Open, &F::own_key(packet))
             {
                 moved.mark(seen, state.real, now);
-                record::tell_reply(packet, Stage::Open, real, state.client_port, seen, now);
+                record::tell_reply(packet, Stage::Open, real, state.client_port, now);
             }
         } else if stage == Stage::HalfOpen || seen != 0 {
             entry.mark(seen, state.real, now);
-            record::tell_reply(packet, stage, real, state.client_port, seen, now);
+            record::tell_reply(packet, stage, real, state.client_port, now);
         } else {
             // Over it is not: that was asked above.
             let _lives = keep::<F, RECORD>(packet, entry, &state, real, now);
@@ -242,11 +263,13 @@ fn grace_over(real: RealRef) -> bool {
     keeps != u64::MAX && now.saturating_sub(real.gone_at_ns()) >= keeps
 }
 
-/// A new connection.
+/// A new connection: finds and records a real for it. Where that succeeds, the reason forwards the
+/// packet, and `candidate` is the real.
 #[inline(always)]
 pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     ctx: C,
     packet: &Packet<F>,
+    candidate: &mut Candidate<F>,
 ) -> Reason {
     let route = match route::find::<C, F, RECORD>(ctx, packet) {
         Ok(route) => route,
@@ -256,12 +279,11 @@ pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     let mut slot = route::slot::<F>(&route, &packet.key, RECORD);
     // Steps that visit all parts of the table.
     let step = table.slots / CANDIDATES + 1;
-    let mut candidate = Candidate::none(F::dst(&packet.key).addr);
     // The first real that is taken: its id and counter.
     let mut first = (REAL_NONE, 0);
     let mut tried = 0;
     while tried < CANDIDATES {
-        match F::choose(packet, &route.entry, slot, &mut candidate) {
+        match F::choose(packet, &route.entry, slot, candidate) {
             Choice::Empty if tried == 0 => return Reason::EmptySlot,
             Choice::Blackhole if tried == 0 => {
                 count_connection::<RECORD>(candidate.counter);
@@ -273,15 +295,14 @@ pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
                 if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
                     return reason;
                 }
-                match <F as Records<RECORD>>::record(packet, &candidate, Stage::HalfOpen) {
+                match <F as Records<RECORD>>::record(packet, candidate, Stage::HalfOpen) {
                     Outcome::Clash if first.0 == REAL_NONE => {
                         first = (candidate.id, candidate.counter);
                     }
                     Outcome::Clash => {}
-                    Outcome::Beaten => return beaten::<C, F, RECORD>(ctx, packet),
                     outcome => {
                         let clash = first.0 != REAL_NONE;
-                        return opened::<C, F, RECORD>(ctx, packet, &candidate, outcome, clash);
+                        return opened::<F, RECORD>(packet, candidate, outcome, clash);
                     }
                 }
             }
@@ -293,7 +314,10 @@ pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         tried += 1;
     }
     match Candidate::new(first.0, first.1, packet) {
-        Some(mut candidate) => translated::<C, F, RECORD>(ctx, packet, &mut candidate),
+        Some(found) => {
+            *candidate = found;
+            translated::<F, RECORD>(packet, candidate)
+        }
         // Every real that was looked at has left the inventory since the table was made.
         None => Reason::RealGone,
     }
@@ -309,8 +333,7 @@ fn count_connection<const RECORD: bool>(counter: u32) {
 
 /// No real is free for the client's address and port: another source port.
 #[inline(always)]
-fn translated<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
-    ctx: C,
+fn translated<F: Records<RECORD>, const RECORD: bool>(
     packet: &Packet<F>,
     candidate: &mut Candidate<F>,
 ) -> Reason {
@@ -323,49 +346,45 @@ fn translated<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         candidate.client_port = (port as u16).to_be_bytes();
         match <F as Records<RECORD>>::record(packet, candidate, Stage::HalfOpen) {
             Outcome::Clash => tried += 1,
-            Outcome::Beaten => return beaten::<C, F, RECORD>(ctx, packet),
-            outcome => return opened::<C, F, RECORD>(ctx, packet, candidate, outcome, true),
+            outcome => return opened::<F, RECORD>(packet, candidate, outcome, true),
         }
     }
     Reason::TuplesExhausted
 }
 
-/// What follows from an attempt to record in which no other CPU was faster.
+/// What follows from an attempt to record. Not inlined: it stands in two places.
 #[inline(never)]
-fn opened<C: Context, F: Maps + Translate, const RECORD: bool>(
-    ctx: C,
+fn opened<F: Maps, const RECORD: bool>(
     packet: &Packet<F>,
-    candidate: &Candidate<F>,
+    candidate: &mut Candidate<F>,
     outcome: Outcome,
     clash: bool,
 ) -> Reason {
     match outcome {
         Outcome::Recorded => {
             count_connection::<RECORD>(candidate.counter);
-            let reason = if clash { Reason::TupleClash } else { Reason::NewFlow };
-            to_candidate::<C, F, RECORD>(ctx, packet, candidate, reason)
+            if clash { Reason::TupleClash } else { Reason::NewFlow }
         }
+        Outcome::Beaten => beaten(packet, candidate),
         Outcome::Clash => Reason::TuplesExhausted,
-        Outcome::Beaten | Outcome::Full => Reason::FlowTableFull,
+        Outcome::Full => Reason::FlowTableFull,
     }
 }
 
 /// Another CPU was faster: its entry counts.
-#[inline(never)]
-fn beaten<C: Context, F: Maps + Translate, const RECORD: bool>(
-    ctx: C,
-    packet: &Packet<F>,
-) -> Reason {
+#[inline(always)]
+fn beaten<F: Maps>(packet: &Packet<F>, candidate: &mut Candidate<F>) -> Reason {
     let Some(entry) = F::find(Stage::HalfOpen, &F::own_key(packet)) else {
         return Reason::FlowTableFull;
     };
     let state = entry.state_copy();
-    match maps::real(state.real) {
-        Some(real) => send::<C, F, RECORD>(ctx, packet, &state, real, Reason::HalfOpen),
-        None => Reason::FlowTableFull,
-    }
+    (candidate.id, candidate.counter) = (state.real, state.counter);
+    candidate.client_port = state.client_port;
+    Reason::HalfOpen
 }
 
+/// Sends the packet to the real that was found for it.
+///
 /// Not inlined: its frame would stand below that of `record`, which comes before it.
 #[inline(never)]
 fn to_candidate<C: Context, F: Maps + Translate, const RECORD: bool>(
@@ -385,11 +404,13 @@ fn to_candidate<C: Context, F: Maps + Translate, const RECORD: bool>(
     }
 }
 
-/// A packet without SYN and without entry: the hash may still know its real.
+/// A packet without SYN and without entry: the hash may still know its real. Where it does, the
+/// reason forwards the packet, and `candidate` is the real.
 #[inline(always)]
 pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     ctx: C,
     packet: &Packet<F>,
+    candidate: &mut Candidate<F>,
 ) -> Reason {
     let route = match route::find::<C, F, RECORD>(ctx, packet) {
         Ok(route) => route,
@@ -408,15 +429,14 @@ pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         REAL_BLACKHOLE => return Reason::Blackhole,
         _ => {}
     }
-    let Some(mut candidate) = Candidate::new(id, counter, packet) else { return Reason::RealGone };
+    let Some(found) = Candidate::new(id, counter, packet) else { return Reason::RealGone };
+    *candidate = found;
     if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
         return reason;
     }
     candidate.state = tcp_state::adopted(packet.flags);
-    match <F as Records<RECORD>>::record(packet, &candidate, Stage::Open) {
-        Outcome::Recorded | Outcome::Beaten => {
-            to_candidate::<C, F, RECORD>(ctx, packet, &candidate, Reason::FlowAdopted)
-        }
+    match <F as Records<RECORD>>::record(packet, candidate, Stage::Open) {
+        Outcome::Recorded | Outcome::Beaten => Reason::FlowAdopted,
         // That client address and port are another connection's at this real.
         Outcome::Clash => Reason::FlowLost,
         Outcome::Full => Reason::FlowTableFull,

@@ -15,6 +15,7 @@
 
 mod apart;
 mod atomic;
+mod cleared;
 mod context;
 mod edge;
 mod egress;
@@ -233,11 +234,21 @@ where
         return W::end(Reason::OtherHost, W::Context::PASS);
     }
     match parse::linear(ctx, || parse::ethernet(ctx)) {
-        Ok((Next::Ipv4, at)) => family::<W, V4>(ctx, at),
-        Ok((Next::Ipv6, at)) => family::<W, V6>(ctx, at),
+        Ok((Next::Ipv4, at)) => walked::<W, V4>(ctx, at),
+        Ok((Next::Ipv6, at)) => walked::<W, V6>(ctx, at),
         Ok((Next::Vlan | Next::Other, _)) => W::end(Reason::NotTcp, W::Context::PASS),
         Err(reason) => W::end(reason, W::Context::PASS),
     }
+}
+
+/// What [`family`] says instead of a verdict, with the number of a reason, of a packet that it has
+/// not decided on. No verdict is as large.
+const PORTLESS: i32 = 1 << 16;
+
+#[inline(always)]
+fn walked<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> i32 {
+    let verdict = family::<W, F>(ctx, at);
+    if verdict < PORTLESS { verdict } else { portless::<W, F>(ctx, at, verdict - PORTLESS) }
 }
 
 /// Not inlined: the families' stack frames would add up.
@@ -246,7 +257,7 @@ fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> 
     let mut packet = MaybeUninit::uninit();
     let none = parse::tcp::<W::Context, F>(ctx, at, W::DIRECTION, &mut packet);
     if none != Reason::NonVip {
-        return portless::<W, F>(ctx, at, none);
+        return PORTLESS + none as i32;
     }
     // SAFETY: `tcp` has written the packet when nothing speaks against it.
     let packet = unsafe { packet.assume_init_mut() };
@@ -271,9 +282,15 @@ fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> 
     }
 }
 
-/// The way of a packet without ports to decide by, or not to be understood. Not inlined: few are.
+/// The way of a packet without ports to decide by, or not to be understood; `none`: the number of
+/// what its headers said. Not inlined: few are.
 #[inline(never)]
-fn portless<W: Walk<F>, F: Parts<W::Context>>(ctx: W::Context, at: u32, none: Reason) -> i32 {
+fn portless<W: Walk<F>, F: Parts<W::Context>>(ctx: W::Context, at: u32, none: i32) -> i32 {
+    let none = match none {
+        none if none == Reason::FragmentTail as i32 => Reason::FragmentTail,
+        none if none == Reason::NotTcp as i32 => Reason::NotTcp,
+        _ => Reason::Malformed,
+    };
     let reason = W::odd(ctx, at, none);
     match reason.fate() {
         Fate::Pass | Fate::Forward => W::end(reason, W::Context::PASS),

@@ -27,20 +27,6 @@ pub(crate) struct Candidate<F: Family> {
 }
 
 impl<F: Family> Candidate<F> {
-    /// None yet.
-    #[inline(always)]
-    pub(crate) fn none(none: F::Addr) -> Self {
-        Self {
-            end: End { addr: none, port: [0; 2] },
-            client_port: [0; 2],
-            state: 0,
-            zero: [0; 3],
-            id: REAL_NONE,
-            generation: 0,
-            counter: 0,
-        }
-    }
-
     /// The real, if it takes new flows of this family.
     #[inline(always)]
     pub(crate) fn new(id: u32, counter: u32, packet: &Packet<F>) -> Option<Self> {
@@ -309,19 +295,19 @@ fn remove_own<F: Maps>(packet: &Packet<F>, stage: Stage, reply: &F::Key, now: u3
     }
 }
 
-/// Adds what the client's packet says to the reply entry's copy of the state.
-#[inline(always)]
+/// Adds what the client's packet says to the reply entry's copy of the state. Not inlined: its key
+/// would stand below the frame of [`promote`], which comes before it.
+#[inline(never)]
 pub(crate) fn tell_reply<F: Maps>(
     packet: &Packet<F>,
     stage: Stage,
     real: RealRef,
     client_port: [u8; 2],
-    set: u8,
     now: u32,
 ) {
     let reply = reply_key::<F>(real.end::<F>(), packet, client_port);
     if let Some(found) = F::find(stage, &reply) {
-        found.change(set, 0);
+        found.change(tcp_state::from_client(packet.flags), 0);
         found.seen(now);
     }
 }

@@ -58,6 +58,13 @@ fn opaque(mut pointer: usize) -> usize {
     pointer
 }
 
+/// The context of a function that the verifier judges by itself. What a function does not look at
+/// LLVM leaves unset when it calls it, and the verifier refuses the call.
+#[inline(always)]
+pub(crate) fn used<T>(raw: *mut T) -> *mut T {
+    opaque(raw as usize) as *mut T
+}
+
 /// A packet as one kind of program has it.
 pub(crate) trait Context: Copy {
     /// What the kernel hands to the program.
