@@ -12,6 +12,7 @@
 
 use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
 
+mod ahead;
 mod dataplane;
 pub mod diagnostic;
 mod edits;

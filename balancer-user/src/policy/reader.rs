@@ -12,11 +12,11 @@ use std::{
 
 use super::{
     Edits, Note, Place, ReadOptions, Reading, SourceText, Texts,
-    found::{Found, FoundResource, Named, found},
+    ahead::{self, Ahead, Turn},
+    found::{Found, FoundResource, Named},
     objects::{Identity, Object, identity},
     tag_map::Shared,
     text::chunks,
-    yaml,
 };
 
 /// Reads texts, and remembers what they held.
@@ -63,6 +63,13 @@ pub(super) struct Part {
     items: Items,
 }
 
+impl Part {
+    /// Its text, in the text that it was read from.
+    fn chunk<'t>(&self, text: &'t str) -> Option<&'t str> {
+        text.get(self.begin as usize..self.end as usize)
+    }
+}
+
 /// What a part holds. There are very many of these, and nearly all hold one resource.
 #[derive(Debug)]
 enum Items {
@@ -75,6 +82,16 @@ enum Items {
 }
 
 impl Items {
+    /// `None`: there is no document.
+    fn new(found: Option<Vec<Found>>, shared: &mut Shared) -> Self {
+        let Some(found) = found else { return Self::Nothing };
+        let mut items: Vec<Item> = found.into_iter().map(|f| Item::new(f, shared)).collect();
+        match items.len() {
+            1 => items.pop().map_or(Self::Nothing, Self::One),
+            _ => Self::Many(Box::new(items)),
+        }
+    }
+
     fn as_slice(&self) -> &[Item] {
         match self {
             Self::Nothing => &[],
@@ -141,6 +158,15 @@ impl Item {
     }
 }
 
+/// A text that is not as before.
+struct Changed {
+    index: u32,
+    before: Arc<str>,
+    text: Arc<str>,
+    /// Its documents: where each begins and ends, in bytes, and its first line, from 1.
+    chunks: Vec<(u32, u32, u32)>,
+}
+
 /// What was there and is there no more, and what is new. A resource that changed is in both.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
@@ -160,8 +186,11 @@ impl Reader {
     /// without a name.
     pub fn read(&mut self, texts: Texts) -> (Reading, Edits) {
         let mut changes = Changes::default();
-        for (index, before) in self.place(texts) {
-            self.text(index, before, &mut changes);
+        let changed: Vec<Changed> =
+            self.place(texts).into_iter().map(|(index, before)| self.cut(index, before)).collect();
+        let mut ahead = Ahead::new(changed.iter().flat_map(|text| self.turns(text)).collect());
+        for text in changed {
+            self.text(text, &mut ahead, &mut changes);
         }
         let small = if self.begun { self.small(&changes) } else { None };
         let edits = small.unwrap_or_else(|| {
@@ -231,25 +260,51 @@ impl Reader {
         changed
     }
 
-    /// Reads a text whose parts are those of `before`.
-    fn text(&mut self, index: u32, before: Arc<str>, changes: &mut Changes) {
-        let parts = &mut self.parts[index as usize];
+    /// Cuts a text into its documents.
+    fn cut(&self, index: u32, before: Arc<str>) -> Changed {
         let text = self.reading.set.texts.get(index as usize).map(|text| Arc::clone(&text.text));
         let text = text.unwrap_or_else(|| "".into());
-        let mut old: Vec<Option<Part>> = std::mem::take(parts).into_iter().map(Some).collect();
-        let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
-        let mut document = 0;
-        for (at, (chunk, line)) in chunks(text_without_mark(&text)).into_iter().enumerate() {
+        let cut = |(chunk, line): (&str, u32)| {
             let begin = number(chunk.as_ptr() as usize - text.as_ptr() as usize);
-            let end = begin + number(chunk.len());
+            (begin, begin + number(chunk.len()), line)
+        };
+        let chunks = chunks(text_without_mark(&text)).into_iter().map(cut).collect();
+        Changed { index, before, text, chunks }
+    }
+
+    /// Its documents that are not as before, so far as that can be told yet.
+    fn turns<'c>(&'c self, changed: &'c Changed) -> impl Iterator<Item = Turn> + 'c {
+        let parts = self.parts.get(changed.index as usize).map_or(&[][..], Vec::as_slice);
+        let text = changed.index;
+        changed.chunks.iter().enumerate().filter_map(move |(at, &(begin, end, line))| {
+            let chunk = changed.text.get(begin as usize..end as usize);
+            let same = |part: &&Part| part.line == line && part.chunk(&changed.before) == chunk;
+            parts.get(at).filter(same).is_none().then(|| {
+                let (source, document) = (Arc::clone(&changed.text), number(at));
+                Turn { source, text, begin, end, line, document }
+            })
+        })
+    }
+
+    /// Reads a text.
+    fn text(&mut self, changed: Changed, ahead: &mut Ahead, changes: &mut Changes) {
+        let Changed { index, before, text, chunks } = changed;
+        let parts = &mut self.parts[index as usize];
+        let mut old: Vec<Option<Part>> = std::mem::take(parts).into_iter().map(Some).collect();
+        let mut document = 0;
+        for (at, (begin, end, line)) in chunks.into_iter().enumerate() {
+            let chunk = text.get(begin as usize..end as usize).unwrap_or_default();
             let known = old.get_mut(at).and_then(|part| {
                 part.take_if(|part| {
                     (part.line, part.document) == (line, document)
-                        && before.get(part.begin as usize..part.end as usize) == Some(chunk)
+                        && part.chunk(&before) == Some(chunk)
                 })
             });
             let part = known.map(|part| Part { begin, end, ..part }).unwrap_or_else(|| {
-                let items = items(chunk, line, (index, document), &self.options, &mut self.shared);
+                let (at, options) = ((index, document), &self.options);
+                let found = ahead.take(at, begin, options);
+                let found = found.unwrap_or_else(|| ahead::read(chunk, line, at, options));
+                let items = Items::new(found, &mut self.shared);
                 let place = |item| Place { text: index, document, item };
                 let come = (0..).map(place).zip(items.as_slice().iter().cloned());
                 changes.come.extend(come);
@@ -282,7 +337,7 @@ impl Reader {
         let last = parts.partition_point(|part| part.document <= at.document).checked_sub(1)?;
         let part = parts.get(last).filter(|part| part.document == at.document)?;
         let text = &self.reading.set.texts.get(at.text as usize)?.text;
-        Some((text.get(part.begin as usize..part.end as usize)?, part))
+        Some((part.chunk(text)?, part))
     }
 }
 
@@ -291,20 +346,8 @@ fn text_without_mark(text: &str) -> &str {
     text.strip_prefix('\u{feff}').unwrap_or(text)
 }
 
-fn items(
-    chunk: &str,
-    line: u32,
-    at: (u32, u32),
-    options: &ReadOptions,
-    shared: &mut Shared,
-) -> Items {
-    let Some(content) = yaml::document(chunk, line, at.0) else { return Items::Nothing };
-    let found = found(content, at, options).into_iter();
-    let mut items: Vec<Item> = found.map(|found| Item::new(found, shared)).collect();
-    match items.len() {
-        1 => items.pop().map_or(Items::Nothing, Items::One),
-        _ => Items::Many(Box::new(items)),
-    }
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
 }
 
 /// Resources read again, for what is not kept of those in which nothing was found.
@@ -323,10 +366,10 @@ impl<'r> Again<'r> {
     pub(super) fn resource(&mut self, at: Place) -> Option<&FoundResource> {
         let Self { reader, documents } = self;
         let items = documents.entry((at.text, at.document)).or_insert_with(|| {
-            let content =
-                reader.part(at).and_then(|(chunk, part)| yaml::document(chunk, part.line, at.text));
-            let read = |content| found(content, (at.text, at.document), &reader.options);
-            content.map_or(Vec::new(), read)
+            let read = |(chunk, part): (&str, &Part)| {
+                ahead::read(chunk, part.line, (at.text, at.document), &reader.options)
+            };
+            reader.part(at).and_then(read).unwrap_or_default()
         });
         match items.get(at.item as usize)? {
             Found::Resource(resource) => Some(resource),
