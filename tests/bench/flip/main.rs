@@ -6,7 +6,7 @@
 //!
 //! | measure | is |
 //! |---|---|
-//! | `flip.seen` | from the call of rename(2) to the answer of the first connection that meets the new version |
+//! | `flip.seen` | from the return of rename(2), which may itself have waited for the disk, to the answer of the first connection that meets the new version |
 //! | `flip.noticed` | `noticed_to_flip_ms` of the agent's log: from the first event of inotify to the flip |
 
 #![forbid(unsafe_code)]
@@ -128,8 +128,10 @@ fn flip(file: &Path, n: u32, vip: SocketAddr) -> Result<f64> {
     ensure!(met == from, "a connection met {met} before the route changed from {from}");
     let beside = file.with_extension("beside");
     fs::write(&beside, route("redis", to)).context("cannot write")?;
-    let begun = Instant::now();
+    // What the agent notices of this file is not what is measured.
+    thread::sleep(APART);
     fs::rename(&beside, file).context("cannot rename")?;
+    let begun = Instant::now();
     while meets()? != to {
         ensure!(begun.elapsed() < NEVER, "no connection meets {to}");
     }
