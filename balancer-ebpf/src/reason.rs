@@ -149,9 +149,8 @@ impl Reason {
                  several VIPs would avoid it."
             }
             Self::LeftToTc => {
-                "Nothing while it is a small part. Else compare with the other reasons of the \
-                 same packets, which TC counts; `balancer status` says which next hops XDP \
-                 cannot send to."
+                "Nothing while it is a small part: TC carries them. Else give the interfaces that \
+                 they leave by the hook xdp too, and look at the path's MTU (`docs/datapath.md`)."
             }
             Self::FlowLost => {
                 "Nothing after a restart of the node. If it goes on, entries are evicted: raise \

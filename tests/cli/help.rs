@@ -105,9 +105,11 @@ fn wrong_usage_exits_with_2_and_names_what_is_meant() {
     balancer(&["load"]).exits(2).says(&["-f", "PATH"]);
     balancer(&["show", "vip"]).exits(2).says(&["vips"]);
     balancer(&["status", "-o", "xml"]).exits(2).says(&["json", "yaml"]);
-    balancer(&["load", "-f", "-", "--attach", "eth0=xdp"])
-        .exits(2)
-        .says(&["not built yet", "eth0=tc"]);
+    balancer(&["load", "-f", "-", "--attach", "eth0=xpd"]).exits(2).says(&[
+        "no hook `xpd`",
+        "eth0=tc",
+        "eth0=xdp",
+    ]);
     balancer(&["explain", "--tuple", "10.0.0.1:1,[fd00::1]:1"])
         .exits(2)
         .says(&["different families"]);

@@ -5,7 +5,7 @@ use balancer_ebpf::{
     reason::Reason,
 };
 use harness::{
-    Segment,
+    Segment, Uplink,
     packet::{
         assert_same,
         flags::{ACK, FIN, PSH, RST, SYN},
@@ -14,10 +14,7 @@ use harness::{
     scaled,
 };
 
-use crate::world::{
-    Hook, TestRuns, World, destination,
-    edge::{Edge, NEXT, OWN, UPLINK},
-};
+use crate::world::{Hook, TestRuns, World, destination, edge::uplink};
 
 const CLIENT: &str = "10.0.0.1:40000";
 const VIP: &str = "240.0.0.1:80";
@@ -40,7 +37,7 @@ fn world() -> Option<World> {
 
 /// The frame that leaves by the uplink: one hop further, its addresses those of the next one.
 fn sent_on(segment: Segment) -> Vec<u8> {
-    Segment { macs: [OWN, NEXT], hops: segment.hops - 1, ..segment }.bytes()
+    Segment { macs: [Uplink::OWN, Uplink::NEXT], hops: segment.hops - 1, ..segment }.bytes()
 }
 
 /// What the program made of a segment that it must finish.
@@ -63,7 +60,7 @@ fn untouched(world: &mut World, frame: &[u8], reason: Reason) {
 #[test]
 fn a_connection_is_translated_both_ways_and_sent_to_the_next_hop() {
     let Some(mut world) = world() else { return };
-    let _edge = Edge::new(&mut world);
+    let _uplink = uplink(&mut world, true);
     for [client, vip, real] in FAMILIES {
         let (there, back) = (Segment::new(client, vip), Segment::new(real, client));
         let packets = [
@@ -98,7 +95,7 @@ fn a_connection_is_translated_both_ways_and_sent_to_the_next_hop() {
 #[test]
 fn tc_and_xdp_share_their_connections() {
     let Some(mut world) = world() else { return };
-    let _edge = Edge::new(&mut world);
+    let _uplink = uplink(&mut world, true);
     for [client, vip, real] in FAMILIES {
         let (there, back) = (Segment::new(client, vip), Segment::new(real, client));
         let syn = there.clone().flags(SYN);
@@ -115,7 +112,7 @@ fn tc_and_xdp_share_their_connections() {
 #[test]
 fn what_xdp_does_not_finish_is_left_as_it_came() {
     let Some(mut world) = world() else { return };
-    let _edge = Edge::new(&mut world);
+    let _uplink = uplink(&mut world, true);
     for [client, vip, _] in FAMILIES {
         let syn = Segment::new(client, vip).flags(SYN);
         for hops in [0, 1] {
@@ -138,13 +135,12 @@ fn what_xdp_does_not_finish_is_left_as_it_came() {
 #[test]
 fn a_packet_whose_next_hop_is_not_known_is_left_to_the_stack() {
     let Some(mut world) = world() else { return };
-    let edge = Edge::new(&mut world);
-    for ([client, vip, real], next) in FAMILIES.into_iter().zip(["10.255.0.2", "fdff::2"]) {
+    let uplink = uplink(&mut world, true);
+    for ([client, vip, real], next) in FAMILIES.into_iter().zip(Uplink::GATEWAYS) {
         let syn = Segment::new(client, vip).flags(SYN);
-        edge.ip(&format!("neigh del {next} dev {UPLINK}"));
+        uplink.ip(&format!("neigh del {next} dev {}", Uplink::NAME));
         untouched(&mut world, &syn.bytes(), Reason::LeftToTc);
-        let mac = NEXT.map(|byte| format!("{byte:02x}")).join(":");
-        edge.ip(&format!("neigh add {next} lladdr {mac} dev {UPLINK} nud permanent"));
+        uplink.know(next);
         finished(&mut world, &syn, Reason::NewFlow, syn.clone().to(real));
     }
 }
@@ -152,11 +148,11 @@ fn a_packet_whose_next_hop_is_not_known_is_left_to_the_stack() {
 #[test]
 fn a_packet_beyond_the_mtu_of_the_next_hop_is_left_to_the_stack() {
     let Some(mut world) = world() else { return };
-    let edge = Edge::new(&mut world);
+    let uplink = uplink(&mut world, true);
     for [client, vip, real] in FAMILIES {
         let segment = Segment::new(client, vip).flags(ACK);
         let headers = if segment.src.is_ipv4() { 40 } else { 60 };
-        edge.ip(&format!("link set {UPLINK} mtu 1400"));
+        uplink.ip(&format!("link set {} mtu 1400", Uplink::NAME));
         let longest = segment.clone().payload(&vec![7; 1400 - headers]);
         let longer = segment.clone().payload(&vec![7; 1401 - headers]);
         untouched(&mut world, &longer.bytes(), Reason::LeftToTc);
@@ -168,7 +164,7 @@ fn a_packet_beyond_the_mtu_of_the_next_hop_is_left_to_the_stack() {
 #[test]
 fn an_interface_that_takes_no_frames_gets_none() {
     let Some(mut world) = world() else { return };
-    let _edge = Edge::without_uplink();
+    let _uplink = uplink(&mut world, false);
     for [client, vip, _] in FAMILIES {
         let syn = Segment::new(client, vip).flags(SYN).bytes();
         untouched(&mut world, &syn, Reason::LeftToTc);
@@ -178,7 +174,7 @@ fn an_interface_that_takes_no_frames_gets_none() {
 #[test]
 fn what_is_not_ours_passes() {
     let Some(mut world) = world() else { return };
-    let _edge = Edge::new(&mut world);
+    let _uplink = uplink(&mut world, true);
     world.port(40_000, PortUse::Vip);
     for [client, vip, real] in FAMILIES {
         let other: String = vip.replace("::1]", "::9]").replace("0.1:", "0.9:");
@@ -196,7 +192,7 @@ fn what_is_not_ours_passes() {
 #[test]
 fn a_reply_to_a_port_that_some_vip_has_is_a_reply() {
     let Some(mut world) = world() else { return };
-    let _edge = Edge::new(&mut world);
+    let _uplink = uplink(&mut world, true);
     world.port(40_000, PortUse::Vip);
     for [client, vip, real] in FAMILIES {
         let syn = Segment::new(client, vip).flags(SYN);
@@ -209,7 +205,7 @@ fn a_reply_to_a_port_that_some_vip_has_is_a_reply() {
 #[test]
 fn refused_connections_are_answered_by_xdp_itself() {
     let Some(mut world) = world() else { return };
-    let _edge = Edge::new(&mut world);
+    let _uplink = uplink(&mut world, true);
     for (id, [client, vip, real]) in [2, 3].into_iter().zip(FAMILIES) {
         let there = Segment::new(client, vip);
         let syn = there.clone().flags(SYN);
@@ -239,7 +235,7 @@ fn xdp_answers_as_tc_does_for_a_hundred_thousand_random_tuples() {
     let tuples = scaled(50_000, 1_000);
     let Some(mut by_tc) = World::new() else { return };
     let Some(mut by_xdp) = World::new() else { return };
-    let _edge = Edge::new(&mut by_xdp);
+    let _uplink = uplink(&mut by_xdp, true);
     for world in [&mut by_tc, &mut by_xdp] {
         let reals4: Vec<u32> = (2..12).collect();
         let reals6: Vec<u32> = (12..22).collect();

@@ -6,6 +6,7 @@ mod agent;
 mod bed;
 mod changes;
 mod demo;
+mod edge;
 mod examples;
 mod expected;
 mod fall_backs;

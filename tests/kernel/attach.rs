@@ -46,7 +46,7 @@ fn add(ns: &NetNs, name: &str) {
 }
 
 fn to(names: &[&str]) -> Vec<Attachment> {
-    names.iter().map(|n| Attachment { interface: (*n).into() }).collect()
+    names.iter().map(|n| Attachment::tc(*n)).collect()
 }
 
 fn attach(datapath: &mut Datapath, names: &[&str], options: AttachOptions) -> Attached {
@@ -99,8 +99,8 @@ fn links_are_made_once_and_adopted_by_later_processes() {
             // What is said is what is used, whatever the kernel could do.
             let said = match (hook, Feature::Tcx.is_here()) {
                 (Hook::Tcx, _) => "yes",
-                (Hook::Clsact, true) => "yes, but using clsact on d0, d1.100",
-                (Hook::Clsact, false) => "no, using clsact",
+                (_, true) => "yes, but using clsact on d0, d1.100",
+                (_, false) => "no, using clsact",
             };
             let features = kernel::requirements::fall_backs(&links).expect("probes");
             let tcx = features.iter().find(|(f, ..)| f.name() == "tcx").expect("a line on tcx");

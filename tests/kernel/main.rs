@@ -7,6 +7,7 @@ mod attach;
 mod bed;
 mod capacity;
 mod crash;
+mod edge;
 mod load;
 mod patch;
 mod publish;

@@ -30,7 +30,7 @@ fn bpftool_loads_every_program_of_the_object_with_its_maps() -> Result<()> {
     for &name in program_names::ALL {
         let shown = bpftool(format!("--json prog show pinned {}", pins.join(name).display()))?;
         let shown: Value = serde_json::from_str(&shown)?;
-        let kind = if name == program_names::XDP_NAT { "xdp" } else { "sched_cls" };
+        let kind = if program_names::XDP.contains(&name) { "xdp" } else { "sched_cls" };
         assert_eq!(shown["type"], kind, "{shown}");
         assert_eq!(shown["name"], kept(name), "{shown}");
         let ids = shown["map_ids"].as_array().unwrap_or_else(|| panic!("no maps: {shown}"));

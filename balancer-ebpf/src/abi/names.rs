@@ -103,8 +103,12 @@ pub mod program_names {
     pub const ASK: &str = "balancer_ask";
     /// XDP: both directions, addresses translated.
     pub const XDP_NAT: &str = "balancer_xdp";
+    /// The same for generic XDP.
+    pub const XDP_NAT_GENERIC: &str = "balancer_xdp_skb";
+    /// Those of XDP.
+    pub const XDP: &[&str] = &[XDP_NAT, XDP_NAT_GENERIC];
     /// Every program of the object.
-    pub const ALL: &[&str] = &[INGRESS, EGRESS, ASK, XDP_NAT];
+    pub const ALL: &[&str] = &[INGRESS, EGRESS, ASK, XDP_NAT, XDP_NAT_GENERIC];
 }
 
 /// Names of the read-only globals that user space sets before loading.

@@ -6,9 +6,9 @@ use tracing::{error, info, warn};
 
 use super::state::PatternState;
 use crate::{
-    kernel::{self, Attached, KernelError},
+    kernel::{self, Attached, Attachment, KernelError, XdpMode, XdpOptions},
     node::Node,
-    settings::AttachRule,
+    settings::{AttachRule, Hook, Mode},
 };
 
 /// Whether `name` is what `pattern` means; `*` stands for any characters.
@@ -32,8 +32,8 @@ fn matches(pattern: &str, name: &str) -> bool {
 /// Attached interfaces, and what was said of those that are not.
 #[derive(Debug, Default)]
 pub(super) struct Interfaces {
-    /// Name to index: another index is another interface.
-    attached: BTreeMap<String, u32>,
+    /// Name to index and hook: another index is another interface.
+    attached: BTreeMap<String, (u32, Option<XdpOptions>)>,
     /// Patterns that match nothing, and interfaces that refuse: said once.
     said: BTreeSet<String>,
 }
@@ -46,7 +46,7 @@ impl Interfaces {
         rules: &[AttachRule],
     ) -> Result<(bool, Vec<PatternState>), KernelError> {
         let present = kernel::interfaces()?;
-        let mut wanted: BTreeMap<String, u32> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, (u32, Option<XdpOptions>)> = BTreeMap::new();
         let mut states: Vec<PatternState> = Vec::new();
         let mut said = BTreeSet::new();
         for rule in rules {
@@ -68,7 +68,10 @@ impl Interfaces {
                 attached: names.keys().cloned().collect(),
                 problems: Vec::new(),
             });
-            wanted.extend(names);
+            // Where several rules mean an interface, the first one says how.
+            for (name, index) in names {
+                wanted.entry(name).or_insert((index, xdp(rule)));
+            }
         }
         if node.datapath_if_open().is_none() {
             self.said = said;
@@ -81,12 +84,12 @@ impl Interfaces {
             info!(interface = name, "the interface is gone");
             changed = true;
         }
-        let new: Vec<String> = wanted
+        let new: Vec<Attachment> = wanted
             .iter()
-            .filter(|(name, index)| self.attached.get(*name) != Some(index))
-            .map(|(name, _)| name.clone())
+            .filter(|(name, how)| self.attached.get(*name) != Some(how))
+            .map(|(name, (_, xdp))| Attachment { interface: name.clone(), xdp: *xdp })
             .collect();
-        self.attached.retain(|name, index| wanted.get(name) == Some(index));
+        self.attached.retain(|name, how| wanted.get(name) == Some(how));
         let refused = self.attach(node, &new, &wanted);
         changed |= refused.len() < new.len();
         for (name, problem) in refused {
@@ -112,27 +115,32 @@ impl Interfaces {
     fn attach(
         &mut self,
         node: &mut Node,
-        names: &[String],
-        indices: &BTreeMap<String, u32>,
+        new: &[Attachment],
+        wanted: &BTreeMap<String, (u32, Option<XdpOptions>)>,
     ) -> Vec<(String, String)> {
-        if names.is_empty() {
+        if new.is_empty() {
             return Vec::new();
         }
-        if let Ok(attached) = node.attach(names) {
-            self.note(attached, names, indices);
+        if let Ok(attached) = node.attach(new) {
+            self.note(attached, new, wanted);
             return Vec::new();
         }
         let mut refused = Vec::new();
-        for name in names {
-            match node.attach(std::slice::from_ref(name)) {
-                Ok(attached) => self.note(attached, std::slice::from_ref(name), indices),
-                Err(error) => refused.push((name.clone(), error.to_string())),
+        for one in new {
+            match node.attach(std::slice::from_ref(one)) {
+                Ok(attached) => self.note(attached, std::slice::from_ref(one), wanted),
+                Err(error) => refused.push((one.interface.clone(), error.to_string())),
             }
         }
         refused
     }
 
-    fn note(&mut self, attached: Attached, names: &[String], indices: &BTreeMap<String, u32>) {
+    fn note(
+        &mut self,
+        attached: Attached,
+        new: &[Attachment],
+        wanted: &BTreeMap<String, (u32, Option<XdpOptions>)>,
+    ) {
         for link in &attached.made {
             info!(
                 interface = link.interface,
@@ -161,9 +169,9 @@ impl Interfaces {
         for warning in &attached.warnings {
             warn!("{warning}");
         }
-        for name in names {
-            if let Some(index) = indices.get(name) {
-                self.attached.insert(name.clone(), *index);
+        for Attachment { interface, .. } in new {
+            if let Some(how) = wanted.get(interface) {
+                self.attached.insert(interface.clone(), *how);
             }
         }
     }
@@ -191,6 +199,16 @@ impl Interfaces {
         }
         Ok(())
     }
+}
+
+/// XDP as a rule asks for it.
+fn xdp(rule: &AttachRule) -> Option<XdpOptions> {
+    let mode = match rule.mode {
+        Mode::Nat => XdpMode::Nat,
+        // Refused when the configuration is read.
+        Mode::DsrIpip | Mode::DsrL2 => XdpMode::Nat,
+    };
+    (rule.hook == Hook::Xdp).then_some(XdpOptions { mode, generic: rule.generic })
 }
 
 #[cfg(test)]

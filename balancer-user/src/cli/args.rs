@@ -12,9 +12,10 @@ use super::{
     plan::words::{PLAN_ABOUT, PLAN_AFTER, Plan},
     show::words::{SHOW_ABOUT, SHOW_AFTER, Show},
     trace::words::{TRACE_ABOUT, TRACE_AFTER, Trace},
-    values::{Attach, Tuple, parse_attach, parse_header, parse_protocol, parse_tuple},
+    values::{Tuple, parse_attach, parse_header, parse_protocol, parse_tuple},
 };
 use crate::{
+    kernel::Attachment,
     policy::Api,
     resolve::VipProtocol,
     settings::{DEFAULT_BPFFS, DEFAULT_STATE, Settings},
@@ -211,13 +212,13 @@ Files:
 pub(crate) struct Load {
     #[command(flatten)]
     pub(crate) files: Files,
-    /// Interface to attach to, and the hook: IFACE=tc (ingress and egress)
+    /// Interface to attach to, and the hook: IFACE=tc (ingress and egress), IFACE=xdp
     ///
     /// The programs decide by what a packet is, not by a role of the interface: name those that
     /// clients are behind and those that reals are behind. Interfaces attached by an earlier
     /// load stay attached.
     #[arg(long, value_name = "IFACE=HOOK", value_parser = parse_attach)]
-    pub(crate) attach: Vec<Attach>,
+    pub(crate) attach: Vec<Attachment>,
     /// Configuration file (YAML)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

@@ -57,8 +57,6 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
     reading.report.merge(&resolved.diagnostics);
     inputs::accept(&reading.set.texts, &reading.report)?;
 
-    let interfaces: Vec<String> =
-        args.attach.iter().map(|attach| attach.interface.clone()).collect();
     let wanted = Wanted {
         set: &reading.set,
         resolve_settings: &resolve_settings,
@@ -66,7 +64,7 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
         settings: &settings,
         interfaces_as_before: false,
     };
-    let carried = match node.carry_out(&wanted, &interfaces) {
+    let carried = match node.carry_out(&wanted, &args.attach) {
         Ok(carried) => carried,
         Err(error) => {
             if let Err(error) = node.give_up() {
@@ -129,20 +127,27 @@ pub(crate) struct LinkLine {
     pub(crate) interface: String,
     pub(crate) direction: &'static str,
     pub(crate) hook: &'static str,
+    /// What an XDP program does with packets for reals.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) mode: Option<&'static str>,
 }
 
 impl LinkLine {
     pub(crate) fn new(interface: &str, direction: kernel::Direction, hook: kernel::Hook) -> Self {
-        Self {
-            interface: interface.to_owned(),
-            direction: match direction {
-                kernel::Direction::Ingress => "ingress",
-                kernel::Direction::Egress => "egress",
-            },
-            hook: match hook {
-                kernel::Hook::Tcx => "tcx",
-                kernel::Hook::Clsact => "clsact",
-            },
+        let interface = interface.to_owned();
+        Self { interface, direction: direction.name(), hook: hook.name(), mode: None }
+    }
+
+    pub(crate) fn of(link: &kernel::Link) -> Self {
+        let mode = link.mode.map(kernel::XdpMode::name);
+        Self { mode, ..Self::new(&link.interface, link.direction, link.hook) }
+    }
+
+    /// The hook, with the mode where there is one.
+    pub(crate) fn hook_and_mode(&self) -> String {
+        match self.mode {
+            Some(mode) => format!("{}, {mode}", self.hook),
+            None => self.hook.to_owned(),
         }
     }
 }
@@ -171,11 +176,7 @@ impl Outcome {
             sources_added: difference.sources_added,
             sources_removed: difference.sources_removed,
             tables_written: published.written.tables,
-            attached: attached
-                .made
-                .iter()
-                .map(|link| LinkLine::new(&link.interface, link.direction, link.hook))
-                .collect(),
+            attached: attached.made.iter().map(LinkLine::of).collect(),
             flip_ms: ms(published.flip),
             grace_ms: ms(published.grace),
             warnings: tables
@@ -215,7 +216,13 @@ fn text(outcome: &Outcome) -> String {
     }
     let _ = writeln!(text, "changed: {}", changes.join(", "));
     for link in &outcome.attached {
-        let _ = writeln!(text, "attached: {} {} ({})", link.interface, link.direction, link.hook);
+        let _ = writeln!(
+            text,
+            "attached: {} {} ({})",
+            link.interface,
+            link.direction,
+            link.hook_and_mode()
+        );
     }
     let _ = writeln!(
         text,

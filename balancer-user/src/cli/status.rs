@@ -132,6 +132,7 @@ impl Status {
             })
             .collect();
         let links = view.links()?;
+        let present = kernel::interfaces()?;
         for link in &links {
             if !link.live {
                 self.finding(
@@ -139,7 +140,16 @@ impl Status {
                     format!("balancer load -f PATH --attach {}=tc", link.interface),
                 );
             }
-            let place = LinkLine::new(&link.interface, link.direction, link.hook);
+            if link.live && link.hook == kernel::Hook::Xdp {
+                let veth = present.iter().any(|i| i.name == link.interface && i.veth);
+                if veth {
+                    self.finding(
+                        kernel::xdp_on_veth(&link.interface),
+                        format!("balancer load -f PATH --attach {}=tc", link.interface),
+                    );
+                }
+            }
+            let place = LinkLine::of(link);
             self.links.push(Link { place, live: link.live });
         }
         self.foreign = view
@@ -248,7 +258,7 @@ fn text(status: &Status) -> String {
         }
     };
     let place = |place: &LinkLine| {
-        vec![place.interface.clone(), place.direction.to_owned(), place.hook.to_owned()]
+        vec![place.interface.clone(), place.direction.to_owned(), place.hook_and_mode()]
     };
     let agent = status.agent.iter().flat_map(AgentLine::lines).map(|line| vec![line]).collect();
     part("Agent", agent, &[]);

@@ -2,19 +2,17 @@
 
 use std::{net::SocketAddr, time::Duration};
 
-use crate::{resolve::VipProtocol, settings::duration};
+use crate::{
+    kernel::{Attachment, XdpOptions},
+    resolve::VipProtocol,
+    settings::duration,
+};
 
-/// `--attach`.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Attach {
-    pub(crate) interface: String,
-}
-
-/// Reads `IFACE=HOOK`.
+/// Reads `--attach`: `IFACE=HOOK`.
 ///
 /// # Errors
 /// Another form, or a hook that there is not; the text says what to write.
-pub(super) fn parse_attach(text: &str) -> Result<Attach, String> {
+pub(super) fn parse_attach(text: &str) -> Result<Attachment, String> {
     let Some((interface, hook)) = text.split_once('=') else {
         return Err(format!("the hook is missing; write `{text}=tc`"));
     };
@@ -26,9 +24,14 @@ pub(super) fn parse_attach(text: &str) -> Result<Attach, String> {
         return Err(format!("`{interface}` is longer than the 15 bytes of an interface name"));
     }
     match hook {
-        "tc" => Ok(Attach { interface: interface.to_owned() }),
-        "xdp" => Err(format!("the xdp hook is not built yet; `{interface}=tc` does the same work")),
-        other => Err(format!("there is no hook `{other}`; write `{interface}=tc`")),
+        "tc" => Ok(Attachment::tc(interface)),
+        "xdp" => Ok(Attachment::xdp(interface, XdpOptions::default())),
+        "xdp:generic" => {
+            Ok(Attachment::xdp(interface, XdpOptions { generic: true, ..XdpOptions::default() }))
+        }
+        other => {
+            Err(format!("there is no hook `{other}`; write `{interface}=tc` or `{interface}=xdp`"))
+        }
     }
 }
 
@@ -101,14 +104,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn xdp_hook_is_refused_with_what_works() {
-        let message = parse_attach("eth0=xdp").unwrap_err();
-        assert!(message.contains("not built yet") && message.contains("eth0=tc"), "{message}");
+    fn generic_xdp_is_asked_for_by_name() {
+        let native = XdpOptions::default();
+        assert_eq!(parse_attach("eth0=xdp"), Ok(Attachment::xdp("eth0", native)));
+        let generic = XdpOptions { generic: true, ..native };
+        assert_eq!(parse_attach("eth0=xdp:generic"), Ok(Attachment::xdp("eth0", generic)));
     }
 
     #[test]
     fn attach_needs_an_interface_and_a_known_hook() {
-        assert_eq!(parse_attach("veth0=tc"), Ok(Attach { interface: "veth0".to_owned() }));
+        assert_eq!(parse_attach("veth0=tc"), Ok(Attachment::tc("veth0")));
         for wrong in ["veth0", "=tc", "veth0=tcx", "a-name-longer-than-the-kernel-takes=tc"] {
             assert!(parse_attach(wrong).is_err(), "{wrong} was accepted");
         }

@@ -221,6 +221,27 @@ pub enum KernelError {
         /// Its handle.
         handle: u32,
     },
+    /// Somebody else's XDP program is where ours belongs, and only one fits.
+    #[error(
+        "interface {interface} has an XDP program of somebody else{}, which is not touched, and there is room for one; attach to the hook tc there, or have it removed: ip link set dev {interface} xdp off",
+        if *.program == 0 { String::new() } else { format!(" (id {})", .program) }
+    )]
+    ForeignXdp {
+        /// Interface.
+        interface: String,
+        /// The kernel's id of the program; 0: not known.
+        program: u32,
+    },
+    /// The driver runs no XDP programs.
+    #[error(
+        "the driver of interface {interface} does not run XDP programs with its present settings ({error}): it may have none of it, receive in a way that excludes it (LRO), or have too large an MTU; attach to the hook tc there, or ask by name for XDP before the stack, which is slower: `generic: true` beside `hook: xdp`, on the command line {interface}=xdp:generic"
+    )]
+    NoNativeXdp {
+        /// Interface.
+        interface: String,
+        /// The kernel's word.
+        error: io::Error,
+    },
     /// A connection that cannot exist.
     #[error("this is no connection: {0}")]
     Tuple(String),

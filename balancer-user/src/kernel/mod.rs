@@ -40,7 +40,10 @@ mod verifier;
 mod view;
 
 pub use ask::{Answer, Tuple};
-pub use attach::{AttachOptions, Attached, Attachment, Direction, ForeignProgram, Hook, Link};
+pub use attach::{
+    AttachOptions, Attached, Attachment, Direction, ForeignProgram, Hook, Link, XdpMode,
+    XdpOptions, xdp_on_veth,
+};
 pub use create::{MapMemory, map_memory};
 pub use datapath::Datapath;
 pub use error::KernelError;

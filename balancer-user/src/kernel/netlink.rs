@@ -12,7 +12,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
-    link::{LinkAttribute, LinkFlags, LinkMessage},
+    link::{InfoKind, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
     route::{RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteType},
     tc::{TcAttribute, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
 };
@@ -31,6 +31,29 @@ pub struct Interface {
     pub up: bool,
     /// It is the loopback.
     pub loopback: bool,
+    /// It is an end of a veth pair.
+    pub veth: bool,
+    /// The XDP program on it.
+    pub xdp: Option<XdpThere>,
+}
+
+/// An XDP program on an interface, whosever it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct XdpThere {
+    /// The kernel's id of the program.
+    pub program: u32,
+    /// Before the stack, not in the driver.
+    pub generic: bool,
+}
+
+impl XdpThere {
+    fn read(attributes: &[LinkXdp]) -> Option<Self> {
+        let generic = attributes.contains(&LinkXdp::Attached(XdpAttached::SocketBuffer));
+        attributes.iter().find_map(|attribute| match attribute {
+            LinkXdp::ProgId(program) => Some(Self { program: *program, generic }),
+            _ => None,
+        })
+    }
 }
 
 /// A filter of the clsact qdisc.
@@ -122,8 +145,18 @@ pub fn interfaces() -> Result<Vec<Interface>, KernelError> {
                 LinkAttribute::IfName(name) => Some(name.clone()),
                 _ => None,
             })?;
+            let veth = link.attributes.iter().any(|a| match a {
+                LinkAttribute::LinkInfo(infos) => infos.contains(&LinkInfo::Kind(InfoKind::Veth)),
+                _ => false,
+            });
+            let xdp = link.attributes.iter().find_map(|a| match a {
+                LinkAttribute::Xdp(attributes) => XdpThere::read(attributes),
+                _ => None,
+            });
             Some(Interface {
                 name,
+                veth,
+                xdp,
                 index: link.header.index,
                 up: link.header.flags.contains(LinkFlags::Up),
                 loopback: link.header.flags.contains(LinkFlags::Loopback),

@@ -14,10 +14,13 @@ use std::{
 use nix::time::{ClockId, clock_getres, clock_gettime};
 
 const BPF_MAP_CREATE: libc::c_int = 0;
+const BPF_OBJ_PIN: libc::c_int = 6;
 const BPF_OBJ_GET: libc::c_int = 7;
 const BPF_MAP_FREEZE: libc::c_int = 22;
 const BPF_MAP_LOOKUP_BATCH: libc::c_int = 24;
 const BPF_MAP_UPDATE_BATCH: libc::c_int = 26;
+const BPF_LINK_CREATE: libc::c_int = 28;
+const BPF_LINK_UPDATE: libc::c_int = 29;
 const BPF_LINK_DETACH: libc::c_int = 34;
 pub(super) const BPF_MAP_TYPE_ARRAY: u32 = 2;
 pub(super) const BPF_F_MMAPABLE: u32 = 1 << 10;
@@ -196,6 +199,57 @@ pub(crate) fn open_pin(path: &Path) -> io::Result<OwnedFd> {
     let fd = bpf(BPF_OBJ_GET, &mut get)?;
     // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
     Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+/// Pins an object.
+pub(crate) fn pin(object: BorrowedFd<'_>, path: &Path) -> io::Result<()> {
+    let name = CString::new(path.as_os_str().as_bytes())?;
+    let fd = object.as_raw_fd() as u32;
+    bpf(BPF_OBJ_PIN, &mut ObjectGet { path: name.as_ptr() as u64, fd, flags: 0 }).map(drop)
+}
+
+#[repr(C)]
+struct XdpLinkCreate {
+    program: u32,
+    interface: u32,
+    attach_type: u32,
+    flags: u32,
+}
+
+/// Puts an XDP program on an interface of the calling thread's namespace, in its driver or, with
+/// `generic`, before the stack. It goes with the last descriptor or pin of the link.
+pub(crate) fn link_xdp(
+    program: BorrowedFd<'_>,
+    interface: u32,
+    generic: bool,
+) -> io::Result<OwnedFd> {
+    /// `BPF_XDP` (linux/bpf.h), `XDP_FLAGS_SKB_MODE` and `XDP_FLAGS_DRV_MODE` (linux/if_link.h).
+    const BPF_XDP: u32 = 37;
+    const SKB_MODE: u32 = 1 << 1;
+    const DRV_MODE: u32 = 1 << 2;
+    let mut create = XdpLinkCreate {
+        program: program.as_raw_fd() as u32,
+        interface,
+        attach_type: BPF_XDP,
+        flags: if generic { SKB_MODE } else { DRV_MODE },
+    };
+    let fd = bpf(BPF_LINK_CREATE, &mut create)?;
+    // SAFETY: the kernel has just made this descriptor for us; nobody else owns it.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+}
+
+#[repr(C)]
+struct LinkUpdate {
+    link: u32,
+    program: u32,
+    flags: u32,
+    old_program: u32,
+}
+
+/// Lets a link carry another program: each packet meets the one or the other.
+pub(crate) fn update_link(link: BorrowedFd<'_>, program: BorrowedFd<'_>) -> io::Result<()> {
+    let (link, program) = (link.as_raw_fd() as u32, program.as_raw_fd() as u32);
+    bpf(BPF_LINK_UPDATE, &mut LinkUpdate { link, program, flags: 0, old_program: 0 }).map(drop)
 }
 
 #[repr(C)]

@@ -248,7 +248,7 @@ impl Node {
     pub fn carry_out(
         &mut self,
         wanted: &Wanted<'_>,
-        interfaces: &[String],
+        interfaces: &[Attachment],
     ) -> Result<Carried, NodeError> {
         let tables = self.compile(wanted)?;
         let first = self.make(wanted.settings)?;
@@ -330,10 +330,8 @@ impl Node {
     ///
     /// # Errors
     /// See [`Datapath::attach`].
-    pub fn attach(&mut self, interfaces: &[String]) -> Result<Attached, KernelError> {
-        let attachments: Vec<Attachment> =
-            interfaces.iter().map(|name| Attachment { interface: name.clone() }).collect();
-        self.loaded()?.attach(&attachments, AttachOptions::default())
+    pub fn attach(&mut self, interfaces: &[Attachment]) -> Result<Attached, KernelError> {
+        self.loaded()?.attach(interfaces, AttachOptions::default())
     }
 
     /// Records the set and makes `tables`, compiled from it, the live ones. `patch`: what

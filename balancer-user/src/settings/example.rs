@@ -64,7 +64,12 @@ mod tests {
         assert_eq!(settings.metrics, Some("127.0.0.1:9901".parse().expect("an address")));
         assert_eq!(
             settings.attach,
-            [AttachRule { interface: "veth*".to_owned(), hook: Hook::Tc, mode: Mode::Nat }]
+            [AttachRule {
+                interface: "veth*".to_owned(),
+                hook: Hook::Tc,
+                mode: Mode::Nat,
+                generic: false
+            }]
         );
         assert_eq!(settings.log, Log { form: LogForm::Text, level: LogLevel::Info });
         assert_eq!(undone(&settings), [], "the example asks for nothing that is not done yet");

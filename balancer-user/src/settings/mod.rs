@@ -86,8 +86,10 @@ pub struct AttachRule {
     pub interface: String,
     /// `hook`.
     pub hook: Hook,
-    /// `mode`.
+    /// `mode`: of the hook `xdp`.
     pub mode: Mode,
+    /// `generic`: the hook `xdp` before the stack, for drivers that run no XDP programs.
+    pub generic: bool,
 }
 
 /// `attach[].hook`.

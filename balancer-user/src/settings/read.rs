@@ -241,8 +241,13 @@ impl Reader {
     }
 
     fn attach_rule(&mut self, node: &Node, path: &str) -> Option<AttachRule> {
-        let entries = self.mapping(node, path, &["interface", "hook", "mode"]);
-        let mut rule = AttachRule { interface: String::new(), hook: Hook::Tc, mode: Mode::Nat };
+        let entries = self.mapping(node, path, &["interface", "hook", "mode", "generic"]);
+        let mut rule = AttachRule {
+            interface: String::new(),
+            hook: Hook::Tc,
+            mode: Mode::Nat,
+            generic: false,
+        };
         for Entry { key, value, .. } in entries {
             let path = format!("{path}.{key}");
             match key.as_str() {
@@ -256,12 +261,27 @@ impl Reader {
                 "hook" => {
                     self.word(value, &path, &mut rule.hook, &[("tc", Hook::Tc), ("xdp", Hook::Xdp)])
                 }
+                "generic" => {
+                    self.word(value, &path, &mut rule.generic, &[("false", false), ("true", true)])
+                }
                 _ => self.word(
                     value,
                     &path,
                     &mut rule.mode,
                     &[("nat", Mode::Nat), ("dsr-ipip", Mode::DsrIpip), ("dsr-l2", Mode::DsrL2)],
                 ),
+            }
+        }
+        for (key, wrong) in [("mode", rule.mode != Mode::Nat), ("generic", rule.generic)] {
+            if let Some(entry) = node.entry(key)
+                && wrong
+                && rule.hook == Hook::Tc
+            {
+                self.wrong(
+                    entry.value.span,
+                    &format!("{path}.{key}"),
+                    format!("{key} is of the hook xdp, and the hook is tc"),
+                );
             }
         }
         for key in ["interface", "hook"] {

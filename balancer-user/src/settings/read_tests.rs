@@ -46,7 +46,12 @@ fn every_key_is_read() {
     assert_eq!(settings.policies, [std::path::PathBuf::from("/etc/balancer/policies")]);
     assert_eq!(
         settings.attach[1],
-        AttachRule { interface: "eth0".to_owned(), hook: Hook::Xdp, mode: Mode::DsrL2 }
+        AttachRule {
+            interface: "eth0".to_owned(),
+            hook: Hook::Xdp,
+            mode: Mode::DsrL2,
+            generic: false
+        }
     );
     assert_eq!(settings.forwarding, Forwarding::Stack);
     assert_eq!(settings.vips4, ("241.0.0.0".parse().unwrap(), 8));

@@ -1,7 +1,7 @@
 //! What the file may say and the agent cannot do yet. Each is told with its place: silence would
 //! be taken for consent.
 
-use super::{Forwarding, Hook, L7Fallback, Mode, OnGone, Settings};
+use super::{Forwarding, L7Fallback, Mode, OnGone, Settings};
 use crate::policy::Diagnostic;
 
 /// What of `settings` the agent does not carry out: errors, where packets would go another way
@@ -15,14 +15,6 @@ pub fn undone(settings: &Settings) -> Vec<Diagnostic> {
         findings.push(finding);
     };
     for (at, rule) in settings.attach.iter().enumerate() {
-        if rule.hook == Hook::Xdp {
-            say(
-                true,
-                format!("attach[{at}].hook"),
-                "the hook xdp is not carried out yet",
-                "write `hook: tc`",
-            );
-        }
         if rule.mode != Mode::Nat {
             say(
                 true,
@@ -92,7 +84,6 @@ mod tests {
         assert_eq!(
             found(text),
             [
-                "error 2:24 attach[0].hook",
                 "error 2:35 attach[0].mode",
                 "error 3:13 forwarding",
                 "error 4:14 l7_fallback",

@@ -57,6 +57,8 @@ enum Before {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Case {
     pub(crate) name: &'static str,
+    /// The XDP program instead of one of TC.
+    pub(crate) xdp: bool,
     pub(crate) size: Size,
     pub(crate) flows: u32,
     family: Family,
@@ -84,6 +86,7 @@ const MANY: u32 = 262_144;
 /// Every case differs in something from this one.
 const BASE: Case = Case {
     name: "",
+    xdp: false,
     size: Size::Default,
     flows: SMALL,
     family: Family::V4,
@@ -140,21 +143,40 @@ pub(crate) const CASES: &[Case] = &[
     Case { name: "tc6.established.1024", family: Family::V6, ..BASE },
     Case { name: "tc6.established.262144", family: Family::V6, ..COLD },
     Case { name: "tc6.syn.1024", family: Family::V6, ..SYN },
+    Case {
+        name: "xdp.non_vip.1024",
+        xdp: true,
+        before: Before::Nothing,
+        reason: Reason::NonVip,
+        ..BASE
+    },
+    Case { name: "xdp.established.1024", xdp: true, ..BASE },
+    Case { name: "xdp.established.262144", xdp: true, ..COLD },
+    Case {
+        name: "xdp.reply.1024",
+        xdp: true,
+        service: ONE_REAL,
+        sender: Sender::Real,
+        reason: Reason::Reply,
+        ..BASE
+    },
+    Case { name: "xdp.syn.1024", xdp: true, ..SYN },
+    Case { name: "xdp.syn.262144", xdp: true, size: Size::Large, flows: MANY, ..SYN },
+    Case { name: "xdp6.established.1024", xdp: true, family: Family::V6, ..BASE },
 ];
 
 impl Case {
     /// The address of the first client, other than every other case's; but two orders of the
-    /// same flows are two cases with the same clients.
+    /// same flows are two cases with the same clients, and so are two hooks.
     pub(crate) fn client(&self, number: usize) -> IpAddr {
-        let counted = |other: &Case| {
+        let same = |other: &Case| {
             (other.family, other.size, other.flows) == (self.family, self.size, self.flows)
-                && other.order == Order::Counted
-                && other.before == self.before
+                && (other.service, other.sender) == (self.service, self.sender)
+                && (other.order, other.before) == (Order::Counted, self.before)
+                && !other.xdp
         };
-        let number = match self.order {
-            Order::Counted => number,
-            Order::Shuffled => CASES.iter().position(counted).unwrap_or(number),
-        };
+        let twin = self.xdp || self.order == Order::Shuffled;
+        let number = if twin { CASES.iter().position(same).unwrap_or(number) } else { number };
         match self.family {
             Family::V4 => Ipv4Addr::new(10, number as u8 + 1, 0, 1).into(),
             Family::V6 => Ipv6Addr::new(0xfd00, number as u16 + 1, 0, 0, 0, 0, 0, 1).into(),
@@ -176,6 +198,20 @@ impl Case {
             client: self.client(number),
             other,
             vip,
+            xdp: self.xdp,
+        }
+    }
+
+    /// What the last packet's verdict must be.
+    fn verdict(&self, target: Target) -> u32 {
+        /// `TC_ACT_UNSPEC`, of every translation; `XDP_PASS` and `XDP_REDIRECT` (linux/bpf.h).
+        const UNSPEC: u32 = u32::MAX;
+        const PASS: u32 = 2;
+        const REDIRECT: u32 = 4;
+        match (self.xdp, target, self.reason) {
+            (false, ..) => UNSPEC,
+            (true, Target::Nothing, _) | (true, _, Reason::NonVip) => PASS,
+            (true, ..) => REDIRECT,
         }
     }
 
@@ -197,12 +233,14 @@ impl Case {
     /// One run: the driver alone, then with the program.
     pub(crate) fn time(&self, number: usize, world: &mut World) -> Result<Timing> {
         let packet = self.packet(number);
-        let target = match self.sender {
-            Sender::Client => Target::Ingress,
-            Sender::Real => Target::Egress,
+        let target = match (self.xdp, self.sender) {
+            (true, _) => Target::Edge,
+            (false, Sender::Client) => Target::Ingress,
+            (false, Sender::Real) => Target::Egress,
         };
-        let mut run =
-            |target, repeat, reason| world.run(&packet, self.flows, target, repeat, reason);
+        let mut run = |target, repeat, reason| {
+            world.run(&packet, self.flows, (target, self.verdict(target)), repeat, reason)
+        };
         if self.before != Before::Unknown {
             match self.before {
                 // Other cases have run meanwhile: a first round, not timed, brings the time
@@ -224,9 +262,10 @@ impl Case {
         let rounds = SYNS / self.flows;
         let mut sum = Timing { driver: 0.0, gross: 0.0 };
         for _ in 0..rounds {
-            sum.driver +=
-                world.run(&packet, self.flows, Target::Nothing, self.flows, self.reason)?;
-            sum.gross += world.run(&packet, self.flows, target, self.flows, self.reason)?;
+            let flows = self.flows;
+            let to = |target| (target, self.verdict(target));
+            sum.driver += world.run(&packet, flows, to(Target::Nothing), flows, self.reason)?;
+            sum.gross += world.run(&packet, flows, to(target), flows, self.reason)?;
             world.clear_half_open()?;
         }
         let rounds = f64::from(rounds);

@@ -2,11 +2,11 @@
 
 use std::{env, fs};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{Array, ProgramArray},
-    programs::{ProgramFd, SchedClassifier, TestRun as _, TestRunOptions},
+    programs::{Program, ProgramFd, TestRun as _, TestRunOptions, TestRunResult},
 };
 
 use crate::{frames::Packet, step::Step};
@@ -17,6 +17,12 @@ pub(crate) mod names {
     pub(crate) const STEP: &str = "STEP";
     /// Program array: what to measure.
     pub(crate) const TARGETS: &str = "TARGETS";
+    /// The same for XDP.
+    pub(crate) const XDP_TARGETS: &str = "XDP_TARGETS";
+    /// The XDP program that does nothing.
+    pub(crate) const XDP_NOTHING: &str = "nothing_xdp";
+    /// What the names of XDP programs add to those of TC.
+    pub(crate) const XDP_SUFFIX: &str = "_xdp";
     /// The program that does nothing.
     pub(crate) const NOTHING: &str = "nothing";
     /// Sends packets of many clients, IPv4.
@@ -43,6 +49,8 @@ pub(crate) enum Target {
     Ingress = 1,
     /// The egress program.
     Egress = 2,
+    /// The XDP program.
+    Edge = 3,
 }
 
 /// In which order the flows come.
@@ -71,28 +79,27 @@ impl Order {
 pub(crate) struct Driver(Ebpf);
 
 impl Driver {
-    /// Loads the driver and shows it the two programs.
-    pub(crate) fn load(ingress: &ProgramFd, egress: &ProgramFd) -> Result<Self> {
+    /// Loads the driver and shows it the programs.
+    pub(crate) fn load(ingress: &ProgramFd, egress: &ProgramFd, edge: &ProgramFd) -> Result<Self> {
         let file = env::var_os(OBJECT).with_context(|| {
             format!("{OBJECT} names no driver object; `cargo xtask bench packet` builds it")
         })?;
         let object = fs::read(&file).with_context(|| format!("{OBJECT}={}", file.display()))?;
         let mut ebpf = EbpfLoader::new().btf(None).load(&object)?;
-        for name in [
-            names::NOTHING,
-            names::FROM_CLIENTS4,
-            names::FROM_CLIENTS6,
-            names::TO_CLIENTS4,
-            names::TO_CLIENTS6,
-        ] {
-            program(&mut ebpf, name)?.load()?;
+        for (_, program) in ebpf.programs_mut() {
+            load(program)?;
         }
-        let nothing = program(&mut ebpf, names::NOTHING)?.fd()?.try_clone()?;
+        let nothing = fd(&mut ebpf, names::NOTHING)?;
+        let xdp_nothing = fd(&mut ebpf, names::XDP_NOTHING)?;
         let targets = ebpf.map_mut(names::TARGETS).context("the driver has no TARGETS")?;
         let mut targets = ProgramArray::try_from(targets)?;
         targets.set(Target::Nothing as u32, &nothing, 0)?;
         targets.set(Target::Ingress as u32, ingress, 0)?;
         targets.set(Target::Egress as u32, egress, 0)?;
+        let targets = ebpf.map_mut(names::XDP_TARGETS).context("the driver has no XDP_TARGETS")?;
+        let mut targets = ProgramArray::try_from(targets)?;
+        targets.set(Target::Nothing as u32, &xdp_nothing, 0)?;
+        targets.set(Target::Edge as u32, edge, 0)?;
         Ok(Self(ebpf))
     }
 
@@ -103,6 +110,7 @@ impl Driver {
         flows: u32,
         target: Target,
         repeat: u32,
+        verdict: u32,
     ) -> Result<f64> {
         let (multiplier, increment) = packet.order.factors();
         let (mask, target) = (flows - 1, target as u32);
@@ -112,23 +120,46 @@ impl Driver {
         let words: [u32; STEP_WORDS] = zerocopy::transmute!(step);
         map.set(0, words, 0)?;
         let frame = packet.frame()?;
-        let result = program(&mut self.0, packet.program())?.test_run(TestRunOptions {
-            data_in: Some(&frame),
-            repeat,
-            ..TestRunOptions::default()
-        })?;
-        // TC_ACT_UNSPEC, of the empty program and of every translation.
+        let options = TestRunOptions { data_in: Some(&frame), repeat, ..TestRunOptions::default() };
+        let result = test_run(program(&mut self.0, &packet.program())?, options)?;
         ensure!(
-            result.return_value == u32::MAX,
-            "the last packet's verdict is {}, not \"go on\"",
-            result.return_value as i32
+            result.return_value == verdict,
+            "the last packet's verdict is {}, not {}",
+            result.return_value as i32,
+            verdict as i32
         );
         Ok(result.duration.as_nanos() as f64)
     }
 }
 
 /// A program by its name.
-pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut SchedClassifier> {
-    let program = ebpf.program_mut(name).with_context(|| format!("no program {name}"))?;
-    Ok(program.try_into()?)
+pub(crate) fn program<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut Program> {
+    ebpf.program_mut(name).with_context(|| format!("no program {name}"))
+}
+
+/// The descriptor of a loaded program.
+pub(crate) fn fd(ebpf: &mut Ebpf, name: &str) -> Result<ProgramFd> {
+    Ok(program(ebpf, name)?.fd()?.try_clone()?)
+}
+
+/// Loads a program of either kind.
+pub(crate) fn load(program: &mut Program) -> Result<()> {
+    match program {
+        Program::SchedClassifier(program) => program.load()?,
+        Program::Xdp(program) => program.load()?,
+        other => bail!("a program of another kind: {other:?}"),
+    }
+    Ok(())
+}
+
+/// Test-runs a program of either kind.
+pub(crate) fn test_run(
+    program: &mut Program,
+    options: TestRunOptions<'_>,
+) -> Result<TestRunResult> {
+    Ok(match program {
+        Program::SchedClassifier(program) => program.test_run(options)?,
+        Program::Xdp(program) => program.test_run(options)?,
+        other => bail!("a program of another kind: {other:?}"),
+    })
 }

@@ -38,17 +38,20 @@ pub(crate) struct Packet {
     pub(crate) other: SocketAddr,
     /// What the clients dialled.
     pub(crate) vip: SocketAddr,
+    /// As XDP gets it.
+    pub(crate) xdp: bool,
 }
 
 impl Packet {
     /// The driver's program for it.
-    pub(crate) fn program(&self) -> &'static str {
-        match (self.sender, self.client) {
+    pub(crate) fn program(&self) -> String {
+        let name = match (self.sender, self.client) {
             (Sender::Client, IpAddr::V4(_)) => names::FROM_CLIENTS4,
             (Sender::Client, IpAddr::V6(_)) => names::FROM_CLIENTS6,
             (Sender::Real, IpAddr::V4(_)) => names::TO_CLIENTS4,
             (Sender::Real, IpAddr::V6(_)) => names::TO_CLIENTS6,
-        }
+        };
+        if self.xdp { format!("{name}{}", names::XDP_SUFFIX) } else { name.to_owned() }
     }
 
     /// What the driver restores; it starts with flow 0. The checksums are those of flow 0: the

@@ -15,7 +15,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, bail};
 use clap::Parser;
-use harness::Root;
+use harness::{Root, Uplink};
 use nix::{
     sched::{CpuSet, sched_getaffinity, sched_setaffinity},
     unistd::Pid,
@@ -25,8 +25,8 @@ use cases::{CASES, Case, Timing};
 use measure::{Measure, Options};
 use world::Worlds;
 
-/// Name of the driver with nothing behind it, which every figure is net of.
-const DRIVER: &str = "tc.driver";
+/// Names of the drivers with nothing behind them, which every figure is net of.
+const DRIVERS: [&str; 2] = ["tc.driver", "xdp.driver"];
 
 fn main() -> ExitCode {
     match run(&Options::parse()) {
@@ -39,9 +39,12 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    if let Err(missing) = Root::check() {
-        bail!("the bench runs programs in the kernel: run it as root ({missing})");
-    }
+    let root = match Root::check() {
+        Ok(root) => root,
+        Err(missing) => {
+            bail!("the bench runs programs in the kernel: run it as root ({missing})")
+        }
+    };
     let cases: Vec<(usize, &Case)> =
         CASES.iter().enumerate().filter(|(_, case)| options.wanted(case.name)).collect();
     if cases.is_empty() {
@@ -49,7 +52,9 @@ fn run(options: &Options) -> Result<()> {
         bail!("no measure is named so; there are {}", names.join(", "));
     }
     pin_to_one_core()?;
-    let mut worlds = Worlds::load(&cases)?;
+    // Where the XDP program finds a next hop.
+    let uplink = Uplink::new(root)?;
+    let mut worlds = Worlds::load(&cases, uplink.index())?;
     let mut ready = Vec::new();
     for &(number, case) in &cases {
         case.prepare(number, worlds.of(case)?, &mut ready)
@@ -65,12 +70,18 @@ fn run(options: &Options) -> Result<()> {
         }
     }
     let mut measures = Vec::new();
-    let every: Vec<f64> = timings.iter().flatten().map(|t| t.driver).collect();
-    measures.push(Measure::new(DRIVER, "ns", &every));
+    for (driver, xdp) in DRIVERS.into_iter().zip([false, true]) {
+        let of = cases.iter().zip(&timings).filter(|((_, case), _)| case.xdp == xdp);
+        let every: Vec<f64> = of.flat_map(|(_, timings)| timings).map(|t| t.driver).collect();
+        if !every.is_empty() {
+            measures.push(Measure::new(driver, "ns", &every));
+        }
+    }
     for ((_, case), timings) in cases.iter().zip(&timings) {
+        let name = DRIVERS[usize::from(case.xdp)];
         let net: Vec<f64> = timings.iter().map(|t| t.gross - t.driver).collect();
         let driver: Vec<f64> = timings.iter().map(|t| t.driver).collect();
-        measures.push(Measure::new(case.name, "ns", &net).against(DRIVER, &net, &driver));
+        measures.push(Measure::new(case.name, "ns", &net).against(name, &net, &driver));
     }
     measure::print(&measures, options.output)?;
     Ok(())

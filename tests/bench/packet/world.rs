@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail, ensure};
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, ArrayOfMaps, HashMap, MapData, PerCpuArray},
-    programs::{TestRun as _, TestRunOptions},
+    programs::TestRunOptions,
 };
 use balancer_ebpf::{
     abi::{
@@ -28,7 +28,7 @@ use zerocopy::IntoBytes;
 
 use crate::{
     cases::{Case, Size},
-    driver::{Driver, Target, program},
+    driver::{self, Driver, Target, program},
     frames::{self, Kind, Packet},
     step,
 };
@@ -104,7 +104,8 @@ pub(crate) struct Worlds {
 }
 
 impl Worlds {
-    pub(crate) fn load(cases: &[(usize, &Case)]) -> Result<Self> {
+    /// `uplink`: the interface that the XDP program may send to.
+    pub(crate) fn load(cases: &[(usize, &Case)], uplink: u32) -> Result<Self> {
         let load = |size: Size| -> Result<Option<World>> {
             let clients: Vec<(IpAddr, u32)> = cases
                 .iter()
@@ -114,7 +115,7 @@ impl Worlds {
             if clients.is_empty() {
                 return Ok(None);
             }
-            World::load(size, &clients).map(Some)
+            World::load(size, &clients, uplink).map(Some)
         };
         Ok(Self {
             default: load(Size::Default)?,
@@ -141,7 +142,7 @@ pub(crate) struct World {
 
 impl World {
     /// Loads the object and fills its maps; `clients`: first addresses and numbers of flows.
-    fn load(size: Size, clients: &[(IpAddr, u32)]) -> Result<Self> {
+    fn load(size: Size, clients: &[(IpAddr, u32)], uplink: u32) -> Result<Self> {
         let tick = clock_getres(ClockId::CLOCK_MONOTONIC_COARSE)?.tv_nsec();
         let hz = u32::try_from(1_000_000_000 / tick.max(1))?;
         let (flows, half_open) = size.entries();
@@ -162,13 +163,16 @@ impl World {
             }
             None => loader.load(balancer_user::kernel::object::datapath()?)?,
         };
-        for name in [program_names::INGRESS, program_names::EGRESS] {
-            program(&mut ebpf, name)?.load()?;
-        }
-        let ingress = program(&mut ebpf, program_names::INGRESS)?.fd()?.try_clone()?;
-        let egress = program(&mut ebpf, program_names::EGRESS)?.fd()?.try_clone()?;
-        let driver = Driver::load(&ingress, &egress)?;
+        let mut loaded = |name| {
+            driver::load(program(&mut ebpf, name)?)?;
+            driver::fd(&mut ebpf, name)
+        };
+        let ingress = loaded(program_names::INGRESS)?;
+        let egress = loaded(program_names::EGRESS)?;
+        let edge = loaded(program_names::XDP_NAT)?;
+        let driver = Driver::load(&ingress, &egress, &edge)?;
         let mut world = Self { ebpf, driver };
+        world.insert(map_names::XDP_DEVICES, uplink, uplink)?;
         world.fill(hz, clients)?;
         Ok(world)
     }
@@ -336,12 +340,12 @@ impl World {
         &mut self,
         packet: &Packet,
         flows: u32,
-        target: Target,
+        (target, verdict): (Target, u32),
         repeat: u32,
         reason: Reason,
     ) -> Result<f64> {
         let before = self.reasons()?;
-        let ns = self.driver.run(packet, flows, target, repeat)?;
+        let ns = self.driver.run(packet, flows, target, repeat, verdict)?;
         let expected = if target == Target::Nothing { 0 } else { u64::from(repeat) };
         for ((&was, is), &of) in before.iter().zip(self.reasons()?).zip(Reason::ALL) {
             let wanted = if of == reason { expected } else { 0 };
@@ -373,11 +377,12 @@ impl World {
 
     fn send(&mut self, name: &str, frame: &[u8]) -> Result<Vec<u8>> {
         let mut out = vec![0; frame.len()];
-        program(&mut self.ebpf, name)?.test_run(TestRunOptions {
+        let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
             ..TestRunOptions::default()
-        })?;
+        };
+        driver::test_run(program(&mut self.ebpf, name)?, options)?;
         Ok(out)
     }
 }

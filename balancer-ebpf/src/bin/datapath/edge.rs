@@ -27,6 +27,14 @@ fn balancer_xdp(ctx: XdpContext) -> u32 {
     run::<Edge>(Xdp::new(&ctx)) as u32
 }
 
+/// The same before the stack ("generic XDP"). For frames in one buffer: Linux from 6.9 on copies a
+/// packet for a program that takes several, and forgets on the way how long the Ethernet header is
+/// (`mac_len`), which TC reads it by.
+#[xdp]
+fn balancer_xdp_skb(ctx: XdpContext) -> u32 {
+    run::<Edge>(Xdp::new(&ctx)) as u32
+}
+
 struct Edge;
 
 impl Program for Edge {

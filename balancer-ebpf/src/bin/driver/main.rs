@@ -9,10 +9,10 @@
 mod step;
 
 use aya_ebpf::{
-    bindings::TC_ACT_UNSPEC,
+    bindings::{TC_ACT_UNSPEC, xdp_action},
     btf_maps::{Array, ProgramArray},
-    macros::{btf_map, classifier},
-    programs::TcContext,
+    macros::{btf_map, classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use step::Step;
 
@@ -20,6 +20,9 @@ use step::Step;
 static STEP: Array<Step, 1> = Array::new();
 #[btf_map]
 static TARGETS: ProgramArray<4> = ProgramArray::new();
+/// The same for XDP: an array takes programs of one kind.
+#[btf_map]
+static XDP_TARGETS: ProgramArray<4> = ProgramArray::new();
 
 /// Offset of the IP header.
 const IP: usize = 14;
@@ -30,6 +33,13 @@ const LOST: i32 = 0x7fff;
 #[classifier]
 fn nothing(_ctx: TcContext) -> i32 {
     TC_ACT_UNSPEC
+}
+
+/// The same, XDP. With frames in several buffers, or it could not go on with a program that takes
+/// them.
+#[xdp(frags)]
+fn nothing_xdp(_ctx: XdpContext) -> u32 {
+    xdp_action::XDP_PASS
 }
 
 #[classifier]
@@ -52,10 +62,52 @@ fn to_clients6(ctx: TcContext) -> i32 {
     next::<4, false>(&ctx)
 }
 
-/// `WORDS`: words of an address. `FROM`: the packet comes from the client.
+#[xdp(frags)]
+fn from_clients4_xdp(ctx: XdpContext) -> u32 {
+    next_frame::<1, true>(&ctx)
+}
+
+#[xdp(frags)]
+fn from_clients6_xdp(ctx: XdpContext) -> u32 {
+    next_frame::<4, true>(&ctx)
+}
+
+#[xdp(frags)]
+fn to_clients4_xdp(ctx: XdpContext) -> u32 {
+    next_frame::<1, false>(&ctx)
+}
+
+#[xdp(frags)]
+fn to_clients6_xdp(ctx: XdpContext) -> u32 {
+    next_frame::<4, false>(&ctx)
+}
+
 #[inline(always)]
 fn next<const WORDS: usize, const FROM: bool>(ctx: &TcContext) -> i32 {
-    let Some(step) = STEP.get_ptr_mut(0) else { return LOST };
+    if let Some(target) = restored::<WORDS, FROM, false>(ctx.data(), ctx.data_end()) {
+        // SAFETY: nothing here needs to be dropped.
+        unsafe { TARGETS.tail_call(ctx, target) };
+    }
+    LOST
+}
+
+#[inline(always)]
+fn next_frame<const WORDS: usize, const FROM: bool>(ctx: &XdpContext) -> u32 {
+    if let Some(target) = restored::<WORDS, FROM, true>(ctx.data(), ctx.data_end()) {
+        // SAFETY: as above.
+        unsafe { XDP_TARGETS.tail_call(ctx, target) };
+    }
+    LOST as u32
+}
+
+/// Restores what the datapath changes, for the next flow; what to go on with. `WORDS`: words of
+/// an address. `FROM`: the packet comes from the client. `ROUTED`: it was routed, too.
+#[inline(always)]
+fn restored<const WORDS: usize, const FROM: bool, const ROUTED: bool>(
+    start: usize,
+    end: usize,
+) -> Option<u32> {
+    let step = STEP.get_ptr_mut(0)?;
     // SAFETY: a live array element, which nobody else touches while the bench runs.
     let step = unsafe { &mut *step };
     let flow = step.next;
@@ -63,9 +115,8 @@ fn next<const WORDS: usize, const FROM: bool>(ctx: &TcContext) -> i32 {
 
     let (addresses, header) = if WORDS == 1 { (IP + 12, 20) } else { (IP + 8, 40) };
     let tcp = IP + header;
-    let start = ctx.data();
-    if start + tcp + 20 > ctx.data_end() {
-        return LOST;
+    if start + tcp + 20 > end {
+        return None;
     }
     let (client, fixed) = if FROM { (0, WORDS * 4) } else { (WORDS * 4, 0) };
     let (client, fixed) = (start + addresses + client, start + addresses + fixed);
@@ -93,10 +144,13 @@ fn next<const WORDS: usize, const FROM: bool>(ctx: &TcContext) -> i32 {
             ((start + IP + 10) as *mut u16).write_volatile(step.ip_check as u16);
         }
     }
-    let target = step.target;
-    // SAFETY: nothing here needs to be dropped.
-    unsafe { TARGETS.tail_call(ctx, target) };
-    LOST
+    if ROUTED {
+        // Time to live, or hop limit.
+        let at = if WORDS == 1 { IP + 8 } else { IP + 7 };
+        // SAFETY: as above.
+        unsafe { ((start + at) as *mut u8).write_volatile(64) };
+    }
+    Some(step.target)
 }
 
 #[cfg(not(target_arch = "bpf"))]

@@ -62,7 +62,14 @@ pub(super) fn links(pins: &Pins, ours: [u32; 2]) -> Result<Vec<Link>, KernelErro
                 None => false,
             };
             let interface = interface.clone();
-            links.push(Link { interface, direction, hook: Hook::Clsact, program, live });
+            links.push(Link {
+                interface,
+                direction,
+                hook: Hook::Clsact,
+                mode: None,
+                program,
+                live,
+            });
         }
     }
     Ok(links)
@@ -82,6 +89,7 @@ pub(super) fn attach(
         interface: interface.into(),
         direction,
         hook: Hook::Clsact,
+        mode: None,
         program: id,
         live: true,
     };

@@ -2,7 +2,7 @@
 
 use super::{
     super::{Datapath, KernelError},
-    DIRECTIONS, Hook, Link, clsact, tcx,
+    DIRECTIONS, Hook, Link, clsact, tcx, xdp,
 };
 
 impl Datapath {
@@ -15,6 +15,11 @@ impl Datapath {
         let pins = &self.view.pins;
         let mut gone = tcx::forget_gone(pins)?;
         gone.extend(clsact::forget_gone(pins)?);
+        let edges = xdp::forget_gone(pins)?;
+        if !edges.is_empty() {
+            xdp::note_devices(pins)?;
+        }
+        gone.extend(edges);
         gone.sort();
         gone.dedup();
         Ok(gone)
@@ -34,6 +39,10 @@ impl Datapath {
                     Hook::Tcx => tcx::detach(pins, interface, direction)?,
                     Hook::Clsact => {
                         clsact::detach(interface, direction, Some(link.program))?;
+                    }
+                    Hook::Xdp | Hook::XdpGeneric => {
+                        xdp::detach(pins, interface)?;
+                        xdp::note_devices(pins)?;
                     }
                 }
             }

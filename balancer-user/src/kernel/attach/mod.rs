@@ -7,6 +7,7 @@
 mod clsact;
 mod follow;
 mod tcx;
+mod xdp;
 
 use std::{fs, io, path::Path};
 
@@ -14,6 +15,7 @@ use aya::programs::SchedClassifier;
 use balancer_ebpf::abi::program_names;
 
 use self::tcx::Outcome;
+pub use self::xdp::on_veth as xdp_on_veth;
 use super::{
     Datapath, KernelError, View,
     layout::Pins,
@@ -21,11 +23,43 @@ use super::{
     program_failed,
 };
 
-/// An interface to attach to, both directions.
+/// An interface to attach to. What was asked for last counts: what is there of ours and is not
+/// asked for is taken off.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Attachment {
     /// Name in the current network namespace.
     pub interface: String,
+    /// XDP, with TC behind it for what XDP leaves; `None`: TC alone. TC is both directions.
+    pub xdp: Option<XdpOptions>,
+}
+
+/// How XDP is to work on an interface.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct XdpOptions {
+    /// What becomes of packets for reals.
+    pub mode: XdpMode,
+    /// Before the stack instead of in the driver: for drivers without XDP, and slower than TC.
+    pub generic: bool,
+}
+
+/// How XDP sends packets to reals.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub enum XdpMode {
+    /// Translated, and the answers back.
+    #[default]
+    Nat,
+}
+
+impl Attachment {
+    /// To TC alone.
+    pub fn tc(interface: impl Into<String>) -> Self {
+        Self { interface: interface.into(), xdp: None }
+    }
+
+    /// To XDP.
+    pub fn xdp(interface: impl Into<String>, options: XdpOptions) -> Self {
+        Self { interface: interface.into(), xdp: Some(options) }
+    }
 }
 
 /// How to attach.
@@ -51,6 +85,10 @@ pub enum Hook {
     Tcx,
     /// A filter of the clsact qdisc.
     Clsact,
+    /// An XDP link, in the driver.
+    Xdp,
+    /// An XDP link, before the stack.
+    XdpGeneric,
 }
 
 /// One of our programs on an interface.
@@ -62,6 +100,8 @@ pub struct Link {
     pub direction: Direction,
     /// By what.
     pub hook: Hook,
+    /// What an XDP link does.
+    pub mode: Option<XdpMode>,
     /// The kernel's id of the program.
     pub program: u32,
     /// Still on the interface; false where the interface was deleted since, or is in another
@@ -116,11 +156,13 @@ impl Direction {
 }
 
 impl Hook {
-    /// `tcx` or `clsact`.
+    /// `tcx`, `clsact`, `xdp` or `xdp-generic`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Tcx => "tcx",
             Self::Clsact => "clsact",
+            Self::Xdp => "xdp",
+            Self::XdpGeneric => "xdp-generic",
         }
     }
 }
@@ -133,13 +175,13 @@ pub(crate) fn knows_tcx() -> Result<bool, KernelError> {
 const DIRECTIONS: [Direction; 2] = [Direction::Ingress, Direction::Egress];
 
 impl Datapath {
-    /// Attaches ingress and egress of each interface, in the calling thread's network
+    /// Attaches to each interface, in the calling thread's network
     /// namespace. What is attached already is adopted; if one fails, those that this call made
     /// are undone. Publish first: from here on packets meet whatever is published.
     ///
     /// # Errors
     /// [`KernelError::NoInterface`] before anything is attached, [`KernelError::ForeignFilter`],
-    /// or what the kernel says.
+    /// [`KernelError::ForeignXdp`], [`KernelError::NoNativeXdp`], or what the kernel says.
     pub fn attach(
         &mut self,
         attachments: &[Attachment],
@@ -148,7 +190,7 @@ impl Datapath {
         let interfaces = chosen(attachments)?;
         let mut attached = Attached::default();
         let pins = &self.view.pins;
-        for interface in &interfaces {
+        for (interface, xdp) in &interfaces {
             if !interface.up {
                 attached.warnings.push(format!(
                     "interface {} is down: packets come once it is set up",
@@ -167,29 +209,58 @@ impl Datapath {
                     return Err(e);
                 }
             }
+            if let Err(e) = attach_xdp(pins, interface, *xdp, &mut attached) {
+                undo(pins, &attached.made)?;
+                return Err(e);
+            }
         }
-        let mine: Vec<&str> = interfaces.iter().map(|i| i.name.as_str()).collect();
+        xdp::note_devices(pins)?;
+        let mine: Vec<&str> = interfaces.iter().map(|(i, _)| i.name.as_str()).collect();
         attached.foreign = self.view.foreign_programs()?;
         attached.foreign.retain(|f| mine.contains(&f.interface.as_str()));
         Ok(attached)
     }
 }
 
-/// The interfaces asked for, each once.
-fn chosen(attachments: &[Attachment]) -> Result<Vec<Interface>, KernelError> {
+/// The interfaces asked for, each once, as it was asked for last.
+fn chosen(attachments: &[Attachment]) -> Result<Vec<(Interface, Option<XdpOptions>)>, KernelError> {
     let present = netlink::interfaces()?;
-    let mut chosen: Vec<Interface> = Vec::new();
-    for Attachment { interface: name } in attachments {
+    let mut chosen: Vec<(Interface, Option<XdpOptions>)> = Vec::new();
+    for Attachment { interface: name, xdp } in attachments {
         let found =
             present.iter().find(|i| i.name == *name).ok_or_else(|| KernelError::NoInterface {
                 name: name.clone(),
                 present: present.iter().map(|i| i.name.clone()).collect(),
             })?;
-        if !chosen.contains(found) {
-            chosen.push(found.clone());
+        match chosen.iter_mut().find(|(interface, _)| interface == found) {
+            Some((_, options)) => *options = *xdp,
+            None => chosen.push((found.clone(), *xdp)),
         }
     }
     Ok(chosen)
+}
+
+/// Attaches XDP where it is asked for, and takes it off where it is not.
+fn attach_xdp(
+    pins: &Pins,
+    interface: &Interface,
+    options: Option<XdpOptions>,
+    attached: &mut Attached,
+) -> Result<(), KernelError> {
+    let Some(options) = options else {
+        xdp::detach_if_attached(pins, &interface.name)?;
+        return Ok(());
+    };
+    let (made, link) = xdp::attach(pins, interface, options)?;
+    if interface.veth && !options.generic {
+        attached.warnings.push(xdp::on_veth(&interface.name));
+    }
+    if made {
+        attached.made.push(link);
+    } else {
+        attached.adopted.push(link);
+    }
+    Ok(())
 }
 
 fn attach_one(
@@ -250,8 +321,10 @@ fn undo(pins: &Pins, made: &[Link]) -> Result<(), KernelError> {
             Hook::Clsact => {
                 clsact::detach(&link.interface, link.direction, Some(link.program))?;
             }
+            Hook::Xdp | Hook::XdpGeneric => xdp::detach(pins, &link.interface)?,
         }
     }
+    xdp::note_devices(pins)?;
     for interface in clsact::recorded(pins)? {
         let ours = made.iter().any(|l| l.hook == Hook::Clsact && l.interface == interface);
         if ours {
@@ -268,10 +341,13 @@ impl View {
     /// A pin cannot be read.
     pub fn links(&self) -> Result<Vec<Link>, KernelError> {
         let mut links = tcx::links(&self.pins)?;
+        links.extend(xdp::links(&self.pins)?);
         if !clsact::recorded(&self.pins)?.is_empty() {
             links.extend(clsact::links(&self.pins, program_ids(&self.pins)?)?);
         }
-        links.sort_by(|a, b| (&a.interface, a.direction).cmp(&(&b.interface, b.direction)));
+        links.sort_by(|a, b| {
+            (&a.interface, a.direction, a.hook).cmp(&(&b.interface, b.direction, b.hook))
+        });
         Ok(links)
     }
 
@@ -282,7 +358,27 @@ impl View {
     pub fn foreign_programs(&self) -> Result<Vec<ForeignProgram>, KernelError> {
         let links = self.links()?;
         let mut foreign = Vec::new();
+        let present = netlink::interfaces()?;
         for link in links.iter().filter(|l| l.live) {
+            if matches!(link.hook, Hook::Xdp | Hook::XdpGeneric) {
+                // One XDP program has no room for another.
+                continue;
+            }
+            let xdp = present.iter().find(|i| i.name == link.interface).and_then(|i| i.xdp);
+            if let Some(xdp) = xdp
+                && link.direction == Direction::Ingress
+                && !links
+                    .iter()
+                    .any(|other| other.interface == link.interface && other.program == xdp.program)
+            {
+                foreign.push(ForeignProgram {
+                    interface: link.interface.clone(),
+                    direction: Direction::Ingress,
+                    hook: if xdp.generic { Hook::XdpGeneric } else { Hook::Xdp },
+                    program: xdp.program,
+                    name: xdp::program_name(xdp.program),
+                });
+            }
             let Some(index) = netlink::interface_index(&link.interface)? else { continue };
             let row = |hook, program, name| ForeignProgram {
                 interface: link.interface.clone(),
@@ -319,6 +415,15 @@ pub(crate) struct Detached {
 /// Takes everything of ours off every interface.
 pub(crate) fn detach_all(pins: &Pins) -> Result<Detached, KernelError> {
     let mut detached = Detached::default();
+    for link in xdp::links(pins)? {
+        xdp::detach(pins, &link.interface)?;
+        detached.links.push(format!(
+            "{} {} ({})",
+            link.interface,
+            link.direction.name(),
+            link.hook.name()
+        ));
+    }
     for link in tcx::links(pins)? {
         tcx::detach(pins, &link.interface, link.direction)?;
         detached.links.push(format!("{} {} (tcx)", link.interface, link.direction.name()));

@@ -3,7 +3,7 @@
 use std::{
     fs, io,
     os::fd::{AsFd as _, AsRawFd as _},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use aya::programs::{
@@ -42,24 +42,28 @@ pub(super) fn links(pins: &Pins) -> Result<Vec<Link>, KernelError> {
         let live = info.is_some_and(|i| i.interface != 0)
             && info.map(|i| i.interface) == super::super::netlink::interface_index(&interface)?;
         let program = info.map_or(0, |i| i.program);
-        links.push(Link { interface, direction, hook: Hook::Tcx, program, live });
+        links.push(Link { interface, direction, hook: Hook::Tcx, mode: None, program, live });
     }
     Ok(links)
 }
 
 /// What the kernel says of a pinned link.
 #[derive(Clone, Copy, Debug)]
-struct Info {
-    program: u32,
+pub(super) struct Info {
+    pub(super) program: u32,
     /// 0: the interface is gone.
-    interface: u32,
+    pub(super) interface: u32,
 }
 
 impl Info {
     fn of(pins: &Pins, interface: &str, direction: Direction) -> Result<Option<Self>, KernelError> {
-        let path = pin(pins, interface, direction);
+        Self::at(&pin(pins, interface, direction))
+    }
+
+    /// Of the link that is pinned there, if one is.
+    pub(super) fn at(path: &Path) -> Result<Option<Self>, KernelError> {
         let failed = |e| KernelError::system(format!("opening link {}", path.display()), e);
-        let fd = match sys::open_pin(&path) {
+        let fd = match sys::open_pin(path) {
             Ok(fd) => fd,
             Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(e) => return Err(failed(e)),
@@ -189,8 +193,14 @@ pub(super) fn attach(
 ) -> Result<Outcome, KernelError> {
     let action = || format!("attaching to {interface} ({})", direction.name());
     let id = program.info().map_err(|e| program_failed(action(), e))?.id();
-    let link =
-        Link { interface: interface.into(), direction, hook: Hook::Tcx, program: id, live: true };
+    let link = Link {
+        interface: interface.into(),
+        direction,
+        hook: Hook::Tcx,
+        mode: None,
+        program: id,
+        live: true,
+    };
     let path = pin(pins, interface, direction);
     if let Some(info) = Info::of(pins, interface, direction)? {
         // The same index may be another interface of another namespace: ask the hook too.
@@ -258,14 +268,18 @@ pub(super) fn detach(
     interface: &str,
     direction: Direction,
 ) -> Result<(), KernelError> {
-    let path = pin(pins, interface, direction);
+    detach_pin(&pin(pins, interface, direction))
+}
+
+/// Takes off the program of the link that is pinned there, and removes the pin.
+pub(super) fn detach_pin(path: &Path) -> Result<(), KernelError> {
     let failed = |e| KernelError::system(format!("detaching {}", path.display()), e);
-    let link = sys::open_pin(&path).map_err(failed)?;
+    let link = sys::open_pin(path).map_err(failed)?;
     match sys::detach_link(link.as_fd()) {
         // The interface took it along.
         Err(e) if matches!(e.raw_os_error(), Some(libc::ENOLINK | libc::ENODEV)) => {}
         other => other.map_err(failed)?,
     }
-    fs::remove_file(&path)
+    fs::remove_file(path)
         .map_err(|e| KernelError::system(format!("removing {}", path.display()), e))
 }

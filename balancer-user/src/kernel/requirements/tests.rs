@@ -118,6 +118,7 @@ fn what_is_said_of_tcx_is_what_is_in_use() {
         interface: interface.into(),
         direction: Direction::Ingress,
         hook,
+        mode: None,
         program: 1,
         live: true,
     };

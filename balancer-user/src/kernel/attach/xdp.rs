@@ -1,0 +1,256 @@
+//! XDP links: one program on an interface, in its driver or, where asked for by name, before the
+//! stack ("generic"). Pinned like tcx links.
+
+use std::{
+    collections::BTreeSet,
+    io,
+    os::fd::{AsFd as _, OwnedFd},
+    path::PathBuf,
+};
+
+use aya::{
+    maps::{HashMap, Map, MapData},
+    programs::ProgramInfo,
+};
+use balancer_ebpf::abi::{map_names, program_names};
+
+use super::{
+    super::{
+        KernelError,
+        layout::{Pins, escape_interface, unescape_interface},
+        map_failed,
+        netlink::{self, Interface},
+        program_failed, read, sys,
+    },
+    Direction, Hook, Link, XdpMode, XdpOptions,
+    tcx::Info,
+};
+
+const SUFFIX: &str = "-xdp";
+const MODES: [XdpMode; 1] = [XdpMode::Nat];
+
+impl XdpMode {
+    /// `nat`.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Nat => "nat",
+        }
+    }
+
+    fn program(self, generic: bool) -> &'static str {
+        match (self, generic) {
+            (Self::Nat, false) => program_names::XDP_NAT,
+            (Self::Nat, true) => program_names::XDP_NAT_GENERIC,
+        }
+    }
+}
+
+/// What a person should know of XDP on a veth.
+pub fn on_veth(interface: &str) -> String {
+    format!(
+        "native XDP on the veth {interface}: packets of local stacks have no complete checksum \
+         there, so checksum and segmentation offloads must be off at both ends (ethtool -K NAME \
+         tx off), and the other end must have an XDP program or GRO (ethtool -K NAME gro on), or \
+         what is sent to it is lost; every packet is copied, so that bulk costs about three times \
+         the CPU; the hook tc has none of that"
+    )
+}
+
+/// The name of a program, if this process may ask for it.
+pub(super) fn program_name(id: u32) -> String {
+    let name = aya::programs::loaded_programs()
+        .filter_map(Result::ok)
+        .find(|program| program.id() == id)
+        .and_then(|program| program.name_as_str().map(str::to_owned));
+    name.unwrap_or_else(|| format!("(id {id})"))
+}
+
+/// Where the link of this interface is pinned.
+fn pin(pins: &Pins, interface: &str) -> PathBuf {
+    pins.links().join(format!("{}{SUFFIX}", escape_interface(interface)))
+}
+
+/// Interfaces with a pinned link.
+fn pinned(pins: &Pins) -> Result<Vec<String>, KernelError> {
+    Ok(super::names(&pins.links())?
+        .iter()
+        .filter_map(|name| name.strip_suffix(SUFFIX).map(unescape_interface))
+        .collect())
+}
+
+/// The pinned program for these options, with the kernel's id.
+fn program(pins: &Pins, options: XdpOptions) -> Result<(OwnedFd, u32), KernelError> {
+    let name = options.mode.program(options.generic);
+    let failed = |e| program_failed(format!("opening program {name}"), e);
+    let id = ProgramInfo::from_pin(pins.program(name)).map_err(failed)?.id();
+    let fd = sys::open_pin(&pins.program(name))
+        .map_err(|e| KernelError::system(format!("opening program {name}"), e))?;
+    Ok((fd, id))
+}
+
+/// The mode of a pinned program, by the kernel's id.
+fn mode(pins: &Pins, id: u32) -> Result<Option<XdpMode>, KernelError> {
+    for mode in MODES {
+        for generic in [false, true] {
+            if program(pins, XdpOptions { mode, generic })?.1 == id {
+                return Ok(Some(mode));
+            }
+        }
+    }
+    Ok(None)
+}
+
+/// The links that are pinned.
+pub(super) fn links(pins: &Pins) -> Result<Vec<Link>, KernelError> {
+    let names = pinned(pins)?;
+    if names.is_empty() {
+        return Ok(Vec::new());
+    }
+    let present = netlink::interfaces()?;
+    let mut links = Vec::new();
+    for interface in names {
+        let info = Info::at(&pin(pins, &interface))?;
+        let program = info.map_or(0, |info| info.program);
+        let found = present.iter().find(|i| i.name == interface);
+        let there = found.filter(|i| info.is_some_and(|info| info.interface == i.index));
+        let xdp = there.and_then(|i| i.xdp).filter(|xdp| xdp.program == program);
+        links.push(Link {
+            interface,
+            direction: Direction::Ingress,
+            hook: if xdp.is_some_and(|xdp| xdp.generic) { Hook::XdpGeneric } else { Hook::Xdp },
+            mode: mode(pins, program)?,
+            program,
+            live: xdp.is_some(),
+        });
+    }
+    Ok(links)
+}
+
+/// Makes a link, adopts the one that is pinned, or lets it carry the program of another mode, of
+/// which no packet sees anything in between. True: something was made or changed.
+pub(super) fn attach(
+    pins: &Pins,
+    interface: &Interface,
+    options: XdpOptions,
+) -> Result<(bool, Link), KernelError> {
+    let (name, index) = (interface.name.as_str(), interface.index);
+    let (program, id) = program(pins, options)?;
+    let link = Link {
+        interface: name.into(),
+        direction: Direction::Ingress,
+        hook: if options.generic { Hook::XdpGeneric } else { Hook::Xdp },
+        mode: Some(options.mode),
+        program: id,
+        live: true,
+    };
+    let path = pin(pins, name);
+    if let Some(info) = Info::at(&path)? {
+        let there = interface.xdp.filter(|xdp| {
+            info.interface == index && xdp.program == info.program && xdp.generic == options.generic
+        });
+        match there {
+            Some(_) if info.program == id => return Ok((false, link)),
+            Some(_) => {
+                let replaced = sys::open_pin(&path)
+                    .and_then(|pinned| sys::update_link(pinned.as_fd(), program.as_fd()));
+                replaced.map_err(|e| {
+                    KernelError::system(format!("replacing the program of {}", path.display()), e)
+                })?;
+                return Ok((true, link));
+            }
+            None => detach(pins, name)?,
+        }
+    } else if let Some(before) = renamed(pins, index)? {
+        let before = pin(pins, &before);
+        std::fs::rename(&before, &path).map_err(|e| {
+            KernelError::system(format!("renaming {} to {}", before.display(), path.display()), e)
+        })?;
+        return attach(pins, interface, options);
+    }
+    // As it is now: the list may have been made before a link of ours went.
+    if let Some(xdp) =
+        netlink::interfaces()?.into_iter().find(|i| i.index == index).and_then(|i| i.xdp)
+    {
+        return Err(KernelError::ForeignXdp { interface: name.into(), program: xdp.program });
+    }
+    let made = sys::link_xdp(program.as_fd(), index, options.generic)
+        .map_err(|e| refused(name, options, e))?;
+    sys::pin(made.as_fd(), &path)
+        .map_err(|e| KernelError::system(format!("pinning {}", path.display()), e))?;
+    Ok((true, link))
+}
+
+/// Why the kernel refuses, in words that say what to do.
+fn refused(interface: &str, options: XdpOptions, error: io::Error) -> KernelError {
+    match error.raw_os_error() {
+        // The driver says so, or that it cannot with the MTU or the offloads that are set.
+        Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE) if !options.generic => {
+            KernelError::NoNativeXdp { interface: interface.into(), error }
+        }
+        Some(libc::EBUSY | libc::EEXIST) => {
+            KernelError::ForeignXdp { interface: interface.into(), program: 0 }
+        }
+        _ => KernelError::system(format!("attaching to {interface} (xdp)"), error),
+    }
+}
+
+/// The name under which the link of interface `index` is pinned: it was renamed since.
+fn renamed(pins: &Pins, index: u32) -> Result<Option<String>, KernelError> {
+    for interface in pinned(pins)? {
+        if Info::at(&pin(pins, &interface))?.is_some_and(|info| info.interface == index)
+            && netlink::interface_index(&interface)? != Some(index)
+        {
+            return Ok(Some(interface));
+        }
+    }
+    Ok(None)
+}
+
+/// Removes the pins of links whose interface was deleted. Returns the names of those.
+pub(super) fn forget_gone(pins: &Pins) -> Result<Vec<String>, KernelError> {
+    let mut gone = Vec::new();
+    for interface in pinned(pins)? {
+        if Info::at(&pin(pins, &interface))?.is_some_and(|info| info.interface == 0) {
+            detach(pins, &interface)?;
+            gone.push(interface);
+        }
+    }
+    Ok(gone)
+}
+
+/// Takes the program off and removes the pin, if there is one. True: there was.
+pub(super) fn detach_if_attached(pins: &Pins, interface: &str) -> Result<bool, KernelError> {
+    let there = pin(pins, interface).exists();
+    if there {
+        detach(pins, interface)?;
+    }
+    Ok(there)
+}
+
+/// Takes the program off and removes the pin.
+pub(super) fn detach(pins: &Pins, interface: &str) -> Result<(), KernelError> {
+    super::tcx::detach_pin(&pin(pins, interface))
+}
+
+/// Tells the programs which interfaces take frames: those that have one in their driver.
+pub(super) fn note_devices(pins: &Pins) -> Result<(), KernelError> {
+    let name = map_names::XDP_DEVICES;
+    let failed = |e| map_failed(name, e);
+    let mut wanted = BTreeSet::new();
+    for link in links(pins)?.into_iter().filter(|l| l.live && l.hook == Hook::Xdp) {
+        wanted.extend(netlink::interface_index(&link.interface)?);
+    }
+    let map = MapData::from_pin(pins.map(name)).map_err(failed)?;
+    let mut present = BTreeSet::new();
+    read::each_raw(name, &map, |key, _| {
+        present.extend(<[u8; 4]>::try_from(key).map(u32::from_ne_bytes));
+    })?;
+    let mut map: HashMap<_, u32, u32> = HashMap::try_from(Map::HashMap(map)).map_err(failed)?;
+    for gone in present.difference(&wanted) {
+        map.remove(gone).map_err(failed)?;
+    }
+    for new in wanted.difference(&present) {
+        map.insert(new, new, 0).map_err(failed)?;
+    }
+    Ok(())
+}
