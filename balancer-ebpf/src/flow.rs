@@ -40,6 +40,15 @@ pub trait Family: Sized {
     fn dst(key: &Self::Key) -> End<Self::Addr>;
     /// The key's direction.
     fn direction(key: &Self::Key) -> u8;
+    /// The key under which the packets of `real` come, of the connection with the key `forward`.
+    /// `client_port`: the client's, as the real sees it; `hairpin`: the real sees the VIP's
+    /// address.
+    fn reply_key(
+        real: End<Self::Addr>,
+        forward: &Self::Key,
+        client_port: [u8; 2],
+        hairpin: bool,
+    ) -> Self::Key;
     /// Turns the key into one of the other direction, ends unchanged.
     fn set_direction(key: &mut Self::Key, direction: u8);
     /// A value.
@@ -122,6 +131,25 @@ macro_rules! family {
             #[inline(always)]
             fn direction(key: &$key) -> u8 {
                 key.direction
+            }
+            #[inline(always)]
+            fn reply_key(
+                real: End<Self::Addr>,
+                forward: &$key,
+                client_port: [u8; 2],
+                hairpin: bool,
+            ) -> $key {
+                // The address is copied once, from where it lies: the programs' stack is short.
+                let client = if hairpin { &forward.dst } else { &forward.src };
+                $key {
+                    src: real.addr,
+                    dst: *client,
+                    sport: real.port,
+                    dport: client_port,
+                    proto: forward.proto,
+                    direction: direction::REPLY,
+                    zero: [0; 2],
+                }
             }
             #[inline(always)]
             fn set_direction(key: &mut $key, direction: u8) {

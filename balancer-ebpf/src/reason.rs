@@ -67,6 +67,7 @@ reasons! {
     FragmentTail = "fragment_tail", Pass, "A fragment without ports, to an address that is no VIP's, whose first one was not sent on.";
     UnknownDestination = "unknown_destination", Pass, "A VIP uses this port, but not at this address.";
     UnknownReply = "unknown_reply", Pass, "A real uses this port, but the packet is no reply of a known flow, or of one of UDP that has been silent for 30 seconds.";
+    StackReply = "stack_reply", Pass, "A reply that the stack routes: it is translated where it leaves the node.";
     Established = "established", Forward, "A packet of a known flow, client to real.";
     Reply = "reply", Forward, "A packet of a known flow, real to client.";
     NewFlow = "new_flow", Forward, "A SYN, or the first datagram of a flow, for which a real was picked.";
@@ -113,6 +114,7 @@ impl Reason {
     pub const fn advice(self) -> &'static str {
         match self {
             Self::NonVip
+            | Self::StackReply
             | Self::Established
             | Self::Reply
             | Self::NewFlow

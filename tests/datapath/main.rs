@@ -5,6 +5,8 @@ mod edge;
 mod events;
 mod fixtures;
 mod flags;
+mod hairpin;
+mod host;
 mod malformed;
 mod model;
 mod object;

@@ -67,6 +67,12 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
         Reason::UnknownReply => {
             world.reason(Hook::Egress, &Segment::new(REAL, "10.0.0.1:40001").flags(ACK))
         }
+        Reason::StackReply => {
+            // Some other connection to that port is the node's own.
+            world.answer_inward(8080);
+            world.connect(CLIENT, VIP);
+            world.reason(Hook::Ingress, &Segment::new(REAL, CLIENT).flags(ACK))
+        }
         Reason::Established => {
             world.connect(CLIENT, VIP);
             world.reason(Hook::Ingress, &there(ACK))

@@ -14,6 +14,7 @@ mod listeners;
 mod mesh_objects;
 mod mesh_tcp;
 mod odd;
+mod own;
 mod paths;
 mod shares;
 mod trace;

@@ -12,7 +12,7 @@ use std::{
         unix::process::CommandExt,
     },
     path::{Path, PathBuf},
-    process::Command,
+    process::{Command, Stdio},
     sync::{
         Arc, Once,
         atomic::{AtomicU32, Ordering},
@@ -23,7 +23,10 @@ use std::{
 use anyhow::{Context, Result};
 use nix::sched::{CloneFlags, setns};
 
-use crate::{privileges::Root, shell::Shell};
+use crate::{
+    privileges::Root,
+    shell::{Shell, checked},
+};
 
 /// Where `ip netns` keeps names.
 const NAMES: &str = "/run/netns";
@@ -139,6 +142,18 @@ impl NetNs {
     /// Runs `ip` with each of `lines` in the namespace.
     pub fn ip(&self, lines: &[String]) -> Result<()> {
         self.shell.ip(&self.name, lines)
+    }
+
+    /// Has `nft` carry out `script` in the namespace.
+    pub fn nft(&self, script: &str) -> Result<()> {
+        self.shell.say(&format!("nsenter --net={} nft '{script}'", self.path().display()));
+        let output = self
+            .command("nft")
+            .arg(script)
+            .stdin(Stdio::null())
+            .output()
+            .context("cannot run `nft`; `cargo xtask setup` installs it (package nftables)")?;
+        checked("nft", output).map(drop)
     }
 
     /// Makes IPv6 addresses of interfaces to come usable at once: duplicate address detection

@@ -29,6 +29,7 @@ build      libstd-rust-web-dev-bpf   toolchain                   the programs ar
 
 run        iproute2                  program:ip                  tests and demo build network namespaces and veth pairs with it
 run        ethtool                   program:ethtool             tests switch checksum and segmentation offloads with it
+run        nftables                  program:nft                 tests set up firewalls that balancer has to live with
 
 vm         qemu-system-x86           program:qemu-system-x86_64  tests boot other kernels in it
 vm         kmod                      program:modprobe            tests ask it which modules a guest has to load

@@ -95,6 +95,21 @@ pub mod flow_state {
     pub const ADOPTED: u8 = 32;
 }
 
+/// Bits of [`FlowState::forwarding`]: how the packets of a flow are sent on, both directions
+/// alike. None: the stack routes them; requests are translated where they come in, replies where
+/// they leave.
+pub mod forwarding {
+    /// The node itself opened the connection: requests are translated where they leave, replies
+    /// where they come in.
+    pub const HOST: u8 = 1;
+    /// Client and real have one address: the real sees the VIP's as its client's, and packets are
+    /// turned round where they are met.
+    pub const HAIRPIN: u8 = 2;
+    /// Past the stack: both directions are translated where they come in and sent to the
+    /// interface by which they leave.
+    pub const DIRECT: u8 = 4;
+}
+
 /// What both families' flow values begin with. 24 bytes.
 ///
 /// The state of the *forward* entry is the connection's; a reply entry's is a copy that may
@@ -116,7 +131,7 @@ pub struct FlowState {
     pub refreshed: u32,
     /// Bits of [`flow_state`].
     pub state: u8,
-    /// Zero (direct forwarding, when there is any).
+    /// Bits of [`forwarding`].
     pub forwarding: u8,
     /// Forward entry: the source port that the real sees, network order. Reply entry: the
     /// client's own port. Equal to the packet's port unless a tuple clash made it another.

@@ -15,7 +15,7 @@ mod fragment;
 mod names;
 
 pub use event::{EVENTS_BYTES, Event, Trace, Traced};
-pub use flow::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, direction, flow_state};
+pub use flow::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, direction, flow_state, forwarding};
 pub use fragment::{FRAGMENTS_FOLLOW_S, FRAGMENTS_MAX, Fragment, FragmentKey};
 pub use names::{
     ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names, program_names,
@@ -58,6 +58,26 @@ pub const fn port_bit(port: u16, used: PortUse) -> (u32, u64) {
 
 /// Interfaces that XDP can send to.
 pub const XDP_DEVICES_MAX: usize = 1024;
+
+/// Words in `REPLY_PORTS`: a bit for each of 65,536 ports.
+pub const REPLY_PORT_WORDS: usize = 65_536 / 64;
+
+/// The word of `REPLY_PORTS` and the bit in it that say whether replies from `port` (host order)
+/// may have to be translated where they come in: some flow with a bit of [`forwarding`] has a real
+/// with that port. A program sets it before the flow's first packet goes on; nothing clears it.
+#[inline(always)]
+pub const fn reply_port_bit(port: u16) -> (u32, u64) {
+    (port as u32 / 64, 1 << (port % 64))
+}
+
+/// Bits of what `INTERFACES` says of an interface.
+pub mod interface_flags {
+    /// Packets may go past the stack from it and to it ([`forwarding::DIRECT`](super::forwarding::DIRECT)).
+    pub const DIRECT: u32 = 1;
+    /// It is one end of a veth pair whose other end lies in another network namespace: what is sent
+    /// to it may be put there at once.
+    pub const PEER: u32 = 2;
+}
 
 /// Words (`u64`) in one chunk of `ARENA`: 128 KiB.
 pub const CHUNK_WORDS: usize = 16_384;

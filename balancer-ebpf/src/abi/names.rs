@@ -8,6 +8,12 @@ pub mod map_names {
     pub const SETTINGS: &str = "SETTINGS";
     /// `array[PORT_WORDS]` of `u64`, mmapable: two bits per port, see [`port_bit`](crate::abi::port_bit).
     pub const PORTS: &str = "PORTS";
+    /// `array[REPLY_PORT_WORDS]` of `u64`, mmapable: a bit per port, see
+    /// [`reply_port_bit`](crate::abi::reply_port_bit). Only programs write it.
+    pub const REPLY_PORTS: &str = "REPLY_PORTS";
+    /// Hash: number of an interface (`u32`) → bits of
+    /// [`interface_flags`](crate::abi::interface_flags) (`u32`). Absent: none.
+    pub const INTERFACES: &str = "INTERFACES";
     /// Dictionary [`VipKey4`](crate::abi::VipKey4) → VIP id (`u32`).
     pub const VIP_IDS4: &str = "VIP_IDS4";
     /// Dictionary [`VipKey6`](crate::abi::VipKey6) → VIP id (`u32`).
@@ -64,6 +70,8 @@ pub mod map_names {
         EPOCH,
         SETTINGS,
         PORTS,
+        REPLY_PORTS,
+        INTERFACES,
         VIP_IDS4,
         VIP_IDS6,
         VIP_ADDRESSES4,
@@ -94,9 +102,9 @@ pub mod map_names {
 
 /// Program names, as in the object.
 pub mod program_names {
-    /// TC ingress: VIP → real.
+    /// TC ingress: VIP → real; real → VIP of flows that do not go through the stack.
     pub const INGRESS: &str = "balancer_in";
-    /// TC egress: real → VIP.
+    /// TC egress: real → VIP; VIP → real of connections that the node itself opens.
     pub const EGRESS: &str = "balancer_out";
     /// The ingress walk without recording, for `BPF_PROG_TEST_RUN` only: the return value is the
     /// number of the [`Reason`](crate::reason::Reason), the packet out is what would be sent.

@@ -13,8 +13,9 @@ use std::path::{Path, PathBuf};
 use balancer_ebpf::{
     abi::{
         CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, FRAGMENTS_MAX, Flow4, Flow6, FlowKey4,
-        FlowKey6, Fragment, FragmentKey, PORT_WORDS, Real, RouteEntry, SLOTS_PER_WORD, Settings,
-        SourceEntry, Trace, Traced, VipEntry, VipKey4, VipKey6, XDP_DEVICES_MAX, map_names,
+        FlowKey6, Fragment, FragmentKey, PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry,
+        SLOTS_PER_WORD, Settings, SourceEntry, Trace, Traced, VipEntry, VipKey4, VipKey6,
+        XDP_DEVICES_MAX, map_names,
     },
     reason::Reason,
 };
@@ -131,11 +132,16 @@ fn chunks(limits: &Limits) -> u64 {
     u64::from(limits.arena_slots).div_ceil(u64::from(SLOTS_PER_WORD)).div_ceil(CHUNK_WORDS as u64)
 }
 
+/// Interfaces that packets can go past the stack from and to.
+pub(crate) const INTERFACES_MAX: u64 = 4096;
+
 /// Every map.
 pub(crate) const SHAPES: &[MapShape] = &[
     map(map_names::EPOCH, 4, 8, |_| 1, ""),
     map(map_names::SETTINGS, 4, size_of::<Settings>(), |_| 1, ""),
     map(map_names::PORTS, 4, 8, |_| PORT_WORDS as u64, ""),
+    map(map_names::REPLY_PORTS, 4, 8, |_| REPLY_PORT_WORDS as u64, ""),
+    map(map_names::INTERFACES, 4, 4, |_| INTERFACES_MAX, "").hash(),
     map(map_names::VIP_IDS4, size_of::<VipKey4>(), 4, |l| with_zero(l.services), "limits.services")
         .hash(),
     map(map_names::VIP_IDS6, size_of::<VipKey6>(), 4, |l| with_zero(l.services), "limits.services")

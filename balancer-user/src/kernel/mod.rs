@@ -20,6 +20,7 @@ mod attach;
 mod counted;
 mod create;
 mod datapath;
+mod direct;
 mod error;
 mod events;
 mod fragments;

@@ -50,6 +50,8 @@ pub enum Element {
     Settings(Settings),
     /// Of `PORTS`: two bits for each of 32 ports.
     Ports(u64),
+    /// Of `REPLY_PORTS`: a bit for each of 64 ports.
+    ReplyPorts(u64),
     /// Of `VIPS`.
     Vip(VipEntry),
     /// Of `SOURCES`.
@@ -80,7 +82,10 @@ impl Element {
         match self {
             // Epoch 0 says something: that nothing was published yet.
             Self::Epoch(_) => false,
-            Self::Ports(word) | Self::Active(word) | Self::Reason(word) => *word == 0,
+            Self::Ports(word)
+            | Self::ReplyPorts(word)
+            | Self::Active(word)
+            | Self::Reason(word) => *word == 0,
             Self::Settings(settings) => *settings == Settings::default(),
             Self::Vip(vip) => *vip == VipEntry::default(),
             Self::Source(source) => *source == SourceEntry::default(),
@@ -155,6 +160,7 @@ impl View {
             map_names::EPOCH => self.epoch.len() as u32,
             map_names::SETTINGS => 1,
             map_names::PORTS => self.ports.len() as u32,
+            map_names::REPLY_PORTS => self.reply_ports.len() as u32,
             map_names::VIPS => 2 * self.settings.vips,
             map_names::SOURCES => 2 * self.settings.sources,
             map_names::ROUTES => 2 * self.settings.routes,
@@ -183,6 +189,9 @@ impl View {
                 at.map(|i| Element::Settings(self.settings_words.read(i))).collect()
             }
             map_names::PORTS => at.map(|i| Element::Ports(self.ports.load(i))).collect(),
+            map_names::REPLY_PORTS => {
+                at.map(|i| Element::ReplyPorts(self.reply_ports.load(i))).collect()
+            }
             map_names::VIPS => at.map(|i| Element::Vip(self.vips.read(i))).collect(),
             map_names::SOURCES => at.map(|i| Element::Source(self.sources.read(i))).collect(),
             map_names::ROUTES => at.map(|i| Element::Route(self.routes.read(i))).collect(),

@@ -19,7 +19,7 @@ use balancer_ebpf::{
     abi::{
         ClassVip, Counter, PortUse, Real, RouteEntry, RunWord, Settings, SourceEntry, Table,
         TargetWord, VipEntry, VipKey4, VipKey6, map_names, pick, port_bit, program_names,
-        route_kind,
+        reply_port_bit, route_kind,
     },
     reason::{Fate, Reason},
 };
@@ -56,13 +56,15 @@ pub(crate) enum Hook {
     Ask,
     /// In a namespace with the routes that the test makes.
     Edge,
+    /// Egress, of a packet that the node itself made. At the other one it came in by an interface.
+    Host,
 }
 
 impl Hook {
     fn program(self) -> &'static str {
         match self {
             Self::Ingress => program_names::INGRESS,
-            Self::Egress => program_names::EGRESS,
+            Self::Egress | Self::Host => program_names::EGRESS,
             Self::Ask => program_names::ASK,
             Self::Edge => program_names::XDP_NAT,
         }
@@ -74,6 +76,7 @@ impl Hook {
 pub(crate) struct Outcome {
     /// The reason counted, or returned by [`Hook::Ask`].
     pub(crate) reason: Reason,
+    pub(crate) verdict: i32,
     pub(crate) packet: Vec<u8>,
 }
 
@@ -83,6 +86,8 @@ pub(crate) struct World {
     loaded: Option<Loaded>,
     words: u32,
     next_vip: u32,
+    /// The interface of test runs, in the namespace of the thread that makes them.
+    pub(crate) interface: u32,
     attached: Option<SchedClassifierLinkId>,
 }
 
@@ -118,7 +123,13 @@ impl World {
 
     /// Fills in what every test relies on.
     fn of(loaded: Loaded) -> Self {
-        let mut world = Self { loaded: Some(loaded), words: 0, next_vip: 1, attached: None };
+        let mut world = Self {
+            loaded: Some(loaded),
+            words: 0,
+            next_vip: 1,
+            interface: LOOPBACK,
+            attached: None,
+        };
         world.settings(u64::MAX);
         world
     }
@@ -161,6 +172,19 @@ impl World {
         let mut ports = self.array::<8>(map_names::PORTS);
         let old = u64::from_ne_bytes(ports.get(&word, 0).expect("PORTS"));
         ports.set(word, (old | bit).to_ne_bytes(), 0).expect("PORTS");
+    }
+
+    /// Has replies from this port looked at where they come in, as after a flow that needs it.
+    pub(crate) fn answer_inward(&mut self, port: u16) {
+        let (word, bit) = reply_port_bit(port);
+        let mut ports = self.array::<8>(map_names::REPLY_PORTS);
+        let old = u64::from_ne_bytes(ports.get(&word, 0).expect("REPLY_PORTS"));
+        ports.set(word, (old | bit).to_ne_bytes(), 0).expect("REPLY_PORTS");
+    }
+
+    /// Says what may be done with packets of an interface.
+    pub(crate) fn allow(&mut self, interface: u32, flags: u32) {
+        self.hash::<u32, u32>(map_names::INTERFACES).insert(interface, flags, 0).expect("room");
     }
 
     /// Writes a real and sets its port's bit.
@@ -366,7 +390,8 @@ impl World {
         outcome.reason
     }
 
-    /// Sends a packet in that must meet this reason and come out as `expected`.
+    /// Sends a packet in that must meet this reason and come out as `expected`; for the stack,
+    /// if it is sent on.
     #[track_caller]
     pub(crate) fn expect(
         &mut self,
@@ -375,8 +400,34 @@ impl World {
         reason: Reason,
         expected: &Segment,
     ) {
+        let answered = hook != Hook::Ask && reason.fate() == Fate::Reset;
+        let verdict = if answered { TC_ACT_REDIRECT } else { TC_ACT_UNSPEC };
+        self.expect_verdict(hook, sent, (reason, verdict), expected);
+    }
+
+    /// Sends a packet in that must meet this reason and come out as `expected`, past the stack.
+    #[track_caller]
+    pub(crate) fn expect_redirected(
+        &mut self,
+        hook: Hook,
+        sent: &Segment,
+        reason: Reason,
+        expected: &Segment,
+    ) {
+        self.expect_verdict(hook, sent, (reason, TC_ACT_REDIRECT), expected);
+    }
+
+    #[track_caller]
+    fn expect_verdict(
+        &mut self,
+        hook: Hook,
+        sent: &Segment,
+        told: (Reason, i32),
+        expected: &Segment,
+    ) {
+        let (reason, _) = told;
         let outcome = self.run_frame(hook, &sent.bytes());
-        assert_eq!(outcome.reason, reason, "{sent:?}");
+        assert_eq!((outcome.reason, outcome.verdict), told, "{sent:?}");
         assert_same(reason.name(), &expected.bytes(), &outcome.packet);
         verify_checksums(&outcome.packet).expect("recomputed");
     }
@@ -385,7 +436,7 @@ impl World {
     #[track_caller]
     pub(crate) fn forwarded(&mut self, sent: &Segment, reason: Reason) -> SocketAddr {
         let outcome = self.run_frame(Hook::Ingress, &sent.bytes());
-        assert_eq!(outcome.reason, reason, "{sent:?}");
+        assert_eq!((outcome.reason, outcome.verdict), (reason, TC_ACT_UNSPEC), "{sent:?}");
         let to = destination(&outcome.packet, sent);
         let expected = Segment { dst: to, ..sent.clone() };
         assert_same(reason.name(), &expected.bytes(), &outcome.packet);

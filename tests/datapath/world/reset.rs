@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, sync::Mutex};
 
 use balancer_ebpf::{
-    abi::{RouteEntry, Trace, map_names, pick, route_kind, vip_flags},
+    abi::{RouteEntry, Trace, interface_flags, map_names, pick, route_kind, vip_flags},
     reason::Reason,
 };
 use harness::{
@@ -49,6 +49,8 @@ fn use_up(world: &mut World) {
     }
     world.set_active(9, 1);
     world.takes_frames(1);
+    world.answer_inward(8080);
+    world.allow(7, interface_flags::DIRECT);
     let table = world.equal_table(&[2], 16);
     let entry = RouteEntry { kind: route_kind::TABLE, choices: 2, table, ..Default::default() };
     world.route(0, 40, &entry);

@@ -21,7 +21,7 @@ use crate::{
     maps::{Maps, RouteHead, Stage},
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
-    route,
+    route, stray,
 };
 
 /// The parts that look at no packet.
@@ -65,7 +65,7 @@ pub(crate) trait Steps<C: Context, const RECORD: bool>: Parts<C> + Records<RECOR
     fn known(ctx: C, packet: &Packet<Self>, open: *mut Self::Flow, reason: &mut Reason) -> Known;
     /// See [`ingress::open`].
     fn open(ctx: C, packet: &Packet<Self>, candidate: &mut Candidate<Self>) -> Reason;
-    /// See [`ingress::stray`].
+    /// See [`stray::stray`].
     fn stray(ctx: C, packet: &Packet<Self>, candidate: &mut Candidate<Self>) -> Reason;
 }
 
@@ -295,7 +295,7 @@ macro_rules! steps {
                 return Reason::Malformed;
             };
             let ctx = $context::from_raw(used(ctx));
-            ingress::stray::<$context, $family, $record>(ctx, packet, candidate)
+            stray::stray::<$context, $family, $record>(ctx, packet, candidate)
         }
     };
 }

@@ -19,6 +19,19 @@ mod imp {
         v
     }
 
+    /// Sets bits and returns what was there.
+    ///
+    /// # Safety
+    /// As [`fetch_add`].
+    #[inline(always)]
+    pub(crate) unsafe fn fetch_or(p: *mut u64, mut v: u64) -> u64 {
+        // SAFETY: as the caller states; the instruction touches nothing else.
+        unsafe {
+            asm!("{v} = atomic_fetch_or((u64 *)({p} + 0), {v})", v = inout(reg) v, p = in(reg) p);
+        }
+        v
+    }
+
     /// Stores `new` if `old` is there; returns what was found.
     ///
     /// # Safety
@@ -67,6 +80,13 @@ mod imp {
     }
 
     /// # Safety
+    /// As `AtomicU64::from_ptr`.
+    pub(crate) unsafe fn fetch_or(p: *mut u64, v: u64) -> u64 {
+        // SAFETY: as the caller states.
+        unsafe { AtomicU64::from_ptr(p) }.fetch_or(v, SeqCst)
+    }
+
+    /// # Safety
     /// As `AtomicU32::from_ptr`.
     pub(crate) unsafe fn compare_exchange(p: *mut u32, old: u32, new: u32) -> u32 {
         // SAFETY: as the caller states.
@@ -83,4 +103,4 @@ mod imp {
     }
 }
 
-pub(crate) use imp::{compare_exchange, compare_exchange_word, fetch_add};
+pub(crate) use imp::{compare_exchange, compare_exchange_word, fetch_add, fetch_or};

@@ -41,7 +41,7 @@ impl Program for Edge {
     type Context = Xdp;
     const DIRECTION: u8 = direction::FORWARD;
     #[inline(always)]
-    fn concerns([from, to]: [[u8; 2]; 2]) -> bool {
+    fn concerns(_xdp: Xdp, [from, to]: [[u8; 2]; 2]) -> bool {
         maps::port_used(to, PortUse::Vip) || maps::port_used(from, PortUse::Real)
     }
     #[inline(always)]
@@ -51,7 +51,7 @@ impl Program for Edge {
     }
     #[inline(always)]
     fn send_back(xdp: Xdp) -> Result<i32, Refused> {
-        xdp.send_back()
+        xdp.send_back(false)
     }
 }
 
@@ -72,7 +72,7 @@ impl<F: Steps<Xdp, true> + Read> Walk<F> for Edge {
             && place.ip == ETHERNET_LEN
             && place.tcp - place.ip == F::HEADER_LEN;
         if !plain {
-            return if Self::concerns([from, to]) { Reason::LeftToTc } else { Reason::NonVip };
+            return if Self::concerns(xdp, [from, to]) { Reason::LeftToTc } else { Reason::NonVip };
         }
         let reason = ingress::ingress::<Xdp, F, true>(xdp, packet);
         let reason = match reason {
@@ -85,7 +85,7 @@ impl<F: Steps<Xdp, true> + Read> Walk<F> for Edge {
     }
 
     #[inline(always)]
-    fn forwarded(packet: &Packet<F>) -> i32 {
-        packet.verdict.get().into()
+    fn forwarded(_xdp: Xdp, packet: &Packet<F>, reason: Reason) -> i32 {
+        Self::end(reason, packet.onward.get().into())
     }
 }

@@ -1,9 +1,9 @@
-//! TC egress: to the client, real → VIP.
+//! To the client, real → VIP: where the packet leaves, or where it comes in.
 
 use balancer_ebpf::{
-    abi::{FlowState, PortUse, UDP},
+    abi::{FlowState, PortUse, UDP, forwarding},
     datagram,
-    flow::forward_key,
+    flow::{Family, forward_key},
     reason::Reason,
     tcp_state,
 };
@@ -14,12 +14,21 @@ use crate::{
     parse::Packet,
 };
 
-/// The walk of a packet that may be a reply.
+/// The walk of a packet that may be a reply, where it leaves the node.
 #[inline(always)]
 pub(crate) fn egress<C: Context, F: Maps + Translate>(ctx: C, packet: &Packet<F>) -> Reason {
     if !maps::port_used(F::src(&packet.key).port, PortUse::Real) {
         return Reason::NonVip;
     }
+    reply::<C, F, false>(ctx, packet)
+}
+
+/// The walk of a reply; `INWARD`: where it comes in.
+#[inline(always)]
+pub(crate) fn reply<C: Context, F: Maps + Translate, const INWARD: bool>(
+    ctx: C,
+    packet: &Packet<F>,
+) -> Reason {
     let entry = match F::find(Stage::Open, &packet.key) {
         Some(entry) => entry,
         None => match F::find(Stage::HalfOpen, &packet.key) {
@@ -27,12 +36,24 @@ pub(crate) fn egress<C: Context, F: Maps + Translate>(ctx: C, packet: &Packet<F>
             None => return Reason::UnknownReply,
         },
     };
+    let flow = entry.copy();
+    let state = F::state(&flow);
+    if INWARD {
+        let direct = state.forwarding & forwarding::DIRECT != 0;
+        if state.forwarding == 0 || direct && packet.fragment {
+            return Reason::StackReply;
+        }
+        packet.onward.set(state.forwarding & !forwarding::HOST);
+    } else {
+        packet.onward.set(state.forwarding & forwarding::HAIRPIN);
+    }
+    if C::PLAIN && state.forwarding != 0 {
+        return Reason::LeftToTc;
+    }
     let way = match ctx.way::<F>(packet, &F::dst(&packet.key).addr) {
         Ok(way) => way,
         Err(reason) => return reason,
     };
-    let flow = entry.copy();
-    let state = F::state(&flow);
     let now = maps::jiffies();
     let is_udp = F::proto(&packet.key) == UDP;
     if is_udp
@@ -40,6 +61,13 @@ pub(crate) fn egress<C: Context, F: Maps + Translate>(ctx: C, packet: &Packet<F>
         && client_silent(packet, &flow, now)
     {
         return Reason::UnknownReply;
+    }
+    // The last question: it may count a hop.
+    if INWARD
+        && state.forwarding & forwarding::DIRECT != 0
+        && !ctx.goes_straight::<F>(&packet.place)
+    {
+        return Reason::StackReply;
     }
     let seen = match is_udp {
         true => datagram::from_real(state.state),
@@ -84,12 +112,21 @@ fn count<C: Context>(ctx: C, state: &FlowState) {
 /// Whether the client of a silent UDP real has been silent too.
 #[inline(never)]
 fn client_silent<F: Maps>(packet: &Packet<F>, reply: &F::Flow, now: u32) -> bool {
-    let forward = forward_key::<F>(F::proto(&packet.key), F::dst(&packet.key).addr, reply);
+    let forward = request_key(packet, reply);
     let entry = match F::find(Stage::Open, &forward) {
         Some(entry) => Some(entry),
         None => F::find(Stage::HalfOpen, &forward),
     };
     entry.is_none_or(|entry| datagram::silent(entry.state_copy().last_seen, now, maps::hz()))
+}
+
+/// The key of the way there, from a packet of the way back and its entry.
+#[inline(always)]
+fn request_key<F: Family>(packet: &Packet<F>, reply: &F::Flow) -> F::Key {
+    // A real that is its own client talks to the VIP.
+    let hairpin = F::state(reply).forwarding & forwarding::HAIRPIN != 0;
+    let client = if hairpin { F::src(&packet.key) } else { F::dst(&packet.key) };
+    forward_key::<F>(F::proto(&packet.key), client.addr, reply)
 }
 
 /// Adds what the real's packet says to the connection's state, which the forward entry has, and
@@ -99,7 +136,7 @@ fn mark<F: Maps>(packet: &Packet<F>, reply: Entry<F>, seen: u8, now: u32) {
     reply.change(seen, 0);
     reply.seen(now);
     let flow = reply.copy();
-    let forward = forward_key::<F>(F::proto(&packet.key), F::dst(&packet.key).addr, &flow);
+    let forward = request_key(packet, &flow);
     // The real that counts the connection is the forward entry's: a reply entry may be all that
     // is left of an earlier connection, whose real had another id.
     if let Some(entry) = F::find(Stage::Open, &forward) {

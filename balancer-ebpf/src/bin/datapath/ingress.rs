@@ -1,4 +1,4 @@
-//! TC ingress: from the client, VIP → real.
+//! From the client, VIP → real.
 //!
 //! A flow entry alone suffices to forward. VIP, source, class, route and slot are asked only by
 //! a SYN, or by a packet without an entry. A datagram without one is what a SYN is.
@@ -7,8 +7,9 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated as helpers;
 use balancer_ebpf::{
-    abi::{FlowState, PortUse, REAL_BLACKHOLE, REAL_NONE, Table, TargetWord, UDP, pick},
+    abi::{FlowState, PortUse, REAL_NONE, UDP, direction, forwarding},
     datagram,
+    flow::{End, Family},
     packet::tcp_flags::{FIN, RST, SYN},
     reason::{Fate, Reason},
     tcp_state,
@@ -19,10 +20,10 @@ use crate::{
     cleared::cleared,
     context::{Context, Refused, Side, Translate},
     events,
-    maps::{self, Entry, Maps, RealRef, RouteHead, Stage},
+    maps::{self, Entry, Maps, RealRef, Stage},
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
-    route::{self, Route},
+    route,
 };
 
 /// Slots that are tried for a real that does not yet talk to the client's address and port.
@@ -43,7 +44,17 @@ pub(crate) fn ingress<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     }
     let entry = F::find(Stage::Open, &packet.key);
     let mut reason = Reason::Established;
-    match <F as Steps<C, RECORD>>::known(ctx, packet, Entry::into_raw(entry), &mut reason) {
+    let known = <F as Steps<C, RECORD>>::known(ctx, packet, Entry::into_raw(entry), &mut reason);
+    if RECORD
+        && !matches!(known, Known::Ends)
+        && !tcp_state::opens(packet.flags)
+        && maps::answers_inward(F::src(&packet.key).port)
+        && is_reply(packet)
+    {
+        // The real's client has a port that some VIP has too.
+        return Reason::UnknownDestination;
+    }
+    match known {
         Known::Ends => reason,
         Known::Opens => begin::<C, F, RECORD>(ctx, packet, true),
         Known::Strays => begin::<C, F, RECORD>(ctx, packet, false),
@@ -72,6 +83,14 @@ fn begin<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         reason = to_candidate::<C, F, RECORD>(ctx, packet, candidate, reason);
     }
     events::begun::<C, F, RECORD>(ctx, packet, reason)
+}
+
+/// Whether the packet is a real's, of a flow that is known.
+#[inline(never)]
+fn is_reply<F: Maps>(packet: &Packet<F>) -> bool {
+    let (src, dst) = (F::src(&packet.key), F::dst(&packet.key));
+    let reply = F::key(F::proto(&packet.key), src, dst, direction::REPLY);
+    F::find(Stage::Open, &reply).is_some() || F::find(Stage::HalfOpen, &reply).is_some()
 }
 
 /// Time stamps, at most once a second. `false`: it is a flow of UDP that is over.
@@ -109,7 +128,7 @@ fn over<F: Maps>(
 ) -> bool {
     F::proto(&packet.key) == UDP
         && datagram::silent(state.last_seen, now, maps::hz())
-        && record::real_silent(packet, stage, real, state.client_port, now)
+        && record::real_silent(packet, stage, real, state, now)
 }
 
 /// Counts the packet and sends it on to the real.
@@ -121,6 +140,9 @@ fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
     real: RealRef,
     reason: Reason,
 ) -> Reason {
+    if C::PLAIN && state.forwarding != 0 {
+        return Reason::LeftToTc;
+    }
     let (from, to) = (F::dst(&packet.key), real.end::<F>());
     let way = match ctx.way::<F>(packet, &to.addr) {
         Ok(way) => way,
@@ -133,6 +155,7 @@ fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
             (*counter).bytes_in += u64::from(ctx.len());
         }
     }
+    packet.onward.set(state.forwarding);
     let client = F::src(&packet.key).port;
     let ports = [
         u32::from_ne_bytes([client[0], client[1], from.port[0], from.port[1]]),
@@ -239,11 +262,11 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
                 && let Some(moved) = F::find(Stage::Open, &F::own_key(packet))
             {
                 moved.mark(seen, state.real, now);
-                record::tell_reply(packet, Stage::Open, real, state.client_port, now);
+                record::tell_reply(packet, Stage::Open, real, &state, now);
             }
         } else if stage == Stage::HalfOpen || seen != 0 {
             entry.mark(seen, state.real, now);
-            record::tell_reply(packet, stage, real, state.client_port, now);
+            record::tell_reply(packet, stage, real, &state, now);
         } else {
             // Over it is not: that was asked above.
             let _lives = keep::<F, RECORD>(packet, entry, &state, real, now);
@@ -295,6 +318,10 @@ pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
                 if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
                     return reason;
                 }
+                candidate.forwarding = forwarding::<C, F, RECORD>(ctx, packet, candidate);
+                if C::PLAIN && candidate.forwarding != 0 {
+                    return Reason::LeftToTc;
+                }
                 match <F as Records<RECORD>>::record(packet, candidate, Stage::HalfOpen) {
                     Outcome::Clash if first.0 == REAL_NONE => {
                         first = (candidate.id, candidate.counter);
@@ -316,11 +343,36 @@ pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     match Candidate::new(first.0, first.1, packet) {
         Some(found) => {
             *candidate = found;
+            candidate.forwarding = forwarding::<C, F, RECORD>(ctx, packet, candidate);
             translated::<F, RECORD>(packet, candidate)
         }
         // Every real that was looked at has left the inventory since the table was made.
         None => Reason::RealGone,
     }
+}
+
+/// How the packets of a new flow will be sent on. Not inlined, for the stack's sake.
+#[inline(never)]
+pub(crate) fn forwarding<C: Context, F: Family, const RECORD: bool>(
+    ctx: C,
+    packet: &Packet<F>,
+    candidate: &Candidate<F>,
+) -> u8 {
+    let client = F::src(&packet.key);
+    let mut forwarding = if packet.host { forwarding::HOST } else { 0 };
+    if F::same(&End { port: candidate.end.port, ..client }, &candidate.end) {
+        forwarding |= forwarding::HAIRPIN;
+    } else if RECORD
+        && forwarding == 0
+        && ctx.may_go_straight::<F>(&client.addr, &candidate.end.addr)
+    {
+        forwarding = forwarding::DIRECT;
+    }
+    if RECORD && forwarding != 0 {
+        // Before the packet that will be answered goes on.
+        maps::answer_inward(candidate.end.port);
+    }
+    forwarding
 }
 
 #[inline(always)]
@@ -379,7 +431,7 @@ fn beaten<F: Maps>(packet: &Packet<F>, candidate: &mut Candidate<F>) -> Reason {
     };
     let state = entry.state_copy();
     (candidate.id, candidate.counter) = (state.real, state.counter);
-    candidate.client_port = state.client_port;
+    (candidate.client_port, candidate.forwarding) = (state.client_port, state.forwarding);
     Reason::HalfOpen
 }
 
@@ -396,84 +448,11 @@ fn to_candidate<C: Context, F: Maps + Translate, const RECORD: bool>(
     let state = FlowState {
         counter: candidate.counter,
         client_port: candidate.client_port,
+        forwarding: candidate.forwarding,
         ..FlowState::default()
     };
     match maps::real(candidate.id) {
         Some(real) => send::<C, F, RECORD>(ctx, packet, &state, real, reason),
         None => Reason::RealGone,
     }
-}
-
-/// A packet without SYN and without entry: the hash may still know its real. Where it does, the
-/// reason forwards the packet, and `candidate` is the real.
-#[inline(always)]
-pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
-    ctx: C,
-    packet: &Packet<F>,
-    candidate: &mut Candidate<F>,
-) -> Reason {
-    let route = match route::find::<C, F, RECORD>(ctx, packet) {
-        Ok(route) => route,
-        Err(Reason::Denied) if packet.flags & RST != 0 => return Reason::StrayReset,
-        Err(reason) => return reason,
-    };
-    if packet.flags & RST != 0 {
-        return Reason::StrayReset;
-    }
-    if route.entry.pick != pick::HASH {
-        return Reason::FlowLost;
-    }
-    let (id, counter) = hashed_real(&route, packet);
-    match id {
-        REAL_NONE => return Reason::EmptySlot,
-        REAL_BLACKHOLE => return Reason::Blackhole,
-        _ => {}
-    }
-    let Some(found) = Candidate::new(id, counter, packet) else { return Reason::RealGone };
-    *candidate = found;
-    if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
-        return reason;
-    }
-    candidate.state = tcp_state::adopted(packet.flags);
-    match <F as Records<RECORD>>::record(packet, candidate, Stage::Open) {
-        Outcome::Recorded | Outcome::Beaten => Reason::FlowAdopted,
-        // That client address and port are another connection's at this real.
-        Outcome::Clash => Reason::FlowLost,
-        Outcome::Full => Reason::FlowTableFull,
-    }
-}
-
-/// The real that the hash finds, and its counter: the previous table's where the tables differ
-/// and that real still stands, else the current one's.
-#[inline(always)]
-fn hashed_real<F: Maps>(route: &Route, packet: &Packet<F>) -> (u32, u32) {
-    let entry = &route.entry;
-    let current = hashed_target::<F>(entry, &entry.table, &packet.key);
-    if let Some(previous) = route.epoch.previous(route.id)
-        && previous.table.slots != 0
-        && !previous_over(previous.until_ns)
-    {
-        let before = hashed_target::<F>(entry, &previous.table, &packet.key);
-        if before.real != current.real
-            && before.real > REAL_BLACKHOLE
-            && maps::real(before.real).is_some_and(|real| real.flags() == 0)
-        {
-            return (before.real, route::counter(previous.counters, before));
-        }
-    }
-    (current.real, route::counter(entry.counters, current))
-}
-
-/// What the hash finds in a table. (No closure: LLVM gives the parameter with the captures no
-/// name, and then the kernel refuses the BTF of the object when libbpf loads it as it is.)
-#[inline(never)]
-fn hashed_target<F: Maps>(entry: &RouteHead, table: &Table, key: &F::Key) -> TargetWord {
-    route::target(table, route::hashed::<F>(entry, table, key))
-        .unwrap_or(TargetWord { real: REAL_NONE, backend: 0 })
-}
-
-#[inline(always)]
-fn previous_over(until_ns: u64) -> bool {
-    // SAFETY: the helper takes nothing.
-    unsafe { helpers::bpf_ktime_get_coarse_ns() >= until_ns }
 }

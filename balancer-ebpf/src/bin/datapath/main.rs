@@ -26,9 +26,11 @@ mod icmp;
 mod ingress;
 mod log;
 mod maps;
+mod onward;
 mod parse;
 mod record;
 mod route;
+mod stray;
 
 use core::mem::MaybeUninit;
 
@@ -44,13 +46,13 @@ use apart::{Odd, Parts, Steps};
 use context::{Context, Refused, Skb};
 use parse::{Packet, Read};
 
-/// From clients: VIP → real.
+/// What comes in: VIP → real, and replies that the stack does not route.
 #[classifier]
 fn balancer_in(ctx: TcContext) -> i32 {
     run::<Ingress>(Skb::new(&ctx))
 }
 
-/// To clients: real → VIP.
+/// What goes out: real → VIP, and VIP → real for connections that the node itself opens.
 #[classifier]
 fn balancer_out(ctx: TcContext) -> i32 {
     run::<Egress>(Skb::new(&ctx))
@@ -66,10 +68,10 @@ fn balancer_ask(ctx: TcContext) -> i32 {
 trait Program {
     /// The packets as they come.
     type Context: Context;
-    /// Which way the packets go.
+    /// Which way most packets go.
     const DIRECTION: u8;
     /// Whether an ordinary packet with these ports, source first, can be ours.
-    fn concerns(ports: [[u8; 2]; 2]) -> bool;
+    fn concerns(ctx: Self::Context, ports: [[u8; 2]; 2]) -> bool;
     /// The program's return value.
     fn end(reason: Reason, verdict: i32) -> i32;
     /// Sends an answer back.
@@ -85,10 +87,10 @@ trait Program {
 trait Walk<F: Parts<Self::Context>>: Program {
     /// Decides on a packet of TCP or UDP, and translates it if it is to be forwarded.
     fn walk(ctx: Self::Context, packet: &mut Packet<F>) -> Reason;
-    /// The verdict of a packet that is forwarded.
+    /// Ends the walk of a packet that is forwarded.
     #[inline(always)]
-    fn forwarded(_packet: &Packet<F>) -> i32 {
-        Self::Context::PASS
+    fn forwarded(_ctx: Self::Context, _packet: &Packet<F>, reason: Reason) -> i32 {
+        Self::end(reason, Self::Context::PASS)
     }
     /// Decides on a packet without ports to decide by; `none` is what its headers said.
     #[inline(always)]
@@ -115,8 +117,8 @@ impl Program for Ingress {
     type Context = Skb;
     const DIRECTION: u8 = direction::FORWARD;
     #[inline(always)]
-    fn concerns([_, port]: [[u8; 2]; 2]) -> bool {
-        maps::port_used(port, PortUse::Vip)
+    fn concerns(_skb: Skb, [from, to]: [[u8; 2]; 2]) -> bool {
+        maps::port_used(to, PortUse::Vip) || maps::answers_inward(from)
     }
     #[inline(always)]
     fn end(reason: Reason, verdict: i32) -> i32 {
@@ -125,7 +127,7 @@ impl Program for Ingress {
     }
     #[inline(always)]
     fn send_back(skb: Skb) -> Result<i32, Refused> {
-        skb.send_back()
+        skb.send_back(false)
     }
     #[inline(always)]
     fn is_addressed(skb: Skb) -> bool {
@@ -136,7 +138,20 @@ impl Program for Ingress {
 impl<F: Steps<Skb, true> + Odd> Walk<F> for Ingress {
     #[inline(always)]
     fn walk(skb: Skb, packet: &mut Packet<F>) -> Reason {
-        log::told(packet, ingress::ingress::<Skb, F, true>(skb, packet))
+        let mut reason = ingress::ingress::<Skb, F, true>(skb, packet);
+        if matches!(reason, Reason::NonVip | Reason::UnknownDestination)
+            && maps::answers_inward(F::src(&packet.key).port)
+        {
+            reason = inward(skb, packet, reason);
+        }
+        log::told(packet, reason)
+    }
+    #[inline(always)]
+    fn forwarded(skb: Skb, packet: &Packet<F>, reason: Reason) -> i32 {
+        if packet.onward.get() == 0 {
+            return Self::end(reason, Skb::PASS);
+        }
+        onward::<Self, F>(skb, packet, reason, false)
     }
     #[inline(always)]
     fn odd(skb: Skb, at: u32, none: Reason) -> Reason {
@@ -144,7 +159,27 @@ impl<F: Steps<Skb, true> + Odd> Walk<F> for Ingress {
     }
     #[inline(always)]
     fn follow(skb: Skb, packet: &Packet<F>) -> bool {
-        F::follow(skb, packet, false)
+        onward::may_follow(packet) && F::follow(skb, packet, false)
+    }
+}
+
+/// A packet that leaves and may be a reply. Not inlined: what it needs of the stack must not stand
+/// above the walk of packets to a VIP.
+#[inline(never)]
+fn outward<F: Parts<Skb>>(skb: Skb, packet: &Packet<F>) -> Reason {
+    egress::egress(skb, packet)
+}
+
+/// A packet that comes in and is for no VIP, but may be a reply. Not inlined: as [`outward`].
+#[inline(never)]
+fn inward<F: Parts<Skb>>(skb: Skb, packet: &mut Packet<F>, reason: Reason) -> Reason {
+    F::set_direction(&mut packet.key, direction::REPLY);
+    match egress::reply::<Skb, F, true>(skb, packet) {
+        Reason::UnknownReply if reason == Reason::UnknownDestination => {
+            F::set_direction(&mut packet.key, direction::FORWARD);
+            reason
+        }
+        told => told,
     }
 }
 
@@ -152,8 +187,9 @@ impl Program for Egress {
     type Context = Skb;
     const DIRECTION: u8 = direction::REPLY;
     #[inline(always)]
-    fn concerns([port, _]: [[u8; 2]; 2]) -> bool {
-        maps::port_used(port, PortUse::Real)
+    fn concerns(skb: Skb, [from, to]: [[u8; 2]; 2]) -> bool {
+        maps::port_used(from, PortUse::Real)
+            || skb.is_from_host() && maps::port_used(to, PortUse::Vip)
     }
     #[inline(always)]
     fn end(reason: Reason, verdict: i32) -> i32 {
@@ -161,16 +197,31 @@ impl Program for Egress {
         verdict
     }
     #[inline(always)]
-    fn send_back(_skb: Skb) -> Result<i32, Refused> {
-        // No reason of this direction answers anybody.
-        Err(Refused)
+    fn send_back(skb: Skb) -> Result<i32, Refused> {
+        skb.send_back(true)
     }
 }
 
-impl<F: Parts<Skb> + Odd> Walk<F> for Egress {
+impl<F: Steps<Skb, true> + Odd> Walk<F> for Egress {
     #[inline(always)]
     fn walk(skb: Skb, packet: &mut Packet<F>) -> Reason {
-        log::told(packet, egress::egress(skb, packet))
+        let mut reason = outward(skb, packet);
+        if matches!(reason, Reason::NonVip | Reason::UnknownReply)
+            && skb.is_from_host()
+            && maps::port_used(F::dst(&packet.key).port, PortUse::Vip)
+        {
+            F::set_direction(&mut packet.key, direction::FORWARD);
+            packet.host = true;
+            reason = ingress::ingress::<Skb, F, true>(skb, packet);
+        }
+        log::told(packet, reason)
+    }
+    #[inline(always)]
+    fn forwarded(skb: Skb, packet: &Packet<F>, reason: Reason) -> i32 {
+        if packet.onward.get() == 0 {
+            return Self::end(reason, Skb::PASS);
+        }
+        onward::<Self, F>(skb, packet, reason, true)
     }
     #[inline(always)]
     fn odd(skb: Skb, at: u32, none: Reason) -> Reason {
@@ -178,7 +229,7 @@ impl<F: Parts<Skb> + Odd> Walk<F> for Egress {
     }
     #[inline(always)]
     fn follow(skb: Skb, packet: &Packet<F>) -> bool {
-        F::follow(skb, packet, true)
+        onward::may_follow(packet) && F::follow(skb, packet, true)
     }
 }
 
@@ -196,7 +247,7 @@ impl Program for Ask {
     type Context = Skb;
     const DIRECTION: u8 = direction::FORWARD;
     #[inline(always)]
-    fn concerns([_, port]: [[u8; 2]; 2]) -> bool {
+    fn concerns(_skb: Skb, [_, port]: [[u8; 2]; 2]) -> bool {
         maps::port_used(port, PortUse::Vip)
     }
     #[inline(always)]
@@ -226,7 +277,7 @@ where
 {
     // Most packets of a node are none of ours: they must not pay for a walk.
     if let Some(ports) = ctx.plain_ports()
-        && !W::concerns(ports)
+        && !W::concerns(ctx, ports)
     {
         return W::end(Reason::NonVip, W::Context::PASS);
     }
@@ -267,7 +318,7 @@ fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> 
         Fate::Forward if packet.fragment && !W::follow(ctx, packet) => {
             refuse::<W, F>(ctx, packet, Reason::Fragment, W::Context::DROP)
         }
-        Fate::Forward => W::end(reason, W::forwarded(packet)),
+        Fate::Forward => W::forwarded(ctx, packet, reason),
         Fate::Drop | Fate::Answer => refuse::<W, F>(ctx, packet, reason, W::Context::DROP),
         // Nothing says to a sender of datagrams what a reset says.
         Fate::Reset if F::proto(&packet.key) == UDP => {
@@ -299,6 +350,20 @@ fn portless<W: Walk<F>, F: Parts<W::Context>>(ctx: W::Context, at: u32, none: i3
             Err(Refused) => W::end(Reason::RewriteFailed, W::Context::DROP),
         },
         Fate::Drop | Fate::Reset => W::end(reason, W::Context::DROP),
+    }
+}
+
+/// Sends on what the stack does not simply route. Not inlined: as [`refuse`].
+#[inline(never)]
+fn onward<W: Walk<F> + Program<Context = Skb>, F: Parts<Skb>>(
+    skb: Skb,
+    packet: &Packet<F>,
+    reason: Reason,
+    leaving: bool,
+) -> i32 {
+    match onward::onward(skb, packet, leaving) {
+        Ok(verdict) => W::end(reason, verdict),
+        Err(Refused) => refuse::<W, F>(skb, packet, Reason::RewriteFailed, Skb::DROP),
     }
 }
 

@@ -27,10 +27,12 @@ pub(crate) struct Packet<F: Family> {
     pub(crate) flags: u8,
     /// The first of several fragments.
     pub(crate) fragment: bool,
-    pub(crate) zero: u8,
-    /// What the program returns for a packet that goes on, if not the usual. A cell, because
-    /// whoever sends the packet on has it as something to read.
-    pub(crate) verdict: Cell<u8>,
+    /// The node itself sends it.
+    pub(crate) host: bool,
+    /// What is left to do once the walk has translated the packet: in TC programs bits of
+    /// `forwarding`, in XDP programs what the program returns. A cell, because whoever sends the
+    /// packet on has it as something to read.
+    pub(crate) onward: Cell<u8>,
 }
 
 const _: () = {
@@ -231,8 +233,8 @@ fn read<C: Context, F: Read>(
         end: at + if ip.total_len == 0 { available } else { ip.total_len },
         flags,
         fragment: ip.piece == Piece::First,
-        zero: 0,
-        verdict: Cell::new(0),
+        host: false,
+        onward: Cell::new(0),
     });
     Ok(())
 }

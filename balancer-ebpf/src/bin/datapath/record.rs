@@ -1,7 +1,7 @@
 //! Recording a connection: both directions, or neither.
 
 use balancer_ebpf::{
-    abi::{FlowState, REAL_BLACKHOLE, REAL_NONE, Real, TargetWord, direction, flow_state},
+    abi::{FlowState, REAL_BLACKHOLE, REAL_NONE, Real, TargetWord, flow_state, forwarding},
     datagram,
     flow::{End, Family, Owner, forward_key, owner},
     tcp_state,
@@ -20,7 +20,9 @@ pub(crate) struct Candidate<F: Family> {
     /// The source port that the real will see.
     pub(crate) client_port: [u8; 2],
     pub(crate) state: u8,
-    zero: [u8; 3],
+    /// Bits of `forwarding`.
+    pub(crate) forwarding: u8,
+    zero: [u8; 2],
     pub(crate) id: u32,
     pub(crate) generation: u32,
     pub(crate) counter: u32,
@@ -38,7 +40,8 @@ impl<F: Family> Candidate<F> {
             end: real.end::<F>(),
             client_port: F::src(&packet.key).port,
             state: 0,
-            zero: [0; 3],
+            forwarding: 0,
+            zero: [0; 2],
             id,
             generation: real.generation(),
             counter,
@@ -102,15 +105,15 @@ pub(crate) enum Outcome {
     Full,
 }
 
-/// The key under which the real's packets will come.
+/// The key under which the real's packets will come. `forwarding`: the flow's.
 #[inline(always)]
 pub(crate) fn reply_key<F: Family>(
     real: End<F::Addr>,
     packet: &Packet<F>,
     client_port: [u8; 2],
+    forwarding: u8,
 ) -> F::Key {
-    let client = End { addr: F::src(&packet.key).addr, port: client_port };
-    F::key(F::proto(&packet.key), real, client, direction::REPLY)
+    F::reply_key(real, &packet.key, client_port, forwarding & forwarding::HAIRPIN != 0)
 }
 
 /// Records the connection of `packet` with the candidate; without `RECORD` only says what would
@@ -122,7 +125,7 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
     stage: Stage,
 ) -> Outcome {
     let now = maps::jiffies();
-    let reply = reply_key(candidate.end, packet, candidate.client_port);
+    let reply = reply_key(candidate.end, packet, candidate.client_port, candidate.forwarding);
     // Adoption too asks after handshakes: their tuples are taken like those of connections.
     let other = match stage {
         Stage::Open => Stage::HalfOpen,
@@ -148,7 +151,7 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
         last_seen: now,
         refreshed: now,
         state: candidate.state,
-        forwarding: 0,
+        forwarding: candidate.forwarding,
         client_port: F::src(&packet.key).port,
     };
     let mut flow = F::flow(state, F::dst(&packet.key));
@@ -248,7 +251,7 @@ pub(crate) fn promote<F: Maps>(
     (state.last_seen, state.refreshed) = (now, now);
     state.client_port = F::src(&packet.key).port;
     let mut flow = F::flow(state, F::dst(&packet.key));
-    let reply = reply_key::<F>(real.end::<F>(), packet, client_port);
+    let reply = reply_key::<F>(real.end::<F>(), packet, client_port, state.forwarding);
     // What is there already is a leftover of this tuple: `record` lets no other connection's be.
     let back = F::insert(Stage::Open, &reply, &flow);
     F::set_client_port(&mut flow, client_port);
@@ -277,7 +280,7 @@ pub(crate) fn forget<F: Maps>(packet: &Packet<F>, entry: Entry<F>, real: *const 
     let state = entry.state_copy();
     entry.mark(flow_state::RESET, state.real, now);
     if let Some(real) = RealRef::from_raw(real) {
-        let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port);
+        let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port, state.forwarding);
         remove_own::<F>(packet, Stage::Open, &reply, now);
         remove_own::<F>(packet, Stage::HalfOpen, &reply, now);
     }
@@ -302,10 +305,10 @@ pub(crate) fn tell_reply<F: Maps>(
     packet: &Packet<F>,
     stage: Stage,
     real: RealRef,
-    client_port: [u8; 2],
+    state: &FlowState,
     now: u32,
 ) {
-    let reply = reply_key::<F>(real.end::<F>(), packet, client_port);
+    let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port, state.forwarding);
     if let Some(found) = F::find(stage, &reply) {
         found.change(tcp_state::from_client(packet.flags), 0);
         found.seen(now);
@@ -318,10 +321,10 @@ pub(crate) fn real_silent<F: Maps>(
     packet: &Packet<F>,
     stage: Stage,
     real: RealRef,
-    client_port: [u8; 2],
+    state: &FlowState,
     now: u32,
 ) -> bool {
-    let reply = reply_key::<F>(real.end::<F>(), packet, client_port);
+    let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port, state.forwarding);
     !F::find(stage, &reply).is_some_and(|found| {
         let found = found.view();
         owner::<F>(found, &packet.key, now, maps::hz()) == Owner::Same
@@ -336,7 +339,7 @@ pub(crate) fn refresh<F: Maps>(packet: &Packet<F>, entry: Entry<F>, real: RealRe
     entry.refreshed(now);
     let flow = entry.copy();
     let mut state = F::state(&flow);
-    let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port);
+    let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port, state.forwarding);
     match F::find(Stage::Open, &reply) {
         Some(found) if owner::<F>(found.view(), &packet.key, now, maps::hz()) == Owner::Same => {
             found.seen(now);

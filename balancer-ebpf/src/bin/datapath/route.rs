@@ -61,8 +61,10 @@ fn look_up<C: Context, F: Maps, const RECORD: bool>(
     if let Some(id) = F::source_id(&F::src(&packet.key).addr)
         && let Some(source) = epoch.source(id)
     {
-        // Who asks without recording names the source; the interface says nothing about it.
-        if RECORD && source.ifindex != 0 && source.ifindex != ctx.ifindex() {
+        // Who asks without recording names the source, and what the node sends leaves by any
+        // interface: it says nothing about the source.
+        let known = RECORD && !packet.host;
+        if known && source.ifindex != 0 && source.ifindex != ctx.ifindex() {
             return Reason::SpoofedSource;
         }
         class = source.class;

@@ -2,8 +2,8 @@
 
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, RouteEntry, Table, flow_state, map_names, pick, real_flags, route_flags,
-        route_kind, vip_flags,
+        CHUNK_WORDS, RouteEntry, Table, flow_state, forwarding, interface_flags, map_names, pick,
+        real_flags, route_flags, route_kind, vip_flags,
     },
     reason::Reason,
 };
@@ -95,6 +95,18 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
             .into_iter()
             .map(|interface| (Key::Index(interface), json!({"key": interface})))
             .collect(),
+        map_names::INTERFACES => {
+            let mut interfaces = view.interface_flags()?;
+            interfaces.sort_unstable();
+            let words = [(interface_flags::DIRECT, "direct"), (interface_flags::PEER, "peer")];
+            interfaces
+                .into_iter()
+                .map(|(ifindex, flags)| {
+                    let row = json!({"key": ifindex, "flags": bits(flags, &words)});
+                    (Key::Index(ifindex), row)
+                })
+                .collect()
+        }
         _ => {
             let v4 = name == map_names::FLOWS4 || name == map_names::HALF_OPEN4;
             let half_open = name == map_names::HALF_OPEN4 || name == map_names::HALF_OPEN6;
@@ -133,6 +145,11 @@ fn flow_row(row: &FlowRow) -> (Key, Value) {
         (flow_state::RESET, "reset"),
         (flow_state::ADOPTED, "adopted"),
     ];
+    let forwarding = [
+        (forwarding::HOST, "host"),
+        (forwarding::HAIRPIN, "hairpin"),
+        (forwarding::DIRECT, "direct"),
+    ];
     let value = json!({
         "key": key.to_string(),
         "vip": row.vip.to_string(),
@@ -140,6 +157,7 @@ fn flow_row(row: &FlowRow) -> (Key, Value) {
         "generation": flow.generation,
         "counter": flow.counter,
         "state": bits(flow.state.into(), &state.map(|(bit, word)| (bit.into(), word))),
+        "forwarding": bits(flow.forwarding.into(), &forwarding.map(|(bit, word)| (bit.into(), word))),
         "client_port": u16::from_be_bytes(flow.client_port),
         "last_seen_jiffies": flow.last_seen,
         "refreshed_jiffies": flow.refreshed,
@@ -175,6 +193,11 @@ fn array_row(index: u32, element: &Element, len: u32, epoch: u64) -> Value {
                     .collect()
             };
             json!({"key": index, "vip_ports": ports(0), "real_ports": ports(1)})
+        }
+        Element::ReplyPorts(word) => {
+            let ports: Vec<u32> =
+                (0..64).filter(|p| word >> p & 1 == 1).map(|p| index * 64 + p).collect();
+            json!({"key": index, "ports": ports})
         }
         Element::Vip(vip) => json!({
             "key": index, "id": id, "half": half,

@@ -5,6 +5,7 @@
 //! verifier, so a pointer lives within one function here and is asked for again.
 
 mod skb;
+pub(crate) mod straight;
 mod xdp;
 
 use balancer_ebpf::{
@@ -75,6 +76,8 @@ pub(crate) trait Context: Copy {
     const PASS: i32;
     /// The verdict of a packet that ends here.
     const DROP: i32;
+    /// Whether only flows without a bit of `forwarding` are carried; others are TC's.
+    const PLAIN: bool;
 
     /// For functions that the verifier judges by themselves: the context.
     fn into_raw(self) -> *mut Self::Raw;
@@ -106,8 +109,9 @@ pub(crate) trait Context: Copy {
     fn store<T>(self, at: u32, value: &T, summed: bool) -> Result<(), Refused>;
     /// Cuts off what is beyond `len` bytes.
     fn cut(self, len: u32) -> Result<(), Refused>;
-    /// Sends the packet out of the interface it came in by; the verdict.
-    fn send_back(self) -> Result<i32, Refused>;
+    /// Sends the packet back to where it came from; the verdict. `leaving`: it was about to leave
+    /// by this interface.
+    fn send_back(self, leaving: bool) -> Result<i32, Refused>;
     /// How the packet would go on if it were for `to`. Asked before anything of it is changed.
     ///
     /// # Errors
@@ -115,6 +119,12 @@ pub(crate) trait Context: Copy {
     fn way<F: Translate>(self, packet: &Packet<F>, to: &F::Addr) -> Result<Self::Way, Reason>;
     /// Sends the translated packet on.
     fn leave<F: Translate>(self, packet: &Packet<F>, way: &Self::Way) -> Result<(), Refused>;
+    /// Whether packets between these addresses may go past the stack, as routes and interfaces
+    /// are now.
+    fn may_go_straight<F: Family>(self, from: &F::Addr, to: &F::Addr) -> bool;
+    /// Sends the packet past the stack to the interface by which it leaves, as it will be when
+    /// the program ends, its hop counted. False: nothing was done, the stack must route it.
+    fn goes_straight<F: Family>(self, place: &Place) -> bool;
 
     /// A pointer to `len` bytes from offset `at` on, if they can be read.
     #[inline(always)]

@@ -6,19 +6,22 @@ use core::mem::offset_of;
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM, TC_ACT_REDIRECT,
-        TC_ACT_SHOT, TC_ACT_UNSPEC,
+        __sk_buff, BPF_F_INGRESS, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, BPF_F_RECOMPUTE_CSUM,
+        TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC,
     },
     helpers::generated as helpers,
     programs::TcContext,
 };
 use balancer_ebpf::{flow::Family, reason::Reason};
 
-use super::{Check, Context, OFFSET_MASK, Refused, Translate, done};
+use super::{Check, Context, OFFSET_MASK, Place, Refused, Translate, done, straight};
 use crate::{maps, parse::Packet};
 
 /// `__sk_buff::pkt_type` of a frame to this machine (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
+/// What `tc_index` says of a packet of the node's own that is translated. (Not the mark, which is
+/// the administrator's; `tc_index` is read by classifiers that Linux no longer has.)
+const TRANSLATED: u32 = 0xba1a;
 
 /// A packet in a TC program.
 #[derive(Clone, Copy)]
@@ -36,6 +39,29 @@ impl Skb {
     pub(crate) fn is_addressed(self) -> bool {
         // SAFETY: as in `len`.
         unsafe { (*self.0).pkt_type == PACKET_HOST }
+    }
+
+    /// Whether a packet that is about to leave was made by the node itself and is still as it was
+    /// made: see [`Self::note_translated`].
+    #[inline(always)]
+    pub(crate) fn is_from_host(self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).ingress_ifindex == 0 && (*self.0).tc_index != TRANSLATED }
+    }
+
+    /// Notes that the packet is translated, for programs on the interfaces that it has yet to
+    /// leave by: one below another, or the one that it is sent to.
+    #[inline(always)]
+    pub(crate) fn note_translated(self) {
+        // SAFETY: as in `len`; programs of this kind may write the field.
+        unsafe { (*self.0).tc_index = TRANSLATED }
+    }
+
+    /// Bytes of payload in each packet on the wire; 0: this is one such packet.
+    #[inline(always)]
+    pub(super) fn segment_len(self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).gso_size }
     }
 
     /// Adjusts a checksum of TCP or UDP. Only the kernel can: whether it is a complete or a partial
@@ -56,6 +82,7 @@ impl Context for Skb {
     /// Not OK: that would keep the packet from other programs on the hook.
     const PASS: i32 = TC_ACT_UNSPEC;
     const DROP: i32 = TC_ACT_SHOT;
+    const PLAIN: bool = false;
 
     #[inline(always)]
     fn into_raw(self) -> *mut __sk_buff {
@@ -202,10 +229,20 @@ impl Context for Skb {
     }
 
     #[inline(always)]
-    fn send_back(self) -> Result<i32, Refused> {
+    fn send_back(self, leaving: bool) -> Result<i32, Refused> {
+        let flags = if leaving { u64::from(BPF_F_INGRESS) } else { 0 };
         // SAFETY: the helper takes two numbers.
-        let verdict = unsafe { helpers::bpf_redirect(self.ifindex(), 0) };
-        if verdict == i64::from(TC_ACT_REDIRECT) { Ok(TC_ACT_REDIRECT) } else { Err(Refused) }
+        redirected(unsafe { helpers::bpf_redirect(self.ifindex(), flags) })
+    }
+
+    #[inline(always)]
+    fn may_go_straight<F: Family>(self, from: &F::Addr, to: &F::Addr) -> bool {
+        straight::may_go::<F>(self, from, to) != 0
+    }
+
+    #[inline(always)]
+    fn goes_straight<F: Family>(self, place: &Place) -> bool {
+        straight::goes::<F>(self, place) != 0
     }
 
     #[inline(always)]
@@ -217,4 +254,10 @@ impl Context for Skb {
     fn leave<F: Translate>(self, _packet: &Packet<F>, (): &()) -> Result<(), Refused> {
         Ok(())
     }
+}
+
+/// The verdict of a packet that the kernel was told where to send.
+#[inline(always)]
+pub(super) fn redirected(verdict: i64) -> Result<i32, Refused> {
+    if verdict == i64::from(TC_ACT_REDIRECT) { Ok(TC_ACT_REDIRECT) } else { Err(Refused) }
 }

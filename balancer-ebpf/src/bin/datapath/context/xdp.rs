@@ -11,7 +11,7 @@ use aya_ebpf::{
 };
 use balancer_ebpf::{checksum, flow::Family, reason::Reason};
 
-use super::{Check, Context, Refused, Translate, done};
+use super::{Check, Context, Place, Refused, Translate, done};
 use crate::{
     hop::{self, Hop},
     parse::Packet,
@@ -55,6 +55,7 @@ impl Context for Xdp {
     type Way = Hop;
     const PASS: i32 = xdp_action::XDP_PASS as i32;
     const DROP: i32 = xdp_action::XDP_DROP as i32;
+    const PLAIN: bool = true;
 
     #[inline(always)]
     fn into_raw(self) -> *mut xdp_md {
@@ -162,8 +163,19 @@ impl Context for Xdp {
     }
 
     #[inline(always)]
-    fn send_back(self) -> Result<i32, Refused> {
+    fn send_back(self, _leaving: bool) -> Result<i32, Refused> {
         Ok(xdp_action::XDP_TX as i32)
+    }
+
+    /// What goes past the stack is what this program finishes.
+    #[inline(always)]
+    fn may_go_straight<F: Family>(self, _from: &F::Addr, _to: &F::Addr) -> bool {
+        false
+    }
+
+    #[inline(always)]
+    fn goes_straight<F: Family>(self, _place: &Place) -> bool {
+        false
     }
 
     #[inline(always)]
@@ -175,7 +187,7 @@ impl Context for Xdp {
     fn leave<F: Translate>(self, packet: &Packet<F>, hop: &Hop) -> Result<(), Refused> {
         F::decrement_hops(self, packet.place.ip)?;
         self.store(0, &hop.addresses, false)?;
-        packet.verdict.set(hop.verdict as u8);
+        packet.onward.set(hop.verdict as u8);
         Ok(())
     }
 }

@@ -23,7 +23,8 @@ use aya_ebpf::{
 use balancer_ebpf::{
     abi::{
         CHUNK_WORDS, ClassVip, Counter, Flow4, Flow6, FlowKey4, FlowKey6, PORT_WORDS, PortUse,
-        Real, RouteEntry, Settings, SourceEntry, Table, VipEntry, VipKey4, VipKey6, port_bit,
+        REPLY_PORT_WORDS, Real, RouteEntry, Settings, SourceEntry, Table, VipEntry, VipKey4,
+        VipKey6, port_bit, reply_port_bit,
     },
     flow::{End, Family},
     reason::Reason,
@@ -61,6 +62,10 @@ static EPOCH: Array<u64, 1, MMAPABLE> = Array::new();
 static SETTINGS: Array<Settings, 1, MMAPABLE> = Array::new();
 #[btf_map]
 static PORTS: Array<u64, PORT_WORDS, MMAPABLE> = Array::new();
+#[btf_map]
+static REPLY_PORTS: Array<u64, REPLY_PORT_WORDS, MMAPABLE> = Array::new();
+#[btf_map]
+static INTERFACES: HashMap<u32, u32, IDS> = HashMap::new();
 #[btf_map]
 static VIP_IDS4: HashMap<VipKey4, u32, IDS> = HashMap::new();
 #[btf_map]
@@ -127,6 +132,35 @@ pub(crate) fn port_used(port: [u8; 2], used: PortUse) -> bool {
     let (word, bit) = port_bit(u16::from_be_bytes(port), used);
     // SAFETY: a live array element; a volatile aligned word is read whole.
     PORTS.get_ptr(word).is_some_and(|p| unsafe { p.read_volatile() } & bit != 0)
+}
+
+/// Whether replies from this port (network order) may have to be translated where they come in.
+#[inline(always)]
+pub(crate) fn answers_inward(port: [u8; 2]) -> bool {
+    let (word, bit) = reply_port_bit(u16::from_be_bytes(port));
+    // SAFETY: a live array element; a volatile aligned word is read whole.
+    REPLY_PORTS.get_ptr(word).is_some_and(|p| unsafe { p.read_volatile() } & bit != 0)
+}
+
+/// Has replies from this port looked at where they come in.
+#[inline(always)]
+pub(crate) fn answer_inward(port: [u8; 2]) {
+    let (word, bit) = reply_port_bit(u16::from_be_bytes(port));
+    if let Some(ports) = REPLY_PORTS.get_ptr_mut(word) {
+        // SAFETY: a live aligned array element, which only programs write, and only so.
+        unsafe {
+            if ports.read_volatile() & bit == 0 {
+                atomic::fetch_or(ports, bit);
+            }
+        }
+    }
+}
+
+/// Bits of `interface_flags`.
+#[inline(always)]
+pub(crate) fn interface(ifindex: u32) -> u32 {
+    // SAFETY: a live element; an aligned word is read whole.
+    INTERFACES.get_ptr(ifindex).map_or(0, |flags| unsafe { flags.read_volatile() })
 }
 
 /// Counts a packet under its reason.
