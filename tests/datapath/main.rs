@@ -5,6 +5,7 @@ mod edge;
 mod events;
 mod fixtures;
 mod flags;
+mod flood;
 mod hairpin;
 mod host;
 mod malformed;

@@ -12,5 +12,6 @@ mod load;
 mod patch;
 mod publish;
 mod reals;
+mod recount;
 mod rejected;
 mod world;

@@ -22,6 +22,7 @@ use super::{
 };
 use crate::{
     compile::Tables,
+    kernel::Recount,
     node::{Node, NodeError, Wanted},
     policy::{Edits, PolicySet, ReadOptions, Reader, Reading, Report, Texts},
     resolve::{self, Change, Resolution, ResolveSettings, VipAssignments},
@@ -390,7 +391,14 @@ impl Writer {
         let Good { set, report, tables } = good;
         let due = self.draining.due(self.settings.drain.deadline);
         let outcome = match &tables {
-            Some(tables) if !anew && !due => self.node.sweep(tables, &self.settings).map(|()| None),
+            Some(tables) if !anew && !due => {
+                self.node.sweep(tables, &self.settings).map(|Recount { entries, reals }| {
+                    if reals > 0 {
+                        debug!(entries, reals, "live connections were counted anew");
+                    }
+                    None
+                })
+            }
             _ => self.carry_out_again(&set, &report, since),
         };
         let tables = match outcome {

@@ -74,6 +74,12 @@ impl Mapped {
         self.words()[word].store(value, Release);
     }
 
+    /// Takes `by` away, in one step among those of the programs. Wraps.
+    pub(crate) fn subtract(&self, word: usize, by: u64) {
+        assert_eq!(self.access, Access::Write, "the mapping is read-only");
+        self.words()[word].fetch_sub(by, Relaxed);
+    }
+
     pub(crate) fn store(&self, word: usize, value: u64) {
         assert_eq!(self.access, Access::Write, "the mapping is read-only");
         self.words()[word].store(value, Relaxed);

@@ -33,6 +33,7 @@ pub mod object;
 mod publish;
 mod raw;
 mod read;
+mod recount;
 pub mod requirements;
 mod snippet;
 mod sys;
@@ -59,6 +60,7 @@ pub(crate) use read::real_address;
 pub use read::{
     ClassRouteRow, CounterRow, FlowRow, RealRow, RouteRow, SourceRow, TableContent, VipRow,
 };
+pub use recount::Recount;
 pub use unload::{Unloaded, unload};
 pub use verifier::{Origin, Rejection, SourceLine};
 pub use view::View;

@@ -16,7 +16,7 @@ use crate::{
     compile::{Assignment, Compiler, Limits, Patch, Tables},
     kernel::{
         self, AttachOptions, Attached, Attachment, BeforeFlip, Datapath, KernelError, Link, Lock,
-        PublishOptions, Published,
+        PublishOptions, Published, Recount,
     },
     policy::PolicySet,
     resolve::{Names, Parts, ResolveSettings, Resolved, VipAssignments, VipKey},
@@ -216,11 +216,11 @@ impl Node {
     }
 
     /// Retires what has run out since `tables` were published: reals that are gone, tables before
-    /// a change, ports that nothing uses.
+    /// a change, ports that nothing uses. Counts live connections anew.
     ///
     /// # Errors
     /// What the kernel says, or the record of a new epoch cannot be written.
-    pub fn sweep(&mut self, tables: &Tables, settings: &Settings) -> Result<(), NodeError> {
+    pub fn sweep(&mut self, tables: &Tables, settings: &Settings) -> Result<Recount, NodeError> {
         let failed = NodeError::kernel("cannot retire what is no longer named");
         let live = std::mem::take(&mut self.live);
         let Self { lock, recorder, datapath, .. } = self;
@@ -232,11 +232,13 @@ impl Node {
         };
         let published =
             datapath.publish(tables, options(settings, &mut record, true)).map_err(&failed)?;
+        let recount = datapath.recount();
+        let recount = recount.map_err(NodeError::kernel("cannot count live connections anew"))?;
         if published.epoch != current {
             recorder.settle(published.epoch)?;
         }
         self.live = live;
-        Ok(())
+        Ok(recount)
     }
 
     /// Makes the set the live one and attaches to its interfaces, those first: the programs then
