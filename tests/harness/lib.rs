@@ -6,6 +6,7 @@
 //! whether balancer is right: expectations belong to the suites.
 
 pub mod agent;
+pub mod answerer;
 pub mod backends;
 pub mod bpffs;
 pub mod bulk;

@@ -15,9 +15,9 @@ END
 
 # The list of what is needed, and the only one: `cargo xtask setup` reads it by --list.
 # Groups: `build` the objects and programs, `run` tests and demo, `vm` tests in guests, `loaders`
-# the tests of other BPF loaders, `metrics` the test of what the agent shows to Prometheus,
-# `bench` what `cargo xtask bench l4` measures balancer beside, `provision` the test of this
-# script, `bare` what every machine with rustup on it has anyway.
+# the tests of other BPF loaders, `metrics` the test of what the agent shows to Prometheus, `quic`
+# the test of QUIC through UDP, `bench` what `cargo xtask bench l4` measures balancer beside,
+# `provision` the test of this script, `bare` what every machine with rustup on it has anyway.
 # The third column says how setup sees that it is there: `toolchain` (a Rust toolchain for BPF),
 # `program:NAME` (on PATH or in /usr/sbin), `header:NAME` (the C compiler finds it), `path:FILE`
 # (the file is there), `-` (not looked for).
@@ -42,6 +42,10 @@ loaders    libelf-dev                header:libelf.h             libbpf reads ob
 loaders    zlib1g-dev                header:zlib.h               libelf unpacks sections with it
 
 metrics    prometheus                program:prometheus          tests let it and its promtool read what the agent serves
+
+quic       ngtcp2-client             program:gtlsclient          tests fetch a file over QUIC with it
+quic       ngtcp2-server             program:gtlsserver          tests serve a file over QUIC with it
+quic       openssl                   program:openssl             tests make its certificate with it
 
 bench      nftables                  program:nft                 `bench l4` measures DNAT by a hash map of it
 bench      iptables                  program:iptables-restore    `bench l4` measures DNAT by random rules of it

@@ -47,7 +47,7 @@ impl Suite {
         match self {
             Self::Unit | Self::Conformance => &[Group::Build],
             Self::Datapath | Self::Cli | Self::Kernel => &[Group::Build, Group::Run],
-            Self::E2e => &[Group::Build, Group::Run, Group::Metrics],
+            Self::E2e => &[Group::Build, Group::Run, Group::Metrics, Group::Quic],
             Self::Loaders => &[Group::Build, Group::Run, Group::Loaders],
             Self::Vm => &[Group::Build, Group::Run, Group::Vm],
             Self::Provision => &[Group::Provision],

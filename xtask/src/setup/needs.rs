@@ -25,6 +25,8 @@ pub(crate) enum Group {
     Metrics,
     /// What `bench l4` measures balancer beside.
     Bench,
+    /// The test of QUIC through UDP.
+    Quic,
     /// The test of the provision script.
     Provision,
     /// What a machine that runs this program has already; for [`SCRIPT`] alone.
@@ -34,7 +36,7 @@ pub(crate) enum Group {
 impl Group {
     /// What `cargo xtask setup` and CI want: everything that the default suites use.
     pub(crate) const ALL: &[Self] =
-        &[Self::Build, Self::Run, Self::Vm, Self::Loaders, Self::Metrics];
+        &[Self::Build, Self::Run, Self::Vm, Self::Loaders, Self::Metrics, Self::Quic];
 
     fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -44,6 +46,7 @@ impl Group {
             "loaders" => Self::Loaders,
             "metrics" => Self::Metrics,
             "bench" => Self::Bench,
+            "quic" => Self::Quic,
             "provision" => Self::Provision,
             "bare" => Self::Bare,
             _ => return None,
