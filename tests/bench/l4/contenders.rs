@@ -71,6 +71,11 @@ impl Contender {
         matches!(self, Self::Ours(_))
     }
 
+    /// XDP programs see what comes in at an interface, and nothing that the node itself sends.
+    pub(crate) fn works_in(self, place: Place) -> bool {
+        place == Place::Router || self != Self::Ours(Way::Xdp)
+    }
+
     /// Whether it is measured with thousands of services: a proxy would listen on thousands of
     /// addresses, which nobody has it do.
     pub(crate) fn takes_many_services(self) -> bool {

@@ -88,7 +88,8 @@ impl Subject {
     fn all() -> Vec<Self> {
         let mut all = Vec::new();
         for place in Place::ALL {
-            all.extend(Contender::ALL.map(|contender| Self { place, contender, others: 0 }));
+            let here = Contender::ALL.into_iter().filter(|c| c.works_in(place));
+            all.extend(here.map(|contender| Self { place, contender, others: 0 }));
         }
         for others in SERVICES {
             let many = Contender::ALL.into_iter().filter(|c| c.takes_many_services());
