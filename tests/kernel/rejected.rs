@@ -95,12 +95,12 @@ fn refused_program_is_reported_with_its_line_its_last_lines_and_the_whole_log_in
 fn refused_instruction_of_a_called_function_is_reported_with_the_line_of_that_function() {
     let Some(_) = root_or_skip("kernel") else { return };
     let bed = Bed::new();
-    let (text, rejection) = refused(&bed, &broken("7ingress13hashed_target"));
+    let (text, rejection) = refused(&bed, &broken("5stray13hashed_target"));
     assert!(rejection.instruction > Some(100), "behind the program itself: {text}");
     assert_inside(
         &rejection.origin.as_ref().expect("checked").line,
-        "balancer-ebpf/src/bin/datapath/ingress.rs",
-        include_str!("../../balancer-ebpf/src/bin/datapath/ingress.rs"),
+        "balancer-ebpf/src/bin/datapath/stray.rs",
+        include_str!("../../balancer-ebpf/src/bin/datapath/stray.rs"),
         "fn hashed_target<",
     );
     std::fs::remove_file(rejection.log_file.as_ref().expect("log file")).expect("remove the log");

@@ -21,9 +21,15 @@ const PACKETS: &str = "BALANCER_RANDOM_PACKETS";
 /// Names the first episode's number, to repeat one that failed.
 const SEED: &str = "BALANCER_RANDOM_SEED";
 
-/// Reasons that need more than packets: a full map, a kernel that refuses, another hook.
-const RARE: [Reason; 4] =
-    [Reason::FlowTableFull, Reason::TuplesExhausted, Reason::RewriteFailed, Reason::LeftToTc];
+/// Reasons that need more than packets of others on TC: a full map, a kernel that refuses, another
+/// hook, connections that the stack does not simply route.
+const RARE: [Reason; 5] = [
+    Reason::FlowTableFull,
+    Reason::TuplesExhausted,
+    Reason::RewriteFailed,
+    Reason::LeftToTc,
+    Reason::StackReply,
+];
 
 /// SplitMix64 (Steele, Lea, Flood 2014): equal seeds give equal packets on every machine.
 struct Random(u64);
@@ -47,9 +53,11 @@ impl Random {
     }
 }
 
+/// In more than one byte other than any real: the model does not know what becomes of a client that
+/// is its own real, and damage must not make one.
 const CLIENTS: [[&str; 5]; 2] = [
-    ["10.0.0.1", "10.0.0.2", "10.0.0.3", "10.0.0.66", "127.0.0.1"],
-    ["[fd00::1]", "[fd00::2]", "[fd00::3]", "[fd00::66]", "[::1]"],
+    ["10.7.8.1", "10.7.8.2", "10.7.8.3", "10.7.8.66", "127.0.0.1"],
+    ["[fd07:8::1]", "[fd07:8::2]", "[fd07:8::3]", "[fd07:8::66]", "[::1]"],
 ];
 const VIPS: [[&str; 6]; 2] = [
     [
@@ -115,8 +123,8 @@ impl Episode {
                 scene.real(id(family, number), &place(family, number, 0));
             }
         }
-        scene.elsewhere("10.0.0.66", 5);
-        scene.elsewhere("fd00::66", 6);
+        scene.elsewhere("10.7.8.66", 5);
+        scene.elsewhere("fd07:8::66", 6);
         for vip in VIPS.as_flattened() {
             scene.vip(vip);
         }

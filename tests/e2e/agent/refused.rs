@@ -33,7 +33,10 @@ fn a_wrong_configuration_is_refused_with_positions() {
     for (text, parts) in [
         ("polices: []\n", ["config.yaml:1:1", "did you mean `policies`?"]),
         ("policies: 7\n", ["config.yaml:1:11", "where a list belongs"]),
-        ("attach: [{interface: a, hook: xdp}]\n", ["config.yaml:1:31", "not carried out yet"]),
+        (
+            "attach: [{interface: a, hook: xdp, mode: dsr-l2}]\n",
+            ["config.yaml:1:42", "not carried out yet"],
+        ),
         ("dns: {servers: [nobody]}\n", ["config.yaml:1:17", "no address of a DNS server"]),
     ] {
         let path = world.home.path().join("config.yaml");
