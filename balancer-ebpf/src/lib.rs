@@ -4,7 +4,7 @@
 //! The library holds the layout of every map element ([`abi`]), what headers say ([`packet`]),
 //! the flow hash ([`hash`]), keys and values of both families ([`flow`]), the checksum
 //! arithmetic ([`checksum`]), what flags make of a connection ([`tcp_state`]) and silence of a
-//! flow of datagrams ([`datagram`]), the reset that
+//! flow of datagrams ([`datagram`]), how many new flows are let in ([`guard`]), the reset that
 //! refuses one ([`mod@reset`]), and why a packet met its fate ([`reason`]). It knows
 //! nothing of maps, helpers, allocation or time: those stay in the binary. User space links
 //! the same library, so both sides compute the same hash and read the same bytes.
@@ -15,6 +15,7 @@ pub mod abi;
 pub mod checksum;
 pub mod datagram;
 pub mod flow;
+pub mod guard;
 pub mod hash;
 pub mod packet;
 pub mod reason;

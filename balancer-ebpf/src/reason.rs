@@ -87,6 +87,7 @@ reasons! {
     MartianSource = "martian_source", Drop, "The source address is one that no host has, or the VIP's own.";
     SpoofedSource = "spoofed_source", Drop, "The source address belongs to a workload behind another interface.";
     EmptySlot = "empty_slot", Drop, "The table's slot names no real.";
+    NewFlowLimit = "new_flow_limit", Drop, "A flow that would be new, where this CPU has let in as many for the VIP, or in all, as limits.new_flows allows.";
     FlowTableFull = "flow_table_full", Drop, "The flow could not be recorded.";
     TuplesExhausted = "tuples_exhausted", Drop, "No real and no source port was free for this client tuple.";
     RewriteFailed = "rewrite_failed", Drop, "The kernel refused to change the packet.";
@@ -182,6 +183,10 @@ impl Reason {
             Self::EmptySlot => {
                 "Load again; if it stays, this is a fault of balancer: report it with \
                  `balancer maps dump ROUTES`."
+            }
+            Self::NewFlowLimit => {
+                "Nothing during a flood: known flows go on. Else raise limits.new_flows, and with it \
+                 limits.half_open."
             }
             Self::FlowTableFull => "Raise limits.half_open, and limits.flows if it stays.",
             Self::TuplesExhausted => {

@@ -11,10 +11,12 @@ use crate::{
 };
 
 /// Every map, in the order of `maps list`.
-const MAPS: [&str; 28] = [
+const MAPS: [&str; 31] = [
     "EPOCH",
     "SETTINGS",
     "PORTS",
+    "REPLY_PORTS",
+    "INTERFACES",
     "VIP_IDS4",
     "VIP_IDS6",
     "VIP_ADDRESSES4",
@@ -34,6 +36,7 @@ const MAPS: [&str; 28] = [
     "FRAGMENTS",
     "ACTIVE",
     "TURNS",
+    "NEW_FLOWS",
     "COUNTERS",
     "REASONS",
     "EVENTS",

@@ -7,7 +7,7 @@ use harness::{
     scaled,
 };
 
-use crate::world::{Hook, TestRuns, World};
+use crate::world::{FORWARD, Flows, Hook, TestRuns, World};
 
 const VIP: &str = "240.0.0.1:80";
 const FLOODED: &str = "240.0.0.2:81";
@@ -76,4 +76,30 @@ fn flood_of_datagrams_evicts_no_established_connection() {
         runs.run(&mut world, Hook::Egress, &answer);
     }
     all_live(&mut world);
+}
+
+#[test]
+fn guard_keeps_handshakes_of_others_in_a_flood_and_lets_new_ones_in() {
+    let Some(mut world) = world() else { return };
+    // Half of them for one VIP, for each CPU: what fits into the map of 1,024 even on a slow one.
+    world.limit_new_flows(10);
+    let early = client(LIVE);
+    assert_eq!(world.reason(Hook::Ingress, &Segment::new(&early, VIP).flags(SYN)), Reason::NewFlow);
+    let mut runs = TestRuns::new(&world);
+    let mut refused = 0;
+    for number in 0..scaled(20_000, 2_000) {
+        let syn = Segment::new(&stranger(number), FLOODED).flags(SYN).bytes();
+        match runs.run(&mut world, Hook::Ingress, &syn).reason {
+            Reason::NewFlowLimit => refused += 1,
+            Reason::NewFlow => {}
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(refused > scaled(10_000, 1_000), "{refused} are refused");
+    assert!(world.flow(Flows::HalfOpen, &early, VIP, FORWARD).is_some(), "nothing is evicted");
+    let back = Segment::new(REAL, &early).flags(SYN | ACK);
+    assert_eq!(world.reason(Hook::Egress, &back), Reason::Reply);
+    let ack = Segment::new(&early, VIP).flags(ACK);
+    assert_eq!(world.reason(Hook::Ingress, &ack), Reason::Established);
+    world.connect(&client(LIVE + 1), VIP);
 }

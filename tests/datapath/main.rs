@@ -6,6 +6,7 @@ mod events;
 mod fixtures;
 mod flags;
 mod flood;
+mod guard;
 mod hairpin;
 mod host;
 mod malformed;

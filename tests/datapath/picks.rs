@@ -9,7 +9,7 @@ use balancer_ebpf::{
 };
 use harness::{Segment, packet::flags::SYN};
 
-use crate::world::{HALF, Hook, LOOPBACK, World, fresh_port, key4, key6};
+use crate::world::{HALF, Hook, LOOPBACK, World, fresh_port, key4, key6, pin_to_one_cpu};
 
 const VIP: &str = "240.0.0.1:80";
 
@@ -90,18 +90,6 @@ fn round_robin_takes_turns() {
     let seen: Vec<_> = (0..32).map(|_| open_from(&mut world, "10.0.0.1")).collect();
     let expected: Vec<_> = (0..32).map(|turn| 2 + turn % 16 % 3).collect();
     assert_eq!(seen, expected);
-}
-
-/// Keeps this thread, which is the test's own, on one CPU.
-fn pin_to_one_cpu() {
-    let this = nix::unistd::Pid::from_raw(0);
-    let allowed = nix::sched::sched_getaffinity(this).expect("readable");
-    let cpu = (0..nix::sched::CpuSet::count())
-        .find(|cpu| allowed.is_set(*cpu).unwrap_or(false))
-        .expect("some CPU");
-    let mut one = nix::sched::CpuSet::new();
-    one.set(cpu).expect("in range");
-    nix::sched::sched_setaffinity(this, &one).expect("allowed");
 }
 
 #[test]

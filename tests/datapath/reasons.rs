@@ -131,6 +131,13 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
             world.change_route(1, |route| route.table = table);
             world.reason(Hook::Ingress, &there(SYN))
         }
+        Reason::NewFlowLimit => {
+            world.limit_new_flows(1);
+            // One on each CPU that the test runs on, and no more before a second is over.
+            let fresh = |port: u16| there(SYN).from(&format!("10.0.0.1:{port}"));
+            let mut reasons = (1024..2024).map(|port| world.reason(Hook::Ingress, &fresh(port)));
+            reasons.find(|reason| *reason != Reason::NewFlow).expect("some are refused")
+        }
         Reason::FlowTableFull => {
             let reason = world.reason(Hook::Ingress, &there(SYN));
             assert_eq!(world.flows(), 0, "neither direction stays behind");

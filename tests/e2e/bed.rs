@@ -44,7 +44,7 @@ const CLIENTS: [(&str, &str, &str); 3] = [
 /// Sizes of the maps: little memory, because tests run side by side, also in a guest with a
 /// gibibyte; room for whatever a test does. (`examples` loads with the defaults.)
 pub(crate) const LIMITS: &str = "limits: {flows: 32768, half_open: 4096, services: 256, sources: 256, \
-                      routes: 512, reals: 1024, counters: 1024, arena_slots: 1048576}\n";
+                      routes: 512, reals: 1024, counters: 1024, arena_slots: 1048576, new_flows: off}\n";
 
 /// The topology with its servers running. Dropped in order: servers first.
 pub(crate) struct Bed {

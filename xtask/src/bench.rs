@@ -30,6 +30,8 @@ pub(crate) enum Bench {
     Scale,
     /// Connections, requests and bytes beside what others make of them: CPU time of all (root)
     L4,
+    /// Established connections while another VIP is flooded with SYNs (root)
+    Flood,
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -61,7 +63,7 @@ pub(crate) fn run(bench: Option<Bench>, output: Output, words: &[String]) -> Res
                     command.env(ENVOY, envoy);
                 }
             }
-            Bench::Compile | Bench::Flip | Bench::Scale => {}
+            Bench::Compile | Bench::Flip | Bench::Scale | Bench::Flood => {}
         }
         command.arg("--").args(words);
         match output {

@@ -12,11 +12,13 @@
 mod event;
 mod flow;
 mod fragment;
+mod guard;
 mod names;
 
 pub use event::{EVENTS_BYTES, Event, Trace, Traced};
 pub use flow::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, direction, flow_state, forwarding};
 pub use fragment::{FRAGMENTS_FOLLOW_S, FRAGMENTS_MAX, Fragment, FragmentKey};
+pub use guard::NewFlows;
 pub use names::{
     ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names, program_names,
 };
@@ -421,8 +423,8 @@ pub struct Settings {
     pub hz: u32,
     /// Low 32 bits of jiffies at `base_ns`, to turn jiffies into time.
     pub base_jiffies: u32,
-    /// Zero.
-    pub zero: u32,
+    /// New flows that a CPU records a second (`limits.new_flows`); 0: any number.
+    pub new_flows: u32,
     /// `CLOCK_MONOTONIC` when `base_jiffies` was read, nanoseconds.
     pub base_ns: u64,
 }

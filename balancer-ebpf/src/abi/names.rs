@@ -52,6 +52,8 @@ pub mod map_names {
     pub const ACTIVE: &str = "ACTIVE";
     /// Per-CPU array of `u32`, by route id: round-robin position.
     pub const TURNS: &str = "TURNS";
+    /// Per-CPU array of [`NewFlows`](crate::abi::NewFlows), by VIP id; element 0: of all VIPs.
+    pub const NEW_FLOWS: &str = "NEW_FLOWS";
     /// Per-CPU array of [`Counter`](crate::abi::Counter), by counter id.
     pub const COUNTERS: &str = "COUNTERS";
     /// Per-CPU array of `u64` (packets), by [`Reason`](crate::reason::Reason).
@@ -91,6 +93,7 @@ pub mod map_names {
         FRAGMENTS,
         ACTIVE,
         TURNS,
+        NEW_FLOWS,
         COUNTERS,
         REASONS,
         EVENTS,

@@ -63,6 +63,7 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
         "drain", true, drain;
         "l7_fallback", true, l7_fallback;
         "limits", false, limits;
+        "limits.new_flows", true, new_flows;
         "dns.servers", true, dns_servers;
         "log", false, log;
         "metrics", false, metrics;
@@ -92,7 +93,7 @@ pub(super) fn apply(settings: &mut Settings, new: Settings) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::compile::Limits;
+    use crate::{compile::Limits, settings::NewFlows};
 
     #[test]
     fn keys_that_wait_for_a_restart_stay_as_they_were() {
@@ -100,14 +101,16 @@ mod tests {
         let new = Settings {
             zone: Some("east".to_owned()),
             limits: Some(Limits { flows: 7, ..Limits::default() }),
+            new_flows: NewFlows::Any,
             ..Settings::default()
         };
         let changes = changes(&settings, &new);
         let told: Vec<_> = changes.iter().map(|change| (change.key, change.live)).collect();
-        assert_eq!(told, [("zone", true), ("limits", false)]);
+        assert_eq!(told, [("zone", true), ("limits", false), ("limits.new_flows", true)]);
         apply(&mut settings, new);
         assert_eq!(settings.zone.as_deref(), Some("east"));
         assert_eq!(settings.limits, None);
+        assert_eq!(settings.new_flows, NewFlows::Any);
         assert_eq!(super::changes(&settings, &settings.clone()), []);
     }
 }

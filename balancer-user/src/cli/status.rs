@@ -1,6 +1,6 @@
 //! `balancer status`: what is loaded and attached, how full it is, what stands in its way.
 
-use std::{fmt::Write as _, fs};
+use std::{fmt::Write as _, fs, num::NonZeroU32};
 
 use serde::Serialize;
 
@@ -31,6 +31,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         links: Vec::new(),
         foreign: Vec::new(),
         maps: Vec::new(),
+        new_flows_limit: None,
         features: Vec::new(),
         findings: Vec::new(),
     };
@@ -64,6 +65,8 @@ struct Status {
     /// Programs of others on the same interfaces.
     foreign: Vec<Foreign>,
     maps: Vec<MapLine>,
+    /// New flows that each CPU records a second; `null`: any number, or nothing is loaded.
+    new_flows_limit: Option<NonZeroU32>,
     /// What balancer can do without, and whether something else is used.
     features: Vec<FeatureLine>,
     /// What would keep packets from arriving.
@@ -122,6 +125,7 @@ impl Status {
     fn read(&mut self, view: &View) -> Result<Vec<kernel::Link>, KernelError> {
         self.loaded = true;
         self.epoch = Some(view.epoch());
+        self.new_flows_limit = view.new_flows();
         self.programs = view
             .programs()?
             .into_iter()
@@ -316,6 +320,12 @@ fn text(status: &Status) -> String {
             .collect(),
         &[false, true, false, true],
     );
+    let new_flows = match status.new_flows_limit {
+        Some(limit) => format!("{limit} a second and CPU, of them half for one VIP"),
+        None => "any number".to_owned(),
+    };
+    let new_flows = vec![vec![new_flows, "limits.new_flows".to_owned()]];
+    part("New flows", if status.loaded { new_flows } else { Vec::new() }, &[]);
     part(
         "Kernel",
         status.features.iter().map(|row| vec![format!("{}: {}", row.feature, row.used)]).collect(),

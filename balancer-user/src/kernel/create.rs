@@ -129,7 +129,7 @@ fn load_and_pin(pins: &Pins, limits: &Limits, object: &[u8]) -> Result<(), Kerne
             routes,
             hz,
             base_jiffies: jiffies,
-            zero: 0,
+            new_flows: 0,
             base_ns: read::now()?,
         },
     );

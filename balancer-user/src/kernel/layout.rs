@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use balancer_ebpf::{
     abi::{
         CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, FRAGMENTS_MAX, Flow4, Flow6, FlowKey4,
-        FlowKey6, Fragment, FragmentKey, PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry,
+        FlowKey6, Fragment, FragmentKey, NewFlows, PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry,
         SLOTS_PER_WORD, Settings, SourceEntry, Trace, Traced, VipEntry, VipKey4, VipKey6,
         XDP_DEVICES_MAX, map_names,
     },
@@ -223,6 +223,14 @@ pub(crate) const SHAPES: &[MapShape] = &[
     .hash(),
     map(map_names::ACTIVE, 4, 8, reals, "limits.reals"),
     map(map_names::TURNS, 4, 4, |l| with_zero(l.routes), "limits.routes").per_cpu(),
+    map(
+        map_names::NEW_FLOWS,
+        4,
+        size_of::<NewFlows>(),
+        |l| with_zero(l.services),
+        "limits.services",
+    )
+    .per_cpu(),
     map(map_names::COUNTERS, 4, size_of::<Counter>(), |l| with_zero(l.counters), "limits.counters")
         .per_cpu(),
     map(map_names::REASONS, 4, 8, |_| Reason::ALL.len() as u64, "").per_cpu(),

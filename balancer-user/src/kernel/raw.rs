@@ -8,9 +8,13 @@ use std::{
 
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError, MapType};
 use balancer_ebpf::{
-    abi::{Counter, Real, RouteEntry, Settings, SourceEntry, Trace, Traced, VipEntry, map_names},
+    abi::{
+        Counter, NewFlows, Real, RouteEntry, Settings, SourceEntry, Trace, Traced, VipEntry,
+        map_names,
+    },
     reason::Reason,
 };
+use zerocopy::FromBytes as _;
 
 use super::{
     KernelError, events,
@@ -66,6 +70,8 @@ pub enum Element {
     Active(u64),
     /// Of `TURNS`: each CPU's position.
     Turns(Vec<u32>),
+    /// Of `NEW_FLOWS`: each CPU's.
+    NewFlows(Vec<NewFlows>),
     /// Of `COUNTERS`: sum over all CPUs.
     Counter(Counter),
     /// Of `REASONS`: packets, sum over all CPUs.
@@ -94,6 +100,7 @@ impl Element {
             Self::Chunk(_) => false,
             Self::Real(real) => *real == Real::default(),
             Self::Turns(turns) => turns.iter().all(|turn| *turn == 0),
+            Self::NewFlows(cpus) => cpus.iter().all(|cpu| *cpu == NewFlows::default()),
             Self::Counter(counter) => *counter == Counter::default(),
             Self::Trace(trace) => *trace == Trace::default(),
             Self::Traced(traced) => *traced == Traced::default(),
@@ -167,7 +174,7 @@ impl View {
             map_names::ARENA => self.arena.refresh()? as u32,
             map_names::REALS => self.real_capacity() as u32,
             map_names::ACTIVE => self.active.len() as u32,
-            map_names::TURNS => entries(name, &self.pinned(name)?)?,
+            map_names::TURNS | map_names::NEW_FLOWS => entries(name, &self.pinned(name)?)?,
             map_names::COUNTERS => entries(name, &self.counters)?,
             map_names::REASONS => Reason::ALL.len() as u32,
             map_names::TRACE | map_names::TRACED => 1,
@@ -210,6 +217,16 @@ impl View {
                 let read = |i| {
                     let values = turns.get(&i, 0).map_err(|e| super::map_failed(name, e))?;
                     Ok(Element::Turns(values.to_vec()))
+                };
+                range.map(read).collect::<Result<_, KernelError>>()?
+            }
+            map_names::NEW_FLOWS => {
+                let cpus = per_cpu::<[u8; size_of::<NewFlows>()]>(name, &self.pinned(name)?)?;
+                let read = |i| {
+                    let values = cpus.get(&i, 0).map_err(|e| super::map_failed(name, e))?;
+                    let one =
+                        |bytes: &[u8; _]| NewFlows::read_from_bytes(bytes).unwrap_or_default();
+                    Ok(Element::NewFlows(values.iter().map(one).collect()))
                 };
                 range.map(read).collect::<Result<_, KernelError>>()?
             }

@@ -1,6 +1,7 @@
 //! The pinned maps, opened: everything that can be done without the right to write.
 
 use std::{
+    num::NonZeroU32,
     os::fd::AsFd as _,
     path::Path,
     sync::{PoisonError, RwLock},
@@ -273,6 +274,12 @@ impl View {
                 .saturating_mul(CHUNK_WORDS as u32)
                 .saturating_mul(SLOTS_PER_WORD),
         })
+    }
+
+    /// New flows that each CPU may record a second; `None`: any number.
+    pub fn new_flows(&self) -> Option<NonZeroU32> {
+        let settings: Settings = self.settings_words.read(0);
+        NonZeroU32::new(settings.new_flows)
     }
 
     /// The pin directory.

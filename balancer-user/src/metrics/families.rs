@@ -105,6 +105,9 @@ families! {
     MAP_CAPACITY = "balancer_map_capacity", Gauge, "elements; of ARENA, words of 8 bytes",
         ["map", "setting"],
         "Elements that fit.";
+    NEW_FLOWS_LIMIT = "balancer_new_flows_limit", Gauge, "new flows a second",
+        [],
+        "New flows that each CPU records a second, of them half for one VIP; what is beyond ends in the reason new_flow_limit. 0: any number.";
     TABLES = "balancer_tables", Gauge, "routes",
         ["slots"],
         "Routes whose table has this many slots.";

@@ -11,6 +11,7 @@
 #![forbid(unsafe_code)]
 
 use std::{
+    num::NonZeroU32,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::{Instant, SystemTime, UNIX_EPOCH},
 };
@@ -212,6 +213,7 @@ impl Exporter {
                 epoch: view.epoch(),
                 reasons: view.reasons()?,
                 fill: view.fill_of_set()?,
+                new_flows_limit: view.new_flows().map_or(0, NonZeroU32::get),
                 tables: view.table_sizes()?,
                 established: view.active(),
                 took: begun.elapsed(),

@@ -28,6 +28,8 @@ pub(crate) struct Maps {
     pub(crate) epoch: u64,
     pub(crate) reasons: Vec<(Reason, u64)>,
     pub(crate) fill: Vec<MapFill>,
+    /// 0: any number.
+    pub(crate) new_flows_limit: u32,
     /// Slots → routes with such a table.
     pub(crate) tables: BTreeMap<u32, u64>,
     pub(crate) established: u64,
@@ -150,6 +152,7 @@ impl Page {
         };
         self.add(&families::MAP_USED, rows(|row| row.used));
         self.add(&families::MAP_CAPACITY, rows(|row| row.capacity));
+        self.value(&families::NEW_FLOWS_LIMIT, f64::from(maps.new_flows_limit));
         let rungs: Vec<(String, u64)> = RUNGS
             .iter()
             .map(|size| {

@@ -225,13 +225,13 @@ impl Node {
         let live = std::mem::take(&mut self.live);
         let Self { lock, recorder, datapath, .. } = self;
         let datapath = loaded(lock, datapath).map_err(&failed)?;
-        let current = datapath.epoch();
+        let (current, limits) = (datapath.epoch(), datapath.limits().map_err(&failed)?);
         let mut record = |epoch| {
             let saved = if epoch == current { Ok(()) } else { recorder.save_again(current, epoch) };
             saved.map_err(Into::into)
         };
-        let published =
-            datapath.publish(tables, options(settings, &mut record, true)).map_err(&failed)?;
+        let options = options(settings, &limits, &mut record, true);
+        let published = datapath.publish(tables, options).map_err(&failed)?;
         let recount = datapath.recount();
         let recount = recount.map_err(NodeError::kernel("cannot count live connections anew"))?;
         if published.epoch != current {
@@ -366,7 +366,9 @@ impl Node {
             recorded = Some(epoch);
             saved.map_err(Into::into)
         };
-        let options = options(wanted.settings, &mut record, wanted.interfaces_as_before);
+        let limits = datapath.limits().map_err(&failed)?;
+        let before = wanted.interfaces_as_before;
+        let options = options(wanted.settings, &limits, &mut record, before);
         let published = match patch {
             Some(patch) => datapath.publish_patch(tables, patch, options),
             None => datapath.publish(tables, options),
@@ -409,14 +411,17 @@ fn loaded<'a>(
     datapath.as_mut().ok_or_else(|| KernelError::NotLoaded { path: lock.path().to_owned() })
 }
 
+/// `limits` are those of the maps.
 fn options<'a>(
     settings: &Settings,
+    limits: &Limits,
     record: BeforeFlip<'a>,
     interfaces_as_before: bool,
 ) -> PublishOptions<'a> {
     PublishOptions {
         previous_for: settings.drain.previous_for,
         gone_reset: (settings.drain.on_gone == OnGone::Reset).then_some(GONE_RESET),
+        new_flows: settings.new_flows.limit(limits),
         // Those that matter are attached to already.
         interfaces: &[],
         interfaces_as_before,

@@ -8,7 +8,9 @@ mod tests {
     use super::*;
     use crate::{
         policy::SourceText,
-        settings::{AttachRule, Hook, Log, LogForm, LogLevel, Mode, Settings, read, undone},
+        settings::{
+            AttachRule, Hook, Log, LogForm, LogLevel, Mode, NewFlows, Settings, read, undone,
+        },
     };
 
     fn parsed(text: &str) -> Settings {
@@ -18,8 +20,11 @@ mod tests {
 
     /// The values alone: which keys are there, and where, is not what they mean.
     fn values(settings: Settings) -> Settings {
+        let limits = settings.limits.unwrap_or_default();
+        let new_flows = settings.new_flows.limit(&limits);
         Settings {
-            limits: Some(settings.limits.unwrap_or_default()),
+            new_flows: new_flows.map_or(NewFlows::Any, NewFlows::AtMost),
+            limits: Some(limits),
             present: Vec::new(),
             positions: Default::default(),
             ..settings

@@ -10,6 +10,7 @@
 use std::{
     collections::BTreeMap,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr},
+    num::NonZeroU32,
     path::PathBuf,
     time::Duration,
 };
@@ -61,6 +62,8 @@ pub struct Settings {
     pub l7_fallback: L7Fallback,
     /// `limits`: sizes of the maps; `None` where the file does not have the key.
     pub limits: Option<Limits>,
+    /// `limits.new_flows`: how many each CPU records a second.
+    pub new_flows: NewFlows,
     /// `dns.servers`: whom the agent asks for addresses of names; empty: the system's servers.
     pub dns_servers: Vec<SocketAddr>,
     /// `log`: what the agent says on standard error.
@@ -153,6 +156,31 @@ pub enum OnGone {
     Keep,
 }
 
+/// `limits.new_flows`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum NewFlows {
+    /// Absent: as many as fill half of the room for half-open flows in a second.
+    #[default]
+    HalfOfHalfOpen,
+    /// `off` or 0: any number.
+    Any,
+    /// So many a second.
+    AtMost(NonZeroU32),
+}
+
+impl NewFlows {
+    /// What a CPU may record a second where the maps have these sizes; `None`: any number.
+    pub fn limit(self, limits: &Limits) -> Option<NonZeroU32> {
+        match self {
+            Self::HalfOfHalfOpen => {
+                Some(NonZeroU32::new(limits.half_open / 2).unwrap_or(NonZeroU32::MIN))
+            }
+            Self::Any => None,
+            Self::AtMost(number) => Some(number),
+        }
+    }
+}
+
 /// `l7_fallback`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum L7Fallback {
@@ -218,6 +246,7 @@ impl Default for Settings {
             drain: Drain::default(),
             l7_fallback: L7Fallback::default(),
             limits: None,
+            new_flows: NewFlows::default(),
             dns_servers: Vec::new(),
             log: Log::default(),
             metrics: None,

@@ -1,10 +1,10 @@
 //! The file's text into [`Settings`], with the position of whatever is wrong.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, num::NonZeroU32};
 
 use super::{
-    AttachRule, Drain, Forwarding, Hook, L7Fallback, LogForm, LogLevel, Mode, OnGone, Settings,
-    values,
+    AttachRule, Drain, Forwarding, Hook, L7Fallback, LogForm, LogLevel, Mode, NewFlows, OnGone,
+    Settings, values,
 };
 use crate::{
     compile::Limits,
@@ -129,7 +129,7 @@ impl Reader {
                     &mut settings.l7_fallback,
                     &[("l4", L7Fallback::L4), ("reset", L7Fallback::Reset)],
                 ),
-                "limits" => settings.limits = Some(self.limits(value)),
+                "limits" => self.limits(value, settings),
                 "dns" => {
                     for Entry { value, .. } in self.mapping(value, "dns", &["servers"]) {
                         settings.dns_servers = self.list(value, "dns.servers", Self::dns_server);
@@ -209,7 +209,7 @@ impl Reader {
         server
     }
 
-    fn limits(&mut self, node: &Node) -> Limits {
+    fn limits(&mut self, node: &Node, settings: &mut Settings) {
         let mut limits = Limits::default();
         let fields: [(&str, &mut u32); 8] = [
             ("flows", &mut limits.flows),
@@ -221,8 +221,9 @@ impl Reader {
             ("counters", &mut limits.counters),
             ("arena_slots", &mut limits.arena_slots),
         ];
-        let keys: Vec<&str> = fields.iter().map(|(key, _)| *key).collect();
+        let keys: Vec<&str> = fields.iter().map(|(key, _)| *key).chain(["new_flows"]).collect();
         let entries = self.mapping(node, "limits", &keys);
+        let mut sizes = entries.is_empty();
         for (key, field) in fields {
             let Some(entry) = entries.iter().find(|entry| entry.key == key) else { continue };
             let path = format!("limits.{key}");
@@ -236,8 +237,23 @@ impl Reader {
                 ),
             }
             self.present.push(path);
+            sizes = true;
         }
-        limits
+        if let Some(entry) = entries.iter().find(|entry| entry.key == "new_flows") {
+            let path = "limits.new_flows".to_owned();
+            match (number(&entry.value).map(NonZeroU32::new), what(&entry.value).as_str()) {
+                (Some(None), _) | (None, "`off`") => settings.new_flows = NewFlows::Any,
+                (Some(Some(number)), _) => settings.new_flows = NewFlows::AtMost(number),
+                (None, what) => self.wrong(
+                    entry.value.span,
+                    &path,
+                    format!("{what} is no whole number up to {}, and not `off`", u32::MAX),
+                ),
+            }
+            self.present.push(path);
+        }
+        // It is no size of a map: a file that has it alone leaves those as they are.
+        settings.limits = sizes.then_some(limits);
     }
 
     fn attach_rule(&mut self, node: &Node, path: &str) -> Option<AttachRule> {

@@ -33,7 +33,7 @@ gateway_controller: example.com/node
 allow_plain: true
 drain: {deadline: 10m, on_gone: keep, previous_for: 5s}
 l7_fallback: reset
-limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304}
+limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304, new_flows: 9_000}
 metrics: 127.0.0.1:9901
 api: {socket: /run/x.sock}
 bpffs: /sys/fs/bpf/x
@@ -82,6 +82,7 @@ fn every_key_is_read() {
             arena_slots: 4_194_304,
         })
     );
+    assert_eq!(settings.new_flows, NewFlows::AtMost(9_000.try_into().unwrap()));
     assert_eq!(settings.metrics, Some("127.0.0.1:9901".parse().unwrap()));
     assert_eq!(settings.api_socket, std::path::Path::new("/run/x.sock"));
     assert_eq!(settings.bpffs, std::path::Path::new("/sys/fs/bpf/x"));
@@ -110,6 +111,11 @@ fn wrong_types_and_values_are_refused_where_they_stand() {
     refused("limits: {flows: many}\n", "1:17", "limits.flows", "`many` is no whole number");
     refused("limits: {flows: 0}\n", "1:17", "limits.flows", "holds nothing");
     refused("limits: {flows: -1}\n", "1:17", "limits.flows", "no whole number");
+    refused("limits: {new_flows: none}\n", "1:21", "limits.new_flows", "not `off`");
+    refused("limits: {new_flows: -1}\n", "1:21", "limits.new_flows", "no whole number");
+    refused("limits: {new_flows: 4294967296}\n", "1:21", "limits.new_flows", "up to 4294967295");
+    refused("limits: {new_flows: [1]}\n", "1:21", "limits.new_flows", "a list is no");
+    refused("limits: {new_flow: 1}\n", "1:10", "limits.new_flow", "did you mean `new_flows`?");
     refused("limits: [1]\n", "1:9", "limits", "a list where keys belong");
     refused("policies: /etc\n", "1:11", "policies", "where a list belongs");
     refused("no_route: drop\n", "1:11", "no_route", "none of direct, deny");
@@ -131,4 +137,27 @@ fn every_problem_is_reported_in_the_order_of_positions() {
     let problems = read_text("zon: a\nlimits: {flows: x, flow: 1}\nno_route: y\n").unwrap_err();
     let fields: Vec<&str> = problems.iter().map(|problem| problem.field.as_str()).collect();
     assert_eq!(fields, ["zon", "limits.flows", "limits.flow", "no_route"]);
+}
+
+#[test]
+fn new_flows_are_limited_by_the_room_for_half_open_ones_unless_the_file_says_otherwise() {
+    let limit = |text: &str| {
+        let settings = read_text(text).unwrap();
+        settings.new_flows.limit(&settings.limits.unwrap_or_default()).map(NonZeroU32::get)
+    };
+    assert_eq!(limit(""), Some(32_768));
+    assert_eq!(limit("limits: {half_open: 1000}\n"), Some(500));
+    assert_eq!(limit("limits: {half_open: 1}\n"), Some(1));
+    assert_eq!(limit("limits: {half_open: 1000, new_flows: 7}\n"), Some(7));
+    for off in ["0", "off", "'off'"] {
+        assert_eq!(limit(&format!("limits: {{new_flows: {off}}}\n")), None);
+    }
+}
+
+#[test]
+fn a_limit_of_new_flows_alone_says_nothing_of_sizes() {
+    let settings = read_text("limits: {new_flows: 7}\n").unwrap();
+    assert_eq!(settings.limits, None);
+    assert_eq!(settings.present, ["limits.new_flows"]);
+    assert!(settings.positions.contains_key("limits.new_flows"));
 }

@@ -4,6 +4,7 @@
 pub(crate) mod edge;
 mod events;
 mod flows;
+mod guard;
 mod pool;
 mod reset;
 mod runs;
@@ -25,6 +26,7 @@ use balancer_ebpf::{
 };
 use balancer_user::resolve::VipKey;
 pub(crate) use flows::{FORWARD, FlowFound, Flows, REPLY, fresh_port, key4, key6};
+pub(crate) use guard::pin_to_one_cpu;
 use harness::{
     Root, Segment,
     packet::{assert_same, verify_checksums},

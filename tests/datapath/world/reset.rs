@@ -24,6 +24,7 @@ const FAMILIES: [[&str; 3]; 2] = [
 /// Has something written to every map that tests or programs write to.
 fn use_up(world: &mut World) {
     world.settings(7);
+    world.limit_new_flows(u32::MAX);
     world.trace(&Trace { until_ns: u64::MAX, reasons: u32::MAX, ..Default::default() });
     world.epoch(3);
     for (id, [client, vip, real]) in (2..).zip(FAMILIES) {

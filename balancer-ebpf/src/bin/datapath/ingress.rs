@@ -19,7 +19,7 @@ use crate::{
     apart::{Records, Steps},
     cleared::cleared,
     context::{Context, Refused, Side, Translate},
-    events,
+    events, guard,
     maps::{self, Entry, Maps, RealRef, Stage},
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
@@ -79,6 +79,9 @@ fn begin<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     } else {
         <F as Steps<C, RECORD>>::stray(ctx, packet, candidate)
     };
+    if RECORD && reason.begins_flow() {
+        guard::spend();
+    }
     if reason.fate() == Fate::Forward {
         reason = to_candidate::<C, F, RECORD>(ctx, packet, candidate, reason);
     }

@@ -21,6 +21,7 @@ mod edge;
 mod egress;
 mod events;
 mod fragments;
+mod guard;
 mod hop;
 mod icmp;
 mod ingress;

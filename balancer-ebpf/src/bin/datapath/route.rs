@@ -7,12 +7,14 @@ use balancer_ebpf::{
     abi::{RunWord, Table, TargetWord, VipEntry, pick, route_flags, route_kind, vip_flags},
     flow::{End, Family},
     hash,
+    packet::tcp_flags::RST,
     reason::Reason,
 };
 
 use crate::{
     apart,
     context::Context,
+    guard,
     maps::{self, Epoch, Maps, RouteHead},
     parse::Packet,
 };
@@ -56,6 +58,10 @@ fn look_up<C: Context, F: Maps, const RECORD: bool>(
     let (src, dst) = (F::src(&packet.key), F::dst(&packet.key));
     if F::is_martian(&src.addr) || F::same(&End { port: dst.port, ..src }, &dst) {
         return Reason::MartianSource;
+    }
+    // A RST never records anything.
+    if RECORD && packet.flags & RST == 0 && guard::refuses(vip_id) {
+        return Reason::NewFlowLimit;
     }
     let mut class = 0;
     if let Some(id) = F::source_id(&F::src(&packet.key).addr)

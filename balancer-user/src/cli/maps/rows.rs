@@ -178,6 +178,7 @@ fn array_row(index: u32, element: &Element, len: u32, epoch: u64) -> Value {
             "abi_version": settings.abi_version,
             "ready": settings.ready,
             "gone_reset_ns": settings.gone_reset_ns,
+            "new_flows": settings.new_flows,
             "vips": settings.vips,
             "sources": settings.sources,
             "routes": settings.routes,
@@ -225,6 +226,13 @@ fn array_row(index: u32, element: &Element, len: u32, epoch: u64) -> Value {
         }),
         Element::Active(connections) => json!({"key": index, "connections": connections}),
         Element::Turns(turns) => json!({"key": index, "turns": turns}),
+        Element::NewFlows(cpus) => json!({
+            "key": index,
+            "cpus": cpus
+                .iter()
+                .map(|cpu| json!({"used": cpu.used, "at_jiffies": cpu.at}))
+                .collect::<Vec<_>>(),
+        }),
         Element::Counter(counter) => json!({
             "key": index,
             "connections": counter.connections,

@@ -27,8 +27,8 @@ Print every element of a map.
 
 `key` is what `lookup` takes. Of an array only elements that are not all zeros are printed. An \
 array of two halves holds `id` twice: packets read the `current` half, the `other` one is \
-written next. Elements of COUNTERS and REASONS are summed over all CPUs; TURNS has each CPU's \
-position. Of ARENA the chunks are printed, with the id that `bpftool map dump id` takes; \
+written next. Elements of COUNTERS and REASONS are summed over all CPUs; TURNS and NEW_FLOWS have \
+each CPU's own. Of ARENA the chunks are printed, with the id that `bpftool map dump id` takes; \
 `balancer show tables` has the tables in them.";
 
 const LOOKUP_ABOUT: &str = "\

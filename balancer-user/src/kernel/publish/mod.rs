@@ -25,6 +25,7 @@ mod space;
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    num::NonZeroU32,
     time::{Duration, Instant},
 };
 
@@ -53,6 +54,8 @@ pub struct PublishOptions<'a> {
     pub previous_for: Duration,
     /// How long a gone real keeps its flows; `None`: for ever (`on_gone: keep`).
     pub gone_reset: Option<Duration>,
+    /// New flows that each CPU records a second; `None`: any number.
+    pub new_flows: Option<NonZeroU32>,
     /// Interfaces that will be attached to, besides those that are: sources behind them are
     /// checked for spoofing.
     pub interfaces: &'a [String],
@@ -202,8 +205,9 @@ impl Datapath {
         let keep = u64::MAX;
         let gone_reset_ns =
             options.gone_reset.map_or(keep, |d| u64::try_from(d.as_nanos()).unwrap_or(keep));
+        let new_flows = options.new_flows.map_or(0, NonZeroU32::get);
         let settings: Settings = view.settings_words.read(0);
-        view.settings_words.write(0, &Settings { gone_reset_ns, ..settings });
+        view.settings_words.write(0, &Settings { gone_reset_ns, new_flows, ..settings });
         Ok(Published { epoch: next, flip, grace, written })
     }
 }

@@ -12,6 +12,7 @@ mod edge;
 mod events;
 mod flows;
 mod fragments;
+mod guard;
 
 use aya_ebpf::{
     Global,
@@ -34,6 +35,7 @@ pub(crate) use edge::takes_frames;
 pub(crate) use events::{leave, room, traced};
 pub(crate) use flows::{Entry, Maps, NotInserted, Stage};
 pub(crate) use fragments::{fragment, remember_fragment};
+pub(crate) use guard::{new_flows, new_flows_limit};
 
 use crate::atomic;
 
