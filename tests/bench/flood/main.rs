@@ -2,9 +2,10 @@
 //! flooded with SYNs (root).
 //!
 //! A client downloads from a real through VIP A, by IPv4 and IPv6, while a thread on each CPU sends
-//! SYNs from random sources as fast as the kernel takes them. The node between them, whose program
-//! meets both, has a guard: `limits.new_flows`, here its default, or off. The machine's CPUs are
-//! shared by all; that is what a flood takes away. Rounds take the cases in turn, each beginning
+//! SYNs from random sources, [`RATE`] a second, before anybody else gets that CPU: so the flood is
+//! the same whatever a packet of it costs, and what it costs is missing elsewhere. The node between
+//! them, whose program meets both, has a guard, `limits.new_flows`, of [`LIMIT`], or none. The
+//! machine's CPUs are shared by all, the reals too. Rounds take the cases in turn, each beginning
 //! with another.
 //!
 //! | measure | is | unit |
@@ -46,6 +47,11 @@ use world::{NO_VIP, VIP_B, World};
 const SETTLE: Duration = Duration::from_millis(300);
 /// Each measurement.
 const WINDOW: Duration = Duration::from_secs(1);
+/// SYNs a second and CPU: that many cost most of a CPU where each is answered by a real on it.
+const RATE: u32 = 25_000;
+/// New flows a second and CPU, of them half for the flooded VIP. The default is more than this
+/// flood.
+pub(crate) const LIMIT: u32 = 2_000;
 /// The part that must be left.
 const GOAL: f64 = 0.9;
 
@@ -119,6 +125,11 @@ fn run(options: &Options) -> Result<()> {
             let (throughput, packets) = measure_one(&world, &downloads, case)
                 .with_context(|| format!("round {}, {}", round + 1, case.name()))?;
             let refused = balancer.refused()? - refused;
+            eprintln!(
+                "round {}: {}: {throughput:.0} MB/s beside {packets:.0} k/s, {refused} refused",
+                round + 1,
+                case.name()
+            );
             match case {
                 Case::Vip => ensure!(refused > 0, "the guard has refused nothing"),
                 _ => ensure!(refused == 0, "the guard has refused {refused} in {}", case.name()),
@@ -150,7 +161,7 @@ fn run(options: &Options) -> Result<()> {
 fn measure_one(world: &World, downloads: &Downloads, case: Case) -> Result<(f64, f64)> {
     let attacker = &world.topology.host("attacker").ns;
     let flood = match case.target()? {
-        Some(to) => Some(Flood::start(attacker, to)?),
+        Some(to) => Some(Flood::start(attacker, to, RATE)?),
         None => None,
     };
     let sent = || flood.as_ref().map_or(0, Flood::sent);

@@ -8,7 +8,7 @@ use std::{
 use anyhow::{Context, Result, ensure};
 use harness::{Flood, Instance, Root, Topology};
 
-use crate::write;
+use crate::{LIMIT, write};
 
 const CLIENT: [&str; 2] = ["10.72.1.10", "fd72:1::10"];
 pub(crate) const REAL_A: [&str; 2] = ["10.72.2.10:8080", "[fd72:2::10]:8080"];
@@ -75,8 +75,9 @@ impl Balancer<'_> {
     }
 
     fn load(&self, guard: bool, attach: &[String]) -> Result<()> {
-        let text = if guard { "" } else { "limits: {new_flows: off}\n" };
-        let config = write(self.home.join("config.yaml"), text)?;
+        let limit = if guard { LIMIT.to_string() } else { "off".to_owned() };
+        let text = format!("limits: {{new_flows: {limit}}}\n");
+        let config = write(self.home.join("config.yaml"), &text)?;
         let mut args = vec!["load", "-f", &self.policies, "--config", &config];
         for interface in attach {
             args.extend(["--attach", interface]);

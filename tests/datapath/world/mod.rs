@@ -481,11 +481,6 @@ impl World {
             self.program(program_names::INGRESS).attach(interface, TcAttachType::Ingress);
         self.attached = Some(attached.expect("nothing else is attached"));
     }
-
-    /// Packets counted under a reason.
-    pub(crate) fn counted(&self, reason: Reason) -> u64 {
-        TestRuns::new(self).counted()[reason as usize]
-    }
 }
 
 impl Drop for World {

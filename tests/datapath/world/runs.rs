@@ -84,6 +84,13 @@ impl TestRuns {
     }
 }
 
+impl World {
+    /// Packets counted under a reason.
+    pub(crate) fn counted(&self, reason: Reason) -> u64 {
+        TestRuns::new(self).counted()[reason as usize]
+    }
+}
+
 fn is_datagram(frame: &[u8]) -> bool {
     let read = etherparse::PacketHeaders::from_ethernet_slice(frame);
     read.is_ok_and(|read| matches!(read.transport, Some(etherparse::TransportHeader::Udp(_))))
