@@ -15,6 +15,7 @@ mod object;
 mod partial;
 mod picks;
 mod reasons;
+mod straight;
 mod survival;
 mod tuples;
 mod udp;

@@ -6,6 +6,7 @@ mod agent;
 mod bed;
 mod changes;
 mod demo;
+mod direct;
 mod edge;
 mod examples;
 mod expected;

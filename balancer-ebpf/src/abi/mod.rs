@@ -79,6 +79,12 @@ pub mod interface_flags {
     /// It is one end of a veth pair whose other end lies in another network namespace: what is sent
     /// to it may be put there at once.
     pub const PEER: u32 = 2;
+    /// Of [`ASKED`]: those are direct that nothing would miss packets of.
+    pub const AUTO: u32 = 4;
+    /// Of [`ASKED`]: all are direct that can be.
+    pub const FORCED: u32 = 8;
+    /// The element, of no interface, that says what was asked for. Absent: the stack.
+    pub const ASKED: u32 = 0;
 }
 
 /// Words (`u64`) in one chunk of `ARENA`: 128 KiB.

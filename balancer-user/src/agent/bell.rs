@@ -22,6 +22,8 @@ pub(crate) enum Cause {
     Names = 1 << 5,
     /// Retire what is no longer named.
     Sweep = 1 << 6,
+    /// A rule that forwarded packets meet may have come or gone.
+    Rules = 1 << 7,
 }
 
 /// A set of causes.
@@ -41,6 +43,11 @@ impl Causes {
 
     pub(crate) fn has(self, cause: Cause) -> bool {
         self.0 & cause as u32 != 0
+    }
+
+    /// Whether this is the only cause.
+    pub(crate) fn is_only(self, cause: Cause) -> bool {
+        self.0 == cause as u32
     }
 
     pub(crate) fn is_empty(self) -> bool {

@@ -2,15 +2,17 @@
 //!
 //! ```text
 //! files ─┐
-//! links ─┤                     quiet moment        one worker
-//! routes ┼─> bell (causes) ──> loop ────────────> writer ──> node ──> maps
+//! links ─┤
+//! routes ┤                     quiet moment        one worker
+//! rules ─┼─> bell (causes) ──> loop ────────────> writer ──> node ──> maps
 //! names ─┤                      │                    │
 //! timers ┘                      └─> service manager  └─> state ──> status, metrics
 //! ```
 //!
 //! Belongs here: what is watched, when something is done, what is said and told. What is done is
 //! the room `node`'s, the same as `load` does. One loop hears of everything, and one worker
-//! writes: nothing is ever written by two. Ending the agent leaves the datapath as it is.
+//! writes: nothing is ever written by two. Ending the agent leaves the datapath as it is, but for what
+//! must be watched: with `forwarding: auto` the stack routes until the next agent looks.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -64,6 +66,8 @@ mod writer;
 const POLL: Duration = Duration::from_secs(10);
 /// What is no longer named is retired that often.
 const SWEEP: Duration = Duration::from_secs(15);
+/// Rules of a firewall and connections of conntrack are looked for that often.
+const RULES: Duration = Duration::from_secs(2);
 /// A publish that takes longer is taken for stuck: the service manager no longer hears of us.
 const STUCK: Duration = Duration::from_secs(120);
 
@@ -159,12 +163,17 @@ async fn serve(
     // Heard before the first look: nothing falls in between.
     let network =
         network::listen().map_err(system("cannot listen to the kernel's network news"))?;
+    let rules = network::listen_to_rules().map_err(system("cannot listen to news of nftables"))?;
     let catch = |kind| signal(kind).map_err(system("cannot catch signals"));
     let (mut terminate, mut interrupt) =
         (catch(SignalKind::terminate())?, catch(SignalKind::interrupt())?);
     let mut hangup = catch(SignalKind::hangup())?;
     let mut tasks = tokio::task::JoinSet::new();
     tasks.spawn(network::follow(network, Arc::clone(&bell)));
+    if let Some(rules) = rules {
+        tasks.spawn(network::follow_rules(rules, Arc::clone(&bell)));
+    }
+    tasks.spawn(ring_every(RULES, Cause::Rules, Arc::clone(&bell)));
     tasks.spawn(ring_every(POLL, Cause::Poll, Arc::clone(&bell)));
     tasks.spawn(ring_every(SWEEP, Cause::Sweep, Arc::clone(&bell)));
     if let (Some(address), Some(exporter)) = (start.settings.metrics, shown.exporter().cloned()) {
@@ -240,8 +249,8 @@ async fn serve(
     if let Some((_, work)) = busy {
         idle = Some(work.await.map_err(ended)?.0);
     }
-    if let Some(writer) = &idle {
-        writer.shown.keep(&writer.node, true);
+    if let Some(writer) = &mut idle {
+        writer.leave();
     }
     Ok(())
 }

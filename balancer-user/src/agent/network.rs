@@ -1,11 +1,13 @@
-//! What the kernel tells of interfaces, addresses and routes (rtnetlink(7)).
+//! What the kernel tells of interfaces, addresses and routes (rtnetlink(7)), and of rules of
+//! nftables.
 
 use std::{io, sync::Arc, time::Duration};
 
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::{RouteNetlinkMessage, link::LinkAttribute};
 use netlink_sys::{
-    AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE,
+    AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket,
+    protocols::{NETLINK_NETFILTER, NETLINK_ROUTE},
 };
 use tracing::{debug, warn};
 
@@ -14,6 +16,9 @@ use super::bell::{Bell, Cause};
 /// `RTNLGRP_LINK`, `RTNLGRP_IPV4_IFADDR`, `RTNLGRP_IPV4_ROUTE`, `RTNLGRP_IPV6_IFADDR`,
 /// `RTNLGRP_IPV6_ROUTE` (linux/rtnetlink.h).
 const GROUPS: [u32; 5] = [1, 5, 7, 9, 11];
+
+/// `NFNLGRP_NFTABLES` (linux/netfilter/nfnetlink.h).
+const RULES: u32 = 7;
 
 /// After an error of the socket itself: it would be there again at once.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -26,6 +31,32 @@ pub(crate) fn listen() -> io::Result<TokioSocket> {
         socket.socket_mut().add_membership(group)?;
     }
     Ok(socket)
+}
+
+/// A socket that hears of changes of nftables from now on; `None`: this kernel has no netfilter.
+pub(crate) fn listen_to_rules() -> io::Result<Option<TokioSocket>> {
+    let mut socket = match TokioSocket::new(NETLINK_NETFILTER) {
+        Err(error) if error.raw_os_error() == Some(libc::EPROTONOSUPPORT) => return Ok(None),
+        opened => opened?,
+    };
+    socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
+    socket.socket_mut().add_membership(RULES)?;
+    Ok(Some(socket))
+}
+
+/// Rings for each change of nftables, for ever. What was lost was told by one that was not.
+pub(crate) async fn follow_rules(socket: TokioSocket, bell: Arc<Bell>) {
+    loop {
+        match socket.recv_from_full().await {
+            Ok(_) => {}
+            Err(error) if error.raw_os_error() == Some(libc::ENOBUFS) => {}
+            Err(error) => {
+                warn!(%error, "cannot hear of changes of nftables; they are looked for");
+                tokio::time::sleep(PAUSE).await;
+            }
+        }
+        bell.ring(Cause::Rules);
+    }
 }
 
 /// Rings for each change, for ever.

@@ -23,12 +23,13 @@ use super::{
 use crate::{
     compile::Tables,
     kernel::Recount,
-    node::{Node, NodeError, Wanted},
+    node::{Node, NodeError, Sending, Wanted},
     policy::{Edits, PolicySet, ReadOptions, Reader, Reading, Report, Texts},
     resolve::{self, Change, Resolution, ResolveSettings, VipAssignments},
     settings::Settings,
 };
 
+mod forwarding;
 mod tell;
 
 /// How long a set waits for names that nobody has asked for yet.
@@ -73,6 +74,10 @@ pub(super) struct Writer {
     /// Neither interfaces nor routes have changed since the last publish.
     interfaces_as_before: bool,
     no_policies_said: bool,
+    /// How packets are sent on.
+    sending: Option<Sending>,
+    /// Why that could not be judged, as said last.
+    unjudged: Option<String>,
 }
 
 /// A set that is live.
@@ -115,6 +120,8 @@ impl Writer {
             draining: Draining::default(),
             interfaces_as_before: false,
             no_policies_said: false,
+            sending: None,
+            unjudged: None,
         }
     }
 
@@ -126,6 +133,10 @@ impl Writer {
     /// mend: the caller gives up.
     pub(super) fn work(&mut self, job: Job) -> Result<(), NodeError> {
         let Job { causes, since } = job;
+        if causes.is_only(Cause::Rules) {
+            self.send_on(false);
+            return Ok(());
+        }
         let mut read = causes.has(Cause::Files);
         let mut links = causes.has(Cause::Links);
         let mut publish = causes.has(Cause::Routes) || causes.has(Cause::Names);
@@ -156,6 +167,7 @@ impl Writer {
         if !tried && (publish || causes.has(Cause::Sweep)) {
             self.again(publish, since);
         }
+        self.send_on(true);
         self.tell();
         self.shown.keep(&self.node, false);
         failure.map_or(Ok(()), Err)

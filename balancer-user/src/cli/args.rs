@@ -7,6 +7,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use super::{
     agent::{AGENT_ABOUT, AGENT_AFTER, Agent},
     config::{CONFIG_ABOUT, CONFIG_AFTER, Config},
+    forwarding,
     man::{MAN_ABOUT, MAN_AFTER, Man},
     maps::words::{MAPS_ABOUT, MAPS_AFTER, Maps},
     plan::words::{PLAN_ABOUT, PLAN_AFTER, Plan},
@@ -195,7 +196,7 @@ Examples:
   balancer load -f policies/ -f extra.yaml
   generate-policies | balancer load -f - --config /etc/balancer/config.yaml
 
-Of the configuration file it uses limits, vips, zone, no_route, drain.on_gone, \
+Of the configuration file it uses limits, vips, zone, no_route, forwarding, drain.on_gone, \
 drain.previous_for, bpffs and state, and says which keys it leaves to the agent. Without \
 --config the sizes of what is pinned are kept; sizes that differ from those pinned are \
 refused: `balancer unload` first.
@@ -219,6 +220,13 @@ pub(crate) struct Load {
     /// load stay attached.
     #[arg(long, value_name = "IFACE=HOOK", value_parser = parse_attach)]
     pub(crate) attach: Vec<Attachment>,
+    /// How translated packets go on: auto, stack or direct [default: stack, or the configuration's]
+    ///
+    /// stack: the kernel routes them. direct: past the stack to the next interface, also past
+    /// firewalls, conntrack and programs of others. auto: direct where none of these is there now;
+    /// unlike the agent, load does not look again when rules come later.
+    #[arg(long, value_name = "HOW", hide_possible_values = true)]
+    pub(crate) forwarding: Option<forwarding::Flag>,
     /// Configuration file (YAML)
     #[arg(long, value_name = "FILE")]
     pub(crate) config: Option<PathBuf>,

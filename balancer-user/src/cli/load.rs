@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::{
     args::{Form, Global, Load},
     failure::Failure,
+    forwarding::Told,
     inputs, lookup,
     output::{self, count},
 };
@@ -18,11 +19,12 @@ use crate::{
     node::{Carried, Node, Wanted},
     policy::ReadOptions,
     resolve::{self, ResolveSettings, VipKey},
-    settings::Settings,
+    settings::{Forwarding, Settings},
 };
 
 /// Keys, and keys of groups, that `load` carries out; the others are the agent's.
-const USED: [&str; 9] = [
+const USED: [&str; 10] = [
+    "forwarding",
     "vips",
     "zone",
     "no_route",
@@ -76,11 +78,30 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
     if let Some(error) = &carried.left {
         output::say(&format!("warning: records of earlier sets are left: {error}"));
     }
-    let outcome = Outcome::new(carried);
+    let forwarding = forwarding(args, &settings);
+    let sending = node.send_on(forwarding).map_err(|error| {
+        inputs::kernel(
+            error,
+            "the set is live, but whether packets may go past the stack cannot be judged",
+        )
+    })?;
+    let mut outcome = Outcome::new(carried, Told::judged(forwarding, &sending.judged));
+    outcome.warn_of_forwarding();
     for warning in &outcome.warnings {
         output::say(&format!("warning: {warning}"));
     }
     output::value(form, &outcome, text)
+}
+
+/// Where nobody says otherwise it is the stack: a rule of a firewall that comes later would be
+/// passed by, since nobody looks again.
+fn forwarding(args: &Load, settings: &Settings) -> Forwarding {
+    let configured = settings.present.iter().any(|key| key == "forwarding");
+    match args.forwarding {
+        Some(flag) => flag.into(),
+        None if configured => settings.forwarding,
+        None => Forwarding::Stack,
+    }
 }
 
 fn say_left_to_agent(settings: &Settings) {
@@ -114,6 +135,7 @@ struct Outcome {
     sources_removed: usize,
     tables_written: usize,
     attached: Vec<LinkLine>,
+    forwarding: Told,
     /// From the beginning of the publish to the flip.
     flip_ms: f64,
     /// From the flip until no packet can see the set before.
@@ -153,7 +175,12 @@ impl LinkLine {
 }
 
 impl Outcome {
-    fn new(carried: Carried) -> Self {
+    fn warn_of_forwarding(&mut self) {
+        let findings = self.forwarding.findings(false).into_iter();
+        self.warnings.extend(findings.map(|(message, hint)| format!("{message}; {hint}")));
+    }
+
+    fn new(carried: Carried, forwarding: Told) -> Self {
         let Carried { first, tables, difference, attached, published, left: _ } = carried;
         let addresses = |keys: &[VipKey]| keys.iter().map(VipKey::to_string).collect::<Vec<_>>();
         let ms = |duration: Duration| (duration.as_secs_f64() * 100_000.0).round() / 100.0;
@@ -177,6 +204,7 @@ impl Outcome {
             sources_removed: difference.sources_removed,
             tables_written: published.written.tables,
             attached: attached.made.iter().map(LinkLine::of).collect(),
+            forwarding,
             flip_ms: ms(published.flip),
             grace_ms: ms(published.grace),
             warnings: tables
@@ -223,6 +251,9 @@ fn text(outcome: &Outcome) -> String {
             link.direction,
             link.hook_and_mode()
         );
+    }
+    for line in outcome.forwarding.lines() {
+        let _ = writeln!(text, "forwarding: {line}");
     }
     let _ = writeln!(
         text,

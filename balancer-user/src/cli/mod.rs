@@ -21,6 +21,7 @@ mod check;
 mod config;
 mod explain;
 mod failure;
+mod forwarding;
 mod inputs;
 mod interrupts;
 mod live;

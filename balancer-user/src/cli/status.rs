@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::{
     args::{Form, Global},
     failure::Failure,
+    forwarding::Told,
     inputs,
     load::LinkLine,
     output::{self, columns},
@@ -29,6 +30,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         agent: status_agent::read(&global.state(None))?,
         programs: Vec::new(),
         links: Vec::new(),
+        forwarding: None,
         foreign: Vec::new(),
         maps: Vec::new(),
         new_flows_limit: None,
@@ -62,6 +64,8 @@ struct Status {
     agent: Option<AgentLine>,
     programs: Vec<ProgramLine>,
     links: Vec<Link>,
+    /// `null`: nothing is loaded.
+    forwarding: Option<Told>,
     /// Programs of others on the same interfaces.
     foreign: Vec<Foreign>,
     maps: Vec<MapLine>,
@@ -156,6 +160,12 @@ impl Status {
             let place = LinkLine::of(link);
             self.links.push(Link { place, live: link.live });
         }
+        let agent_runs = self.agent.as_ref().is_some_and(|agent| agent.running);
+        let forwarding = Told::live(view, agent_runs)?;
+        for (message, hint) in forwarding.findings(agent_runs) {
+            self.finding(message, hint);
+        }
+        self.forwarding = Some(forwarding);
         self.foreign = view
             .foreign_programs()?
             .into_iter()
@@ -290,6 +300,9 @@ fn text(status: &Status) -> String {
             .collect(),
         &[],
     );
+    if let Some(forwarding) = &status.forwarding {
+        part(&format!("Forwarding ({})", forwarding.asked()), forwarding.rows(), &[]);
+    }
     part(
         "Programs of others on these interfaces",
         status

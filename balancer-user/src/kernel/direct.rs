@@ -6,9 +6,7 @@ use aya::maps::{HashMap, Map};
 use balancer_ebpf::abi::map_names;
 
 use super::{
-    Datapath, KernelError, View,
-    layout::INTERFACES_MAX,
-    map_failed,
+    Datapath, KernelError, View, map_failed,
     read::{duplicate, each},
 };
 
@@ -29,14 +27,14 @@ impl View {
 
 impl Datapath {
     /// Makes these the interfaces between which packets may go past the stack. What is no longer
-    /// among them is taken out first. Returns how many do not fit.
+    /// among them is taken out first.
     ///
     /// # Errors
     /// A system call on a map failed.
-    pub fn set_interface_flags(
+    pub(super) fn set_interface_flags(
         &mut self,
         wanted: &BTreeMap<u32, u32>,
-    ) -> Result<usize, KernelError> {
+    ) -> Result<(), KernelError> {
         let failed = |error| map_failed(map_names::INTERFACES, error);
         let map = duplicate(map_names::INTERFACES, &self.view.interfaces)?;
         let mut map: HashMap<_, u32, u32> = HashMap::try_from(Map::HashMap(map)).map_err(failed)?;
@@ -44,10 +42,11 @@ impl Datapath {
         for index in present.keys().filter(|index| !wanted.contains_key(index)) {
             map.remove(index).map_err(failed)?;
         }
-        let fitting = wanted.iter().take(INTERFACES_MAX as usize);
-        for (index, flags) in fitting.filter(|(index, flags)| present.get(index) != Some(flags)) {
+        for (index, flags) in
+            wanted.iter().filter(|(index, flags)| present.get(index) != Some(flags))
+        {
             map.insert(index, flags, 0).map_err(failed)?;
         }
-        Ok(wanted.len().saturating_sub(INTERFACES_MAX as usize))
+        Ok(())
     }
 }

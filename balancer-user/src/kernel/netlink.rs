@@ -1,4 +1,4 @@
-//! Questions to the kernel over rtnetlink (rtnetlink(7)), in the caller's network namespace.
+//! Questions to the kernel over netlink (netlink(7), rtnetlink(7)), in the caller's network namespace.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -7,8 +7,8 @@ use std::{
 };
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_EXCL, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
-    NetlinkPayload,
+    NLM_F_ACK, NLM_F_CREATE, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_EXCL, NLM_F_REQUEST,
+    NetlinkDeserializable, NetlinkHeader, NetlinkMessage, NetlinkPayload, NetlinkSerializable,
 };
 use netlink_packet_route::{
     AddressFamily, RouteNetlinkMessage,
@@ -33,6 +33,12 @@ pub struct Interface {
     pub loopback: bool,
     /// It is an end of a veth pair.
     pub veth: bool,
+    /// Its other end, or what it stands on, is in another network namespace.
+    pub elsewhere: bool,
+    /// It is part of another interface (a bridge, a bond, a VRF), which decides about its packets.
+    pub part: bool,
+    /// Its queueing discipline at egress; empty where the kernel names none.
+    pub queue: String,
     /// The XDP program on it.
     pub xdp: Option<XdpThere>,
 }
@@ -67,31 +73,40 @@ pub(crate) struct Filter {
     pub(crate) name: String,
 }
 
-struct Connection {
+/// A socket of one protocol.
+pub(super) struct Connection {
     socket: Socket,
     sequence: u32,
+    /// What the last dump was about changed meanwhile: it may be neither the old nor the new whole.
+    pub(super) interrupted: bool,
 }
 
 impl Connection {
     fn open() -> io::Result<Self> {
-        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        Self::to(NETLINK_ROUTE)
+    }
+
+    /// Of a protocol, as `netlink_sys::protocols` numbers it.
+    pub(super) fn to(protocol: isize) -> io::Result<Self> {
+        let mut socket = Socket::new(protocol)?;
         socket.bind_auto()?;
         socket.connect(&SocketAddr::new(0, 0))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket, sequence: 0, interrupted: false })
     }
 
     /// Sends a request and collects the answers: one, all of a dump, or none but an
     /// acknowledgement.
-    fn ask(
+    pub(super) fn ask<M: NetlinkSerializable + NetlinkDeserializable>(
         &mut self,
-        request: RouteNetlinkMessage,
+        request: M,
         flags: u16,
-    ) -> io::Result<Vec<RouteNetlinkMessage>> {
+    ) -> io::Result<Vec<M>> {
         self.sequence += 1;
+        self.interrupted = false;
         let mut header = NetlinkHeader::default();
         header.flags = NLM_F_REQUEST | flags;
         header.sequence_number = self.sequence;
-        let mut message = NetlinkMessage::new(header, NetlinkPayload::from(request));
+        let mut message = NetlinkMessage::new(header, NetlinkPayload::InnerMessage(request));
         message.finalize();
         let mut bytes = vec![0; message.buffer_len()];
         message.serialize(&mut bytes);
@@ -101,14 +116,17 @@ impl Connection {
             let (bytes, _) = self.socket.recv_from_full()?;
             let mut rest = bytes.as_slice();
             while !rest.is_empty() {
-                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(rest)
-                    .map_err(io::Error::other)?;
+                let answer = NetlinkMessage::<M>::deserialize(rest).map_err(io::Error::other)?;
                 let length = (answer.header.length as usize).next_multiple_of(4);
                 rest = rest.get(length..).unwrap_or_default();
                 if answer.header.sequence_number != self.sequence {
                     continue;
                 }
+                self.interrupted |= answer.header.flags & NLM_F_DUMP_INTR != 0;
                 match answer.payload {
+                    NetlinkPayload::Done(done) if done.code < 0 => {
+                        return Err(io::Error::from_raw_os_error(-done.code));
+                    }
                     NetlinkPayload::Done(_) => return Ok(answers),
                     NetlinkPayload::Error(e) if e.code.is_none() => return Ok(answers),
                     NetlinkPayload::Error(e) => return Err(e.to_io()),
@@ -153,9 +171,17 @@ pub fn interfaces() -> Result<Vec<Interface>, KernelError> {
                 LinkAttribute::Xdp(attributes) => XdpThere::read(attributes),
                 _ => None,
             });
+            let is = |what: fn(&LinkAttribute) -> bool| link.attributes.iter().any(what);
+            let queue = link.attributes.iter().find_map(|a| match a {
+                LinkAttribute::Qdisc(queue) => Some(queue.clone()),
+                _ => None,
+            });
             Some(Interface {
                 name,
                 veth,
+                elsewhere: is(|a| matches!(a, LinkAttribute::LinkNetNsId(_))),
+                part: is(|a| matches!(a, LinkAttribute::Controller(_))),
+                queue: queue.unwrap_or_default(),
                 xdp,
                 index: link.header.index,
                 up: link.header.flags.contains(LinkFlags::Up),

@@ -25,8 +25,10 @@ use crate::{
 };
 
 mod error;
+mod forwarding;
 
 pub use error::{LimitDiffers, NodeError, limits_are_pinned};
+pub use forwarding::Sending;
 
 /// How long a gone real keeps its connections with `on_gone: reset`: a file rewritten in two
 /// steps breaks nothing (decision D15).

@@ -119,13 +119,24 @@ pub enum Mode {
 /// `forwarding`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Forwarding {
-    /// `auto`: direct where nothing would be bypassed, else the stack.
+    /// `auto`: direct where nobody would miss packets, else the stack.
     #[default]
     Auto,
     /// `stack`: the kernel routes on.
     Stack,
-    /// `direct`: to the next interface without the stack.
+    /// `direct`: to the next interface without the stack, whoever would miss packets.
     Direct,
+}
+
+impl Forwarding {
+    /// As the file and the command line spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Stack => "stack",
+            Self::Direct => "direct",
+        }
+    }
 }
 
 /// `drain`.

@@ -1,6 +1,6 @@
-//! What the XDP program needs of the world around it.
+//! What the programs are told of interfaces, and what the XDP program needs of the world around it.
 
-use balancer_ebpf::abi::map_names;
+use balancer_ebpf::abi::{map_names, reply_port_bit};
 use harness::{Root, Uplink};
 
 use super::World;
@@ -20,5 +20,18 @@ impl World {
     /// Tells the XDP program that an interface takes frames of XDP programs.
     pub(crate) fn takes_frames(&mut self, index: u32) {
         self.hash::<u32, u32>(map_names::XDP_DEVICES).insert(index, index, 0).expect("a device");
+    }
+
+    /// Has replies from this port looked at where they come in, as after a flow that needs it.
+    pub(crate) fn answer_inward(&mut self, port: u16) {
+        let (word, bit) = reply_port_bit(port);
+        let mut ports = self.array::<8>(map_names::REPLY_PORTS);
+        let old = u64::from_ne_bytes(ports.get(&word, 0).expect("REPLY_PORTS"));
+        ports.set(word, (old | bit).to_ne_bytes(), 0).expect("REPLY_PORTS");
+    }
+
+    /// Says what may be done with packets of an interface.
+    pub(crate) fn allow(&mut self, interface: u32, flags: u32) {
+        self.hash::<u32, u32>(map_names::INTERFACES).insert(interface, flags, 0).expect("room");
     }
 }

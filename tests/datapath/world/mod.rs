@@ -20,7 +20,7 @@ use balancer_ebpf::{
     abi::{
         ClassVip, Counter, PortUse, Real, RouteEntry, RunWord, Settings, SourceEntry, Table,
         TargetWord, VipEntry, VipKey4, VipKey6, map_names, pick, port_bit, program_names,
-        reply_port_bit, route_kind,
+        route_kind,
     },
     reason::{Fate, Reason},
 };
@@ -90,6 +90,8 @@ pub(crate) struct World {
     next_vip: u32,
     /// The interface of test runs, in the namespace of the thread that makes them.
     pub(crate) interface: u32,
+    /// Bytes of payload in each packet that a frame stands for; 0: it stands for itself.
+    pub(crate) segment: u32,
     attached: Option<SchedClassifierLinkId>,
 }
 
@@ -130,6 +132,7 @@ impl World {
             words: 0,
             next_vip: 1,
             interface: LOOPBACK,
+            segment: 0,
             attached: None,
         };
         world.settings(u64::MAX);
@@ -174,19 +177,6 @@ impl World {
         let mut ports = self.array::<8>(map_names::PORTS);
         let old = u64::from_ne_bytes(ports.get(&word, 0).expect("PORTS"));
         ports.set(word, (old | bit).to_ne_bytes(), 0).expect("PORTS");
-    }
-
-    /// Has replies from this port looked at where they come in, as after a flow that needs it.
-    pub(crate) fn answer_inward(&mut self, port: u16) {
-        let (word, bit) = reply_port_bit(port);
-        let mut ports = self.array::<8>(map_names::REPLY_PORTS);
-        let old = u64::from_ne_bytes(ports.get(&word, 0).expect("REPLY_PORTS"));
-        ports.set(word, (old | bit).to_ne_bytes(), 0).expect("REPLY_PORTS");
-    }
-
-    /// Says what may be done with packets of an interface.
-    pub(crate) fn allow(&mut self, interface: u32, flags: u32) {
-        self.hash::<u32, u32>(map_names::INTERFACES).insert(interface, flags, 0).expect("room");
     }
 
     /// Writes a real and sets its port's bit.

@@ -2,6 +2,7 @@
 
 mod dns;
 mod files;
+mod forwarding;
 mod guard;
 mod life;
 mod links;

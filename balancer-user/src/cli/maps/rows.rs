@@ -98,7 +98,12 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
         map_names::INTERFACES => {
             let mut interfaces = view.interface_flags()?;
             interfaces.sort_unstable();
-            let words = [(interface_flags::DIRECT, "direct"), (interface_flags::PEER, "peer")];
+            let words = [
+                (interface_flags::DIRECT, "direct"),
+                (interface_flags::PEER, "peer"),
+                (interface_flags::AUTO, "auto"),
+                (interface_flags::FORCED, "forced"),
+            ];
             interfaces
                 .into_iter()
                 .map(|(ifindex, flags)| {

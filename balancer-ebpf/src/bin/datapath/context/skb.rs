@@ -57,6 +57,13 @@ impl Skb {
         unsafe { (*self.0).tc_index = TRANSLATED }
     }
 
+    /// Whether the packet has a VLAN tag that the kernel keeps beside it.
+    #[inline(always)]
+    pub(super) fn is_tagged(self) -> bool {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).vlan_present != 0 }
+    }
+
     /// Bytes of payload in each packet on the wire; 0: this is one such packet.
     #[inline(always)]
     pub(super) fn segment_len(self) -> u32 {

@@ -16,7 +16,7 @@ use balancer_ebpf::{
     abi::{TCP, interface_flags},
     checksum,
     flow::Family,
-    packet::{self, IPV4_LEN, UDP_LEN},
+    packet::{self, ETHERNET_LEN, IPV4_LEN, IPV6_LEN, UDP_LEN},
 };
 
 use super::{Context as _, Place, Skb, skb};
@@ -46,6 +46,17 @@ const _: () = assert!(size_of::<Fib>() == 64);
 const AF_INET: u8 = 2;
 const AF_INET6: u8 = 10;
 
+/// What the kernel's routes say.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Way {
+    /// No way that a program could take.
+    None,
+    /// The next hop's Ethernet address is not known yet: sending to it asks for that.
+    Unresolved,
+    /// All of it.
+    Known,
+}
+
 impl Fib {
     #[inline(always)]
     fn new<F: Family>(ifindex: u32) -> Self {
@@ -64,17 +75,52 @@ impl Fib {
         }
     }
 
-    /// Asks the kernel. False: it has no way that a program could take.
+    /// What is asked about packets between these addresses.
     #[inline(always)]
-    fn ask(&mut self, skb: Skb) -> bool {
+    fn between<F: Family>(&mut self, from: &F::Addr, to: &F::Addr) {
+        let (from, to) = (F::words(from), F::words(to));
+        let mut i = 0;
+        while i < from.len() {
+            self.src[i] = u32::from_ne_bytes(from[i]);
+            self.dst[i] = u32::from_ne_bytes(to[i]);
+            i += 1;
+        }
+    }
+
+    /// Asks the kernel.
+    #[inline(always)]
+    fn ask(&mut self, skb: Skb) -> Way {
         let fib: *mut Self = self;
         // SAFETY: the context is live, and `fib` is laid out as the helper expects and as long.
         let answer = unsafe {
             helpers::bpf_fib_lookup(skb.into_raw().cast(), fib.cast(), size_of::<Self>() as i32, 0)
         };
-        // Where the next hop is not resolved yet, sending to it does that.
-        answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS)
-            || answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH)
+        if answer == i64::from(BPF_FIB_LKUP_RET_SUCCESS) {
+            Way::Known
+        } else if answer == i64::from(BPF_FIB_LKUP_RET_NO_NEIGH) {
+            Way::Unresolved
+        } else {
+            Way::None
+        }
+    }
+
+    /// Writes the Ethernet addresses of the next hop and of the interface to leave by.
+    #[inline(always)]
+    fn address(&self, skb: Skb) -> bool {
+        let Some(start) = skb.bytes(0, ETHERNET_LEN) else { return false };
+        let to = start as *mut u16;
+        let mut i = 0;
+        while i < 3 {
+            let pair = |mac: &[u8; 6]| u16::from_ne_bytes([mac[2 * i], mac[2 * i + 1]]);
+            // SAFETY: inside the bytes just checked. No sum that a device may have made holds
+            // Ethernet addresses.
+            unsafe {
+                to.add(i).write_volatile(pair(&self.dmac));
+                to.add(3 + i).write_volatile(pair(&self.smac));
+            }
+            i += 1;
+        }
+        true
     }
 
     /// Sends the packet to the next hop.
@@ -101,19 +147,23 @@ impl Fib {
 #[inline(never)]
 pub(super) fn may_go<F: Family>(skb: Skb, from: &F::Addr, to: &F::Addr) -> u32 {
     let came_by = skb.ifindex();
-    if maps::interface(came_by) & interface_flags::DIRECT == 0 {
+    if maps::interface(came_by) & interface_flags::DIRECT == 0 || skb.is_tagged() {
         return 0;
     }
     let mut fib = Fib::new::<F>(came_by);
-    let (from, to) = (F::words(from), F::words(to));
-    let mut i = 0;
-    while i < from.len() {
-        fib.src[i] = u32::from_ne_bytes(from[i]);
-        fib.dst[i] = u32::from_ne_bytes(to[i]);
-        i += 1;
+    fib.between::<F>(from, to);
+    if fib.ask(skb) == Way::None {
+        return 0;
     }
-    let may = fib.ask(skb) && maps::interface(fib.ifindex) & interface_flags::DIRECT != 0;
-    u32::from(may)
+    let leaves_by = fib.ifindex;
+    if maps::interface(leaves_by) & interface_flags::DIRECT == 0 {
+        return 0;
+    }
+    // The way back has to be the same one: both directions go past the stack, or none does. It
+    // also is what a strict reverse path filter asks, which nobody else will.
+    fib = Fib::new::<F>(leaves_by);
+    fib.between::<F>(to, from);
+    u32::from(fib.ask(skb) != Way::None && fib.ifindex == came_by)
 }
 
 /// What the headers of the packet, as they are now, ask the kernel's routes; `None`: they cannot
@@ -168,7 +218,7 @@ pub(crate) fn elsewhere<F: Family>(skb: Skb, place: &Place) -> i32 {
     fib.total_len = 0;
     let Some([first, second]) = skb.words::<2>(0) else { return Skb::PASS };
     let came_by = fib.ifindex;
-    if !fib.ask(skb) {
+    if fib.ask(skb) == Way::None {
         return Skb::PASS;
     }
     let [a, b, c, d, e, f] = fib.dmac;
@@ -178,21 +228,34 @@ pub(crate) fn elsewhere<F: Family>(skb: Skb, place: &Place) -> i32 {
     if (fib.ifindex == came_by && same) || !fib.send() { Skb::PASS } else { TC_ACT_REDIRECT }
 }
 
+/// Whether a router has nothing to do with the packet but to send it on: no tag that says of which
+/// network it is, no options that routers look at.
+#[inline(always)]
+fn is_ordinary<F: Family>(skb: Skb, place: &Place) -> bool {
+    let header_len = if F::NUMBER == 4 { IPV4_LEN } else { IPV6_LEN };
+    place.ip == ETHERNET_LEN && place.tcp == ETHERNET_LEN + header_len && !skb.is_tagged()
+}
+
 /// See [`super::Context::goes_straight`]; 1: it goes.
 #[inline(never)]
 pub(super) fn goes<F: Family>(skb: Skb, place: &Place) -> u32 {
-    if maps::interface(skb.ifindex()) & interface_flags::DIRECT == 0 {
+    if maps::interface(skb.ifindex()) & interface_flags::DIRECT == 0
+        || !is_ordinary::<F>(skb, place)
+    {
         return 0;
     }
     let Some(mut fib) = question::<F>(skb, place) else { return 0 };
-    if !fib.ask(skb) {
+    let way = fib.ask(skb);
+    if way == Way::None {
         return 0;
     }
     let flags = maps::interface(fib.ifindex);
     if flags & interface_flags::DIRECT == 0 || !count_hop::<F>(skb, place) {
         return 0;
     }
-    let gone = if flags & interface_flags::PEER != 0 {
+    // Whoever is behind the other end may look at the Ethernet address (a bridge does), and asking
+    // for one takes a packet that is sent.
+    let gone = if flags & interface_flags::PEER != 0 && way == Way::Known && fib.address(skb) {
         // SAFETY: the helper takes two numbers.
         skb::redirected(unsafe { helpers::bpf_redirect_peer(fib.ifindex, 0) }).is_ok()
     } else {
