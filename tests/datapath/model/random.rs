@@ -21,14 +21,15 @@ const PACKETS: &str = "BALANCER_RANDOM_PACKETS";
 /// Names the first episode's number, to repeat one that failed.
 const SEED: &str = "BALANCER_RANDOM_SEED";
 
-/// Reasons that need more than packets of others on TC: a full map, a kernel that refuses, another
-/// hook, connections that the stack does not simply route.
-const RARE: [Reason; 5] = [
+/// Reasons that need more than packets of others on TC: a full map, a limit, a kernel that refuses,
+/// another hook, connections that the stack does not simply route.
+const RARE: [Reason; 6] = [
     Reason::FlowTableFull,
     Reason::TuplesExhausted,
     Reason::RewriteFailed,
     Reason::LeftToTc,
     Reason::StackReply,
+    Reason::NewFlowLimit,
 ];
 
 /// SplitMix64 (Steele, Lea, Flood 2014): equal seeds give equal packets on every machine.
