@@ -5,7 +5,8 @@
 //! the flow hash ([`hash`]), keys and values of both families ([`flow`]), the checksum
 //! arithmetic ([`checksum`]), what flags make of a connection ([`tcp_state`]) and silence of a
 //! flow of datagrams ([`datagram`]), how many new flows are let in ([`guard`]), the reset that
-//! refuses one ([`mod@reset`]), and why a packet met its fate ([`reason`]). It knows
+//! refuses one ([`mod@reset`]), headers in front of a whole packet ([`outer`]), and why a packet met
+//! its fate ([`reason`]). It knows
 //! nothing of maps, helpers, allocation or time: those stay in the binary. User space links
 //! the same library, so both sides compute the same hash and read the same bytes.
 #![cfg_attr(not(test), no_std)]
@@ -17,6 +18,7 @@ pub mod datagram;
 pub mod flow;
 pub mod guard;
 pub mod hash;
+pub mod outer;
 pub mod packet;
 pub mod reason;
 pub mod reset;

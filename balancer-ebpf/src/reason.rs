@@ -78,6 +78,7 @@ reasons! {
     FragmentFollowed = "fragment_followed", Forward, "A fragment without ports; it went where the packet's first one had gone.";
     IcmpError = "icmp_error", Forward, "An ICMP error about a packet of a known flow, translated as is what it quotes.";
     Echo = "echo", Answer, "An ICMP echo request to a VIP's address.";
+    TooBig = "too_big", Answer, "A packet for a real that answers by itself, beyond the MTU of the way there; its sender is told which fits.";
     FlowLost = "flow_lost", Reset, "A packet without an entry, on a route that cannot tell its real.";
     RealGone = "real_gone", Reset, "The flow's real has left the inventory.";
     Blackhole = "blackhole", Reset, "The share of a backend without usable reals.";
@@ -90,7 +91,7 @@ reasons! {
     NewFlowLimit = "new_flow_limit", Drop, "A flow that would be new, where this CPU has let in as many for the VIP, or in all, as limits.new_flows allows.";
     FlowTableFull = "flow_table_full", Drop, "The flow could not be recorded.";
     TuplesExhausted = "tuples_exhausted", Drop, "No real and no source port was free for this client tuple.";
-    RewriteFailed = "rewrite_failed", Drop, "The kernel refused to change the packet.";
+    RewriteFailed = "rewrite_failed", Drop, "The kernel refused to change the packet, or has no way to a real that answers by itself.";
 }
 
 impl Reason {
@@ -155,6 +156,10 @@ impl Reason {
                 "Nothing while it is a small part: TC carries them. Else give the interfaces that \
                  they leave by the hook xdp too, and look at the path's MTU (`docs/datapath.md`)."
             }
+            Self::TooBig => {
+                "Nothing while it is rare: each sender learns the path's MTU so. Else give the way to \
+                 the reals a larger MTU, or clients a smaller MSS."
+            }
             Self::FlowLost => {
                 "Nothing after a restart of the node. If it goes on, entries are evicted: raise \
                  limits.flows, or use maglev or ringHash, whose connections are found again."
@@ -193,8 +198,9 @@ impl Reason {
                 "Spread the clients' source ports, or give the service more reals."
             }
             Self::RewriteFailed => {
-                "Report it with the kernel's release (`balancer status`): its helpers refuse \
-                 packets that they should take."
+                "With direct server return, look at the routes to the reals. Else report it with the \
+                 kernel's release (`balancer status`): its helpers refuse packets that they should \
+                 take."
             }
         }
     }

@@ -27,6 +27,16 @@ pub const fn from_client(flags: u8) -> u8 {
     }
 }
 
+/// What the client's packet adds where nobody sees what the real sends: with the client's FIN the
+/// connection counts as over.
+#[inline(always)]
+pub const fn from_client_alone(flags: u8) -> u8 {
+    match from_client(flags) {
+        CLIENT_FIN => CLIENT_FIN | REAL_FIN,
+        seen => seen,
+    }
+}
+
 /// What the real's packet adds to the state.
 #[inline(always)]
 pub const fn from_real(flags: u8) -> u8 {
@@ -45,6 +55,13 @@ pub const fn from_real(flags: u8) -> u8 {
 #[inline(always)]
 pub const fn completes(state: u8, flags: u8) -> bool {
     state & (SYN_ACK | ESTABLISHED | RESET) == SYN_ACK && flags & (SYN | ACK | RST) == ACK
+}
+
+/// Whether the client's packet completes the handshake where nobody sees the SYN-ACK: it is the
+/// first that acknowledges anything.
+#[inline(always)]
+pub const fn completes_alone(state: u8, flags: u8) -> bool {
+    completes(state | SYN_ACK, flags)
 }
 
 /// One of them has begun to close: a new SYN is a new connection.
@@ -94,6 +111,16 @@ mod tests {
         assert!(completes(state, ACK | FIN));
         assert!(!completes(state | ESTABLISHED, ACK), "once only");
         assert!(!completes(state | RESET, ACK), "a reset real");
+    }
+
+    #[test]
+    fn of_one_side_alone_the_first_ack_completes_and_the_first_fin_closes() {
+        assert!(completes_alone(0, ACK) && completes_alone(0, ACK | FIN));
+        assert!(!completes_alone(0, SYN) && !completes_alone(0, RST | ACK));
+        assert!(!completes_alone(ESTABLISHED, ACK) && !completes_alone(RESET, ACK));
+        assert!(ends(ESTABLISHED, ESTABLISHED | from_client_alone(FIN | ACK)));
+        assert!(ends(ESTABLISHED, ESTABLISHED | from_client_alone(RST)));
+        assert_eq!((from_client_alone(ACK), from_client_alone(SYN | FIN)), (0, 0));
     }
 
     #[test]

@@ -7,12 +7,12 @@ use balancer_ebpf::{
     reason::{Fate, Reason},
 };
 use harness::{
-    Segment,
+    Segment, Uplink,
     packet::flags::{ACK, RST, SYN},
     wire,
 };
 
-use crate::world::{FlowFound, Flows, HZ, Hook, LOOPBACK, REPLY, World};
+use crate::world::{FlowFound, Flows, HZ, Hook, LOOPBACK, REPLY, World, edge::uplink};
 
 const CLIENT: &str = "10.0.0.1:40000";
 const VIP: &str = "240.0.0.1:80";
@@ -93,6 +93,15 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
             world.service("240.0.0.3:80", &[2]);
             world.connect(CLIENT, "240.0.0.3:80");
             world.reason(Hook::Ingress, &there(SYN))
+        }
+        Reason::TooBig => {
+            let uplink = uplink(world, true);
+            let [real, _] = Uplink::GATEWAYS;
+            world.real(9, &format!("{real}:80"), 1);
+            world.service("240.0.0.9:80", &[9]);
+            uplink.ip(&format!("link set {} mtu 1000", Uplink::NAME));
+            let long = there(SYN).to("240.0.0.9:80").payload(&[7; 1000]);
+            world.run_frame(Hook::Link, &long.bytes()).reason
         }
         Reason::FlowLost => {
             world.change_route(1, |route| route.pick = pick::RANDOM);

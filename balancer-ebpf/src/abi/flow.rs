@@ -108,6 +108,13 @@ pub mod forwarding {
     /// Past the stack: both directions are translated where they come in and sent to the
     /// interface by which they leave.
     pub const DIRECT: u8 = 4;
+    /// The real answers the client by itself, and there is no reply entry. Requests are not
+    /// translated: their frames are addressed to the real.
+    pub const DSR_L2: u8 = 8;
+    /// As [`DSR_L2`], but requests travel to the real inside another packet.
+    pub const DSR_IPIP: u8 = 16;
+    /// Either of them.
+    pub const DSR: u8 = DSR_L2 | DSR_IPIP;
 }
 
 /// What both families' flow values begin with. 24 bytes.

@@ -58,8 +58,22 @@ pub const fn port_bit(port: u16, used: PortUse) -> (u32, u64) {
     ((port >> 5) as u32, (used as u64) << ((port & 31) * 2))
 }
 
-/// Interfaces that XDP can send to.
+/// Interfaces with an XDP program of ours.
 pub const XDP_DEVICES_MAX: usize = 1024;
+
+/// What `XDP_DEVICES` says of an interface. 24 bytes.
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
+)]
+#[repr(C, align(4))]
+pub struct XdpDevice {
+    /// 1: its driver takes packets that XDP programs send. 0: it would lose them.
+    pub takes_frames: u32,
+    /// The node's IPv4 address there, network order, which tunnels to reals begin with; zero: none.
+    pub source4: [u8; 4],
+    /// The same of IPv6.
+    pub source6: [u8; 16],
+}
 
 /// Words in `REPLY_PORTS`: a bit for each of 65,536 ports.
 pub const REPLY_PORT_WORDS: usize = 65_536 / 64;
@@ -444,6 +458,7 @@ const _: () = {
     assert!(size_of::<Flow4>() == 32);
     assert!(size_of::<Flow6>() == 44);
     assert!(size_of::<Real>() == 40);
+    assert!(size_of::<XdpDevice>() == 24);
     assert!(size_of::<RouteEntry>() == 56);
     assert!(size_of::<Settings>() == 48);
     assert!(size_of::<Counter>() == 40);

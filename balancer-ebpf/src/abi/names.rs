@@ -64,8 +64,8 @@ pub mod map_names {
     pub const TRACE: &str = "TRACE";
     /// Per-CPU `array[1]` of [`Traced`](crate::abi::Traced).
     pub const TRACED: &str = "TRACED";
-    /// Hash of [`XDP_DEVICES_MAX`](crate::abi::XDP_DEVICES_MAX), interface index → itself:
-    /// interfaces whose drivers take packets of XDP programs.
+    /// Hash of [`XDP_DEVICES_MAX`](crate::abi::XDP_DEVICES_MAX): index of an interface with an XDP
+    /// program of ours (`u32`) → [`XdpDevice`](crate::abi::XdpDevice).
     pub const XDP_DEVICES: &str = "XDP_DEVICES";
     /// Every map of the object, in no particular order.
     pub const ALL: &[&str] = &[
@@ -116,10 +116,14 @@ pub mod program_names {
     pub const XDP_NAT: &str = "balancer_xdp";
     /// The same for generic XDP.
     pub const XDP_NAT_GENERIC: &str = "balancer_xdp_skb";
+    /// XDP: to reals that answer clients by themselves, in a tunnel.
+    pub const XDP_IPIP: &str = "balancer_xdp_ip";
+    /// The same, in a frame addressed to the real.
+    pub const XDP_L2: &str = "balancer_xdp_l2";
     /// Those of XDP.
-    pub const XDP: &[&str] = &[XDP_NAT, XDP_NAT_GENERIC];
+    pub const XDP: &[&str] = &[XDP_NAT, XDP_NAT_GENERIC, XDP_IPIP, XDP_L2];
     /// Every program of the object.
-    pub const ALL: &[&str] = &[INGRESS, EGRESS, ASK, XDP_NAT, XDP_NAT_GENERIC];
+    pub const ALL: &[&str] = &[INGRESS, EGRESS, ASK, XDP_NAT, XDP_NAT_GENERIC, XDP_IPIP, XDP_L2];
 }
 
 /// Names of the read-only globals that user space sets before loading.

@@ -18,8 +18,8 @@ use aya::{
 use balancer_ebpf::{
     abi::{
         self, CHUNK_WORDS, ClassVip, ID_FIRST, PortUse, REAL_FIRST, Real, RouteEntry, Settings,
-        SourceEntry, TCP, Table, TargetWord, VipEntry, VipKey4, VipKey6, global_names, map_names,
-        pick, port_bit, program_names, route_kind,
+        SourceEntry, TCP, Table, TargetWord, VipEntry, VipKey4, VipKey6, XdpDevice, global_names,
+        map_names, pick, port_bit, program_names, route_kind,
     },
     reason::Reason,
 };
@@ -172,7 +172,9 @@ impl World {
         let edge = loaded(program_names::XDP_NAT)?;
         let driver = Driver::load(&ingress, &egress, &edge)?;
         let mut world = Self { ebpf, driver };
-        world.insert(map_names::XDP_DEVICES, uplink, uplink)?;
+        let device = XdpDevice { takes_frames: 1, ..XdpDevice::default() };
+        let device: [u8; size_of::<XdpDevice>()] = zerocopy::transmute!(device);
+        world.insert(map_names::XDP_DEVICES, uplink, device)?;
         world.fill(hz, clients)?;
         Ok(world)
     }
@@ -302,10 +304,10 @@ impl World {
     }
 
     /// Adds an element to a dictionary.
-    fn insert<K: Pod>(&mut self, name: &str, key: K, id: u32) -> Result<()> {
+    fn insert<K: Pod, V: Pod>(&mut self, name: &str, key: K, value: V) -> Result<()> {
         let map = self.ebpf.map_mut(name).with_context(|| format!("no map {name}"))?;
-        let mut map: HashMap<_, K, u32> = HashMap::try_from(map)?;
-        map.insert(key, id, 0).with_context(|| format!("adding to {name}"))
+        let mut map: HashMap<_, K, V> = HashMap::try_from(map)?;
+        map.insert(key, value, 0).with_context(|| format!("adding to {name}"))
     }
 
     /// Forgets every half-open connection.

@@ -151,7 +151,9 @@ impl Model {
         let (end, ports) = match hook {
             Hook::Egress => (End::Source, &self.real_ports),
             Hook::Ingress | Hook::Ask => (End::Destination, &self.vip_ports),
-            Hook::Edge | Hook::Host => panic!("the model decides for packets of others, on TC"),
+            Hook::Edge | Hook::Tunnel | Hook::Link | Hook::Host => {
+                panic!("the model decides for packets of others, on TC")
+            }
         };
         if let Some(port) = read::ordinary_port(frame, end)
             && !ports.contains(&port)
@@ -187,9 +189,7 @@ impl Model {
     fn ported(&mut self, hook: Hook, frame: &[u8], tcp: &Tcp, found: &Fate) -> Fate {
         let (port, ports) = match hook {
             Hook::Egress => (tcp.src.port(), &self.real_ports),
-            Hook::Ingress | Hook::Ask | Hook::Edge | Hook::Host => {
-                (tcp.dst.port(), &self.vip_ports)
-            }
+            _ => (tcp.dst.port(), &self.vip_ports),
         };
         if !ports.contains(&port) {
             return Fate { reason: Reason::NonVip, out: frame.to_vec() };

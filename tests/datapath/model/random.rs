@@ -297,9 +297,7 @@ impl Episode {
         let family = self.random.below(2);
         let known: Vec<_> = match hook {
             Hook::Egress => self.scene.model.replies().collect(),
-            Hook::Ingress | Hook::Ask | Hook::Edge | Hook::Host => {
-                self.scene.model.ways().collect()
-            }
+            _ => self.scene.model.ways().collect(),
         };
         // Who received the packet in question, and who sent it.
         let (receiver, sender) = if known.is_empty() || self.random.one_in(6) {

@@ -1,9 +1,11 @@
 //! What the programs are told of interfaces, and what the XDP program needs of the world around it.
 
-use balancer_ebpf::abi::{map_names, reply_port_bit};
+use std::net::{Ipv4Addr, Ipv6Addr};
+
+use balancer_ebpf::abi::{XdpDevice, map_names, reply_port_bit};
 use harness::{Root, Uplink};
 
-use super::World;
+use super::{LOOPBACK, World, array};
 
 /// A namespace in which every packet has somewhere to go, by an uplink whose driver takes frames
 /// of XDP programs or does not.
@@ -19,7 +21,24 @@ pub(crate) fn uplink(world: &mut World, takes_frames: bool) -> Uplink {
 impl World {
     /// Tells the XDP program that an interface takes frames of XDP programs.
     pub(crate) fn takes_frames(&mut self, index: u32) {
-        self.hash::<u32, u32>(map_names::XDP_DEVICES).insert(index, index, 0).expect("a device");
+        self.xdp_device(index, &XdpDevice { takes_frames: 1, ..XdpDevice::default() });
+    }
+
+    /// Tells it that an interface loses frames of XDP programs.
+    pub(crate) fn loses_frames(&mut self, index: u32) {
+        self.xdp_device(index, &XdpDevice::default());
+    }
+
+    /// Gives the node addresses at the interface of XDP test runs, for tunnels to begin at.
+    pub(crate) fn tunnels_from(&mut self, four: Ipv4Addr, six: Ipv6Addr) {
+        let device = XdpDevice { takes_frames: 0, source4: four.octets(), source6: six.octets() };
+        self.xdp_device(LOOPBACK, &device);
+    }
+
+    fn xdp_device(&mut self, index: u32, device: &XdpDevice) {
+        self.hash::<u32, [u8; 24]>(map_names::XDP_DEVICES)
+            .insert(index, array(device), 0)
+            .expect("a device");
     }
 
     /// Has replies from this port looked at where they come in, as after a flow that needs it.

@@ -5,6 +5,7 @@ pub(crate) mod edge;
 mod events;
 mod flows;
 mod guard;
+mod hook;
 mod pool;
 mod reset;
 mod runs;
@@ -31,6 +32,7 @@ use harness::{
     Root, Segment,
     packet::{assert_same, verify_checksums},
 };
+pub(crate) use hook::Hook;
 use pool::{Loaded, Parameters};
 pub(crate) use runs::TestRuns;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
@@ -49,29 +51,6 @@ pub(crate) const XDP_DROP: i32 = 1;
 pub(crate) const XDP_PASS: i32 = 2;
 pub(crate) const XDP_TX: i32 = 3;
 pub(crate) const XDP_REDIRECT: i32 = 4;
-
-/// Which program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Hook {
-    Ingress,
-    Egress,
-    Ask,
-    /// In a namespace with the routes that the test makes.
-    Edge,
-    /// Egress, of a packet that the node itself made. At the other one it came in by an interface.
-    Host,
-}
-
-impl Hook {
-    fn program(self) -> &'static str {
-        match self {
-            Self::Ingress => program_names::INGRESS,
-            Self::Egress | Self::Host => program_names::EGRESS,
-            Self::Ask => program_names::ASK,
-            Self::Edge => program_names::XDP_NAT,
-        }
-    }
-}
 
 /// What became of a packet.
 #[derive(Debug)]

@@ -39,7 +39,7 @@ impl TestRuns {
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
-            ctx_in: (hook != Hook::Edge).then_some(&context),
+            ctx_in: (!hook.is_xdp()).then_some(&context),
             ..Default::default()
         };
         let name = hook.program();
@@ -61,14 +61,14 @@ impl TestRuns {
         } else {
             let sum = |counts: &[u64]| counts.iter().sum::<u64>();
             assert_eq!(sum(&self.before), sum(&before) + 1, "{counted:?}");
-            let expected: &[i32] = match (hook, counted[0].fate()) {
-                (Hook::Edge, Fate::Pass) => &[XDP_PASS],
-                (Hook::Edge, Fate::Forward) => &[XDP_REDIRECT],
-                (Hook::Edge, Fate::Drop) => &[XDP_DROP],
+            let expected: &[i32] = match (hook.is_xdp(), counted[0].fate()) {
+                (true, Fate::Pass) => &[XDP_PASS],
+                (true, Fate::Forward) => &[XDP_REDIRECT],
+                (true, Fate::Drop) => &[XDP_DROP],
                 // Nothing says to a sender of datagrams what a reset says.
-                (Hook::Edge, Fate::Reset) if is_datagram(frame) => &[XDP_DROP],
+                (true, Fate::Reset) if is_datagram(frame) => &[XDP_DROP],
                 (_, Fate::Reset) if is_datagram(frame) => &[TC_ACT_SHOT],
-                (Hook::Edge, Fate::Reset | Fate::Answer) => &[XDP_TX],
+                (true, Fate::Reset | Fate::Answer) => &[XDP_TX],
                 (_, Fate::Pass) => &[TC_ACT_UNSPEC],
                 // How it is sent on is the test's to say.
                 (_, Fate::Forward) => &[TC_ACT_UNSPEC, TC_ACT_REDIRECT],

@@ -14,7 +14,8 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    context::{Context, Refused, Skb, Translate, Xdp, used},
+    context::{Context, Refused, Skb, Xdp, used},
+    dsr::Outer,
     events, fragments,
     icmp::{self, Messages},
     ingress::{self, Known},
@@ -25,7 +26,7 @@ use crate::{
 };
 
 /// The parts that look at no packet.
-pub(crate) trait Choose: Maps + Translate {
+pub(crate) trait Choose: Maps + Outer {
     /// See [`record::choose`].
     fn choose(
         packet: &Packet<Self>,

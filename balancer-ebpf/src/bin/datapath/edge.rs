@@ -1,4 +1,5 @@
-//! XDP: both directions in one program, before the stack has seen the packet.
+//! XDP: before the stack has seen the packet. Where addresses are translated, both directions in
+//! one program; where reals answer by themselves, requests alone.
 //!
 //! A packet is finished here or left as it came, to TC and the stack: what needs the stack
 //! (fragments, options, extension headers, tags, an error to be answered, a next hop to be found)
@@ -15,6 +16,7 @@ use crate::{
     Program, Walk,
     apart::Steps,
     context::{Context as _, Refused, Translate, Xdp},
+    dsr::{self, Outer},
     egress, ingress, log,
     maps::{self, Maps},
     parse::{Packet, Read},
@@ -81,6 +83,59 @@ impl<F: Steps<Xdp, true> + Read> Walk<F> for Edge {
             }
             _ => reason,
         };
+        log::told(packet, reason)
+    }
+
+    #[inline(always)]
+    fn forwarded(_xdp: Xdp, packet: &Packet<F>, reason: Reason) -> i32 {
+        Self::end(reason, packet.onward.get().into())
+    }
+}
+
+/// Packets to a VIP, for reals that answer clients by themselves: inside another packet.
+#[xdp]
+fn balancer_xdp_ip(ctx: XdpContext) -> u32 {
+    run::<OneWay<true>>(Xdp::new(&ctx)) as u32
+}
+
+/// The same: in a frame that is addressed to the real.
+#[xdp]
+fn balancer_xdp_l2(ctx: XdpContext) -> u32 {
+    run::<OneWay<false>>(Xdp::new(&ctx)) as u32
+}
+
+/// By a tunnel, or else on the link.
+struct OneWay<const TUNNEL: bool>;
+
+impl<const TUNNEL: bool> Program for OneWay<TUNNEL> {
+    type Context = Xdp;
+    const DIRECTION: u8 = direction::FORWARD;
+    #[inline(always)]
+    fn concerns(_xdp: Xdp, [_, to]: [[u8; 2]; 2]) -> bool {
+        maps::port_used(to, PortUse::Vip)
+    }
+    #[inline(always)]
+    fn end(reason: Reason, verdict: i32) -> i32 {
+        maps::count_reason(reason);
+        verdict
+    }
+    #[inline(always)]
+    fn send_back(xdp: Xdp) -> Result<i32, Refused> {
+        xdp.send_back(false)
+    }
+}
+
+impl<F: Steps<Xdp, true> + Read + Outer, const TUNNEL: bool> Walk<F> for OneWay<TUNNEL> {
+    #[inline(always)]
+    fn walk(xdp: Xdp, packet: &mut Packet<F>) -> Reason {
+        if !maps::port_used(F::dst(&packet.key).port, PortUse::Vip) {
+            return Reason::NonVip;
+        }
+        // Options and extension headers are in nobody's way: nothing behind them is changed.
+        if packet.fragment || !xdp.holds(packet.end) || packet.place.ip != ETHERNET_LEN {
+            return Reason::LeftToTc;
+        }
+        let reason = dsr::walk::<F>(xdp, packet, TUNNEL);
         log::told(packet, reason)
     }
 

@@ -19,7 +19,7 @@ use crate::{
     apart::{Records, Steps},
     cleared::cleared,
     context::{Context, Refused, Side, Translate},
-    events, guard,
+    dsr, events, guard,
     maps::{self, Entry, Maps, RealRef, Stage},
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
@@ -27,7 +27,7 @@ use crate::{
 };
 
 /// Slots that are tried for a real that does not yet talk to the client's address and port.
-const CANDIDATES: u32 = 8;
+pub(crate) const CANDIDATES: u32 = 8;
 /// Source ports that are tried after that.
 const PORTS: u32 = 16;
 /// Seconds after which the reply entry is looked after.
@@ -44,7 +44,12 @@ pub(crate) fn ingress<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     }
     let entry = F::find(Stage::Open, &packet.key);
     let mut reason = Reason::Established;
-    let known = <F as Steps<C, RECORD>>::known(ctx, packet, Entry::into_raw(entry), &mut reason);
+    let mut known =
+        <F as Steps<C, RECORD>>::known(ctx, packet, Entry::into_raw(entry), &mut reason);
+    if matches!(known, Known::Unanswered) {
+        reason = dsr::carry::<C, F, RECORD>(ctx, packet);
+        known = if reason == Reason::NewFlow { Known::Opens } else { Known::Ends };
+    }
     if RECORD
         && !matches!(known, Known::Ends)
         && !tcp_state::opens(packet.flags)
@@ -55,7 +60,7 @@ pub(crate) fn ingress<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         return Reason::UnknownDestination;
     }
     match known {
-        Known::Ends => reason,
+        Known::Ends | Known::Unanswered => reason,
         Known::Opens => begin::<C, F, RECORD>(ctx, packet, true),
         Known::Strays => begin::<C, F, RECORD>(ctx, packet, false),
     }
@@ -187,6 +192,8 @@ pub(crate) enum Known {
     Opens,
     /// Another packet that no entry speaks for.
     Strays,
+    /// Its flow's real answers by itself: [`dsr::carry`].
+    Unanswered,
 }
 
 /// Follows the flow entries, if there is one. `open`: the established flow, or null.
@@ -202,7 +209,8 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         && let Some(entry) = Entry::from_raw(open)
     {
         let state = entry.state_copy();
-        if let Some(real) = maps::real(state.real)
+        if state.forwarding & forwarding::DSR == 0
+            && let Some(real) = maps::real(state.real)
             && real.generation() == state.generation
             && real.flags() == 0
             && keep::<F, RECORD>(packet, entry, &state, real, maps::jiffies())
@@ -223,6 +231,9 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     };
     let now = maps::jiffies();
     let state = entry.state_copy();
+    if state.forwarding & forwarding::DSR != 0 {
+        return Known::Unanswered;
+    }
     let named = maps::real(state.real).filter(|real| real.generation() == state.generation);
     let usable = named.filter(|real| real.flags() == 0);
     let stands = usable.or_else(|| named.filter(|real| !grace_over(*real)));
@@ -281,7 +292,7 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
 
 /// Whether a gone real's flows are to be reset now.
 #[inline(always)]
-fn grace_over(real: RealRef) -> bool {
+pub(crate) fn grace_over(real: RealRef) -> bool {
     let keeps = maps::gone_reset_ns();
     // SAFETY: the helper takes nothing.
     let now = unsafe { helpers::bpf_ktime_get_coarse_ns() };
@@ -379,7 +390,7 @@ pub(crate) fn forwarding<C: Context, F: Family, const RECORD: bool>(
 }
 
 #[inline(always)]
-fn count_connection<const RECORD: bool>(counter: u32) {
+pub(crate) fn count_connection<const RECORD: bool>(counter: u32) {
     if RECORD && let Some(counter) = maps::counter(counter) {
         // SAFETY: this CPU's own element.
         unsafe { (*counter).connections += 1 }

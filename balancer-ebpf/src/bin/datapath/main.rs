@@ -17,6 +17,7 @@ mod apart;
 mod atomic;
 mod cleared;
 mod context;
+mod dsr;
 mod edge;
 mod egress;
 mod events;
@@ -88,7 +89,7 @@ trait Program {
 trait Walk<F: Parts<Self::Context>>: Program {
     /// Decides on a packet of TCP or UDP, and translates it if it is to be forwarded.
     fn walk(ctx: Self::Context, packet: &mut Packet<F>) -> Reason;
-    /// Ends the walk of a packet that is forwarded.
+    /// Ends the walk of a packet that is forwarded, or was turned into an answer.
     #[inline(always)]
     fn forwarded(_ctx: Self::Context, _packet: &Packet<F>, reason: Reason) -> i32 {
         Self::end(reason, Self::Context::PASS)
@@ -319,8 +320,8 @@ fn family<W: Walk<F>, F: Parts<W::Context> + Read>(ctx: W::Context, at: u32) -> 
         Fate::Forward if packet.fragment && !W::follow(ctx, packet) => {
             refuse::<W, F>(ctx, packet, Reason::Fragment, W::Context::DROP)
         }
-        Fate::Forward => W::forwarded(ctx, packet, reason),
-        Fate::Drop | Fate::Answer => refuse::<W, F>(ctx, packet, reason, W::Context::DROP),
+        Fate::Forward | Fate::Answer => W::forwarded(ctx, packet, reason),
+        Fate::Drop => refuse::<W, F>(ctx, packet, reason, W::Context::DROP),
         // Nothing says to a sender of datagrams what a reset says.
         Fate::Reset if F::proto(&packet.key) == UDP => {
             refuse::<W, F>(ctx, packet, reason, W::Context::DROP)

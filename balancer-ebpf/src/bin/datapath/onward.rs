@@ -9,17 +9,22 @@ use balancer_ebpf::{
 
 use crate::{
     context::{Context as _, Refused, Side, Skb, Translate, straight},
+    dsr::{self, Outer},
+    maps::Maps,
     parse::Packet,
 };
 
 /// Sends the packet on; the verdict. `leaving`: it was about to leave by this interface.
 #[inline(always)]
-pub(crate) fn onward<F: Translate>(
+pub(crate) fn onward<F: Maps + Outer>(
     skb: Skb,
     packet: &Packet<F>,
     leaving: bool,
 ) -> Result<i32, Refused> {
     let how = packet.onward.get();
+    if how & forwarding::DSR != 0 {
+        return dsr::onward(skb, packet, how);
+    }
     let reply = F::direction(&packet.key) == direction::REPLY;
     if how & forwarding::HAIRPIN != 0 {
         return turn(skb, packet, reply, leaving);
@@ -34,10 +39,11 @@ pub(crate) fn onward<F: Translate>(
     Ok(if goes { TC_ACT_REDIRECT } else { Skb::PASS })
 }
 
-/// Whether later fragments can take the way of this one: those that nobody turns round cannot.
+/// Whether later fragments can take the way of this one: not where it was turned
+/// round, or went to a real that answers by itself.
 #[inline(always)]
 pub(crate) fn may_follow<F: Family>(packet: &Packet<F>) -> bool {
-    packet.onward.get() & forwarding::HAIRPIN == 0
+    packet.onward.get() & (forwarding::HAIRPIN | forwarding::DSR) == 0
 }
 
 /// Turns a packet round whose sender is its receiver: it goes back to where it came from, as if

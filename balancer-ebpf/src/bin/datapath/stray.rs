@@ -26,6 +26,36 @@ pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     packet: &Packet<F>,
     candidate: &mut Candidate<F>,
 ) -> Reason {
+    let reason = find::<C, F, RECORD>(ctx, packet, candidate);
+    if reason != FOUND {
+        return reason;
+    }
+    if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
+        return reason;
+    }
+    candidate.state = tcp_state::adopted(packet.flags);
+    candidate.forwarding = forwarding::<C, F, RECORD>(ctx, packet, candidate);
+    if C::PLAIN && candidate.forwarding != 0 {
+        return Reason::LeftToTc;
+    }
+    match <F as Records<RECORD>>::record(packet, candidate, Stage::Open) {
+        Outcome::Recorded | Outcome::Beaten => Reason::FlowAdopted,
+        // That client address and port are another connection's at this real.
+        Outcome::Clash => Reason::FlowLost,
+        Outcome::Full => Reason::FlowTableFull,
+    }
+}
+
+/// What [`find`] says where it has found a real.
+pub(crate) const FOUND: Reason = Reason::FlowAdopted;
+
+/// The real that the hash tells, as `candidate`.
+#[inline(always)]
+pub(crate) fn find<C: Context, F: Maps, const RECORD: bool>(
+    ctx: C,
+    packet: &Packet<F>,
+    candidate: &mut Candidate<F>,
+) -> Reason {
     let route = match route::find::<C, F, RECORD>(ctx, packet) {
         Ok(route) => route,
         Err(Reason::Denied) if packet.flags & RST != 0 => return Reason::StrayReset,
@@ -45,20 +75,7 @@ pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     }
     let Some(found) = Candidate::new(id, counter, packet) else { return Reason::RealGone };
     *candidate = found;
-    if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
-        return reason;
-    }
-    candidate.state = tcp_state::adopted(packet.flags);
-    candidate.forwarding = forwarding::<C, F, RECORD>(ctx, packet, candidate);
-    if C::PLAIN && candidate.forwarding != 0 {
-        return Reason::LeftToTc;
-    }
-    match <F as Records<RECORD>>::record(packet, candidate, Stage::Open) {
-        Outcome::Recorded | Outcome::Beaten => Reason::FlowAdopted,
-        // That client address and port are another connection's at this real.
-        Outcome::Clash => Reason::FlowLost,
-        Outcome::Full => Reason::FlowTableFull,
-    }
+    FOUND
 }
 
 /// The real that the hash finds, and its counter: the previous table's where the tables differ

@@ -7,8 +7,8 @@
 
 use aya_ebpf::{
     bindings::{
-        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_REDIRECT, bpf_redir_neigh,
-        bpf_redir_neigh__bindgen_ty_1,
+        BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS, TC_ACT_REDIRECT, bpf_adj_room_mode,
+        bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
     },
     helpers::generated as helpers,
 };
@@ -19,8 +19,8 @@ use balancer_ebpf::{
     packet::{self, ETHERNET_LEN, IPV4_LEN, IPV6_LEN, UDP_LEN},
 };
 
-use super::{Context as _, Place, Skb, skb};
-use crate::maps;
+use super::{Context as _, Place, Refused, Skb, skb};
+use crate::{dsr::Outer, maps, parse::Packet};
 
 /// `struct bpf_fib_lookup` (include/uapi/linux/bpf.h), its unions as they are used here.
 #[repr(C)]
@@ -207,6 +207,70 @@ fn question<F: Family>(skb: Skb, place: &Place) -> Option<Fib> {
         (place.tcp - place.ip + header_len + segment) as u16
     };
     Some(fib)
+}
+
+/// Sends a packet to a real that answers by itself, in a tunnel or else on the link; the verdict.
+/// The packet may be sent by a device that cuts it into segments: those fit as they are, or are made
+/// shorter by as much as a tunnel needs.
+#[inline(never)]
+pub(crate) fn to_real<F: Outer>(skb: Skb, packet: &Packet<F>, to: &F::Addr, tunnel: bool) -> i32 {
+    let came_by = skb.ifindex();
+    let mut fib = Fib::new::<F>(came_by);
+    let words = F::words(to);
+    let mut i = 0;
+    while i < words.len() && i < 4 {
+        fib.dst[i] = u32::from_ne_bytes(words[i]);
+        i += 1;
+    }
+    let mut source = [0; 4];
+    if tunnel {
+        if !maps::tunnel_source::<F>(came_by, &mut source) {
+            return Skb::DROP;
+        }
+        fib.src = source;
+    }
+    let family = fib.family;
+    if !fib.ask(skb) {
+        return Skb::DROP;
+    }
+    let (mut differ, mut i) = (u32::from(fib.family ^ family), 0);
+    while i < words.len() && i < 4 {
+        differ |= fib.dst[i] ^ u32::from_ne_bytes(words[i]);
+        i += 1;
+    }
+    if !tunnel && differ != 0 || !count_hop::<F>(skb, &packet.place) {
+        return Skb::DROP;
+    }
+    if tunnel && around::<F>(skb, packet, &source, to).is_err() {
+        return Skb::DROP;
+    }
+    if fib.send() { TC_ACT_REDIRECT } else { Skb::DROP }
+}
+
+/// Puts the header of a tunnel in front of a packet.
+#[inline(always)]
+fn around<F: Outer>(
+    skb: Skb,
+    packet: &Packet<F>,
+    source: &[u32; 4],
+    to: &F::Addr,
+) -> Result<(), Refused> {
+    let at = packet.place.ip;
+    let [first]: [u32; 1] = skb.words(at).ok_or(Refused)?;
+    let len = packet.end.wrapping_sub(at);
+    // SAFETY: the context is live while the program runs.
+    let made = unsafe {
+        helpers::bpf_skb_adjust_room(
+            skb.into_raw(),
+            F::HEADER_LEN as i32,
+            bpf_adj_room_mode::BPF_ADJ_ROOM_MAC,
+            F::ROOM,
+        )
+    };
+    if made != 0 {
+        return Err(Refused);
+    }
+    F::around(skb, at, (first, len), source, to)
 }
 
 /// Sends a packet that is about to leave to its destination's next hop, where that is another one

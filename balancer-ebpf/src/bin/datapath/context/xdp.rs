@@ -34,6 +34,13 @@ impl Xdp {
         start + len as usize <= end
     }
 
+    /// Makes room for `len` bytes before the packet.
+    #[inline(always)]
+    pub(crate) fn grow(self, len: u32) -> Result<(), Refused> {
+        // SAFETY: the context is live while the program runs.
+        done(unsafe { helpers::bpf_xdp_adjust_head(self.0, -(len as i32)) })
+    }
+
     /// Replaces a checksum of TCP or UDP, which is always complete here.
     #[inline(always)]
     fn sum(self, check: Check, change: impl Fn(u16) -> u16) -> Result<(), Refused> {

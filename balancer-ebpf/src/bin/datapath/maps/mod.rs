@@ -31,7 +31,7 @@ use balancer_ebpf::{
     reason::Reason,
 };
 
-pub(crate) use edge::takes_frames;
+pub(crate) use edge::{takes_frames, tunnel_source};
 pub(crate) use events::{leave, room, traced};
 pub(crate) use flows::{Entry, Maps, NotInserted, Stage};
 pub(crate) use fragments::{fragment, remember_fragment};
