@@ -26,6 +26,12 @@ fn attach(datapath: &mut Datapath, at: Attachment) -> Result<Attached, KernelErr
     datapath.attach(&[at], AttachOptions::default())
 }
 
+/// Indexes of the interfaces that take frames.
+fn devices(datapath: &Datapath) -> Vec<u32> {
+    let devices = datapath.xdp_devices().expect("a map").into_iter();
+    devices.filter(|(_, device)| device.takes_frames != 0).map(|(index, _)| index).collect()
+}
+
 /// The id of the XDP program on an interface of this namespace.
 fn xdp_on(name: &str) -> Option<u32> {
     let interfaces = kernel::interfaces().expect("interfaces");
@@ -47,7 +53,7 @@ fn xdp_link_is_made_once_adopted_later_and_gone_with_unload() {
         assert_eq!((first.made.len(), first.adopted.len()), (3, 0), "TC and XDP: {first:?}");
         assert!(first.warnings.iter().any(|w| w.contains("veth d0")), "{:?}", first.warnings);
         let program = xdp_on("d0").expect("a program");
-        assert_eq!(datapath.xdp_devices().expect("a map"), [index("d0")]);
+        assert_eq!(devices(&datapath), [index("d0")]);
         drop(datapath);
         assert_eq!(xdp_on("d0"), Some(program), "the program stays when the process goes");
         let mut datapath = Datapath::open(&bed.lock()).expect("open");
@@ -86,13 +92,51 @@ fn what_is_asked_for_last_counts() {
                 links.iter().filter(xdp).map(|link| (link.hook, link.live)).collect();
             assert_eq!(found, hook.map(|hook| (hook, true)).into_iter().collect::<Vec<_>>());
             assert_eq!(xdp_on("d0").is_some(), hook.is_some(), "{at:?}");
-            let devices = datapath.xdp_devices().expect("a map");
             let native = hook == Some(Hook::Xdp);
-            assert_eq!(devices, if native { vec![index("d0")] } else { vec![] }, "{at:?}");
+            assert_eq!(
+                devices(&datapath),
+                if native { vec![index("d0")] } else { vec![] },
+                "{at:?}"
+            );
         }
         datapath.detach("d0").expect("detach");
         assert_eq!((xdp_on("d0"), datapath.links().expect("links")), (None, vec![]));
-        assert_eq!(datapath.xdp_devices().expect("a map"), Vec::<u32>::new());
+        assert_eq!(datapath.xdp_devices().expect("a map"), []);
+    });
+}
+
+#[test]
+fn mode_is_changed_under_traffic_and_tunnels_begin_at_the_interface() {
+    let Some(root) = root_or_skip("kernel") else { return };
+    let ns = namespace(root);
+    ns.run(|| {
+        let bed = Bed::new();
+        let mut datapath = bed.create(&small());
+        let mut last = None;
+        for mode in XdpMode::ALL {
+            let options = XdpOptions { mode, generic: false };
+            let attached = attach(&mut datapath, Attachment::xdp("d0", options)).expect("attach");
+            let told = attached.warnings.iter().any(|w| w.contains("no IPv4 address"));
+            assert_eq!(told, mode == XdpMode::DsrIpip, "{:?}", attached.warnings);
+            let links = datapath.links().expect("links");
+            let edge = links.iter().find(|link| link.hook == Hook::Xdp).expect("an XDP link");
+            assert_eq!((edge.mode, edge.live), (Some(mode), true));
+            assert_ne!(last.replace(edge.program), Some(edge.program), "another program");
+            let one_way = datapath.one_way_interfaces().expect("links");
+            assert_eq!(one_way.is_empty(), mode == XdpMode::Nat, "{one_way:?}");
+        }
+        ns.ip(&[
+            "addr add 169.254.7.7/16 dev d0".to_owned(),
+            "addr add 10.0.9.1/24 dev d0".to_owned(),
+            "addr add fd00:9::1/64 dev d0 nodad".to_owned(),
+        ])
+        .expect("addresses");
+        datapath.forget_gone_interfaces().expect("pins");
+        let devices = datapath.xdp_devices().expect("a map");
+        let [(at, device)] = devices[..] else { panic!("{devices:?}") };
+        assert_eq!((at, device.takes_frames, device.source4), (index("d0"), 1, [10, 0, 9, 1]));
+        let six: std::net::Ipv6Addr = "fd00:9::1".parse().expect("an address");
+        assert_eq!(device.source6, six.octets());
     });
 }
 
@@ -154,6 +198,6 @@ fn interfaces_that_went_are_forgotten() {
         ns.ip(&["link del d0".to_owned()]).expect("ip");
         assert_eq!(datapath.forget_gone_interfaces().expect("pins"), ["d0"]);
         assert_eq!(datapath.links().expect("links"), []);
-        assert_eq!(datapath.xdp_devices().expect("a map"), Vec::<u32>::new());
+        assert_eq!(datapath.xdp_devices().expect("a map"), []);
     });
 }

@@ -205,8 +205,8 @@ impl Interfaces {
 fn xdp(rule: &AttachRule) -> Option<XdpOptions> {
     let mode = match rule.mode {
         Mode::Nat => XdpMode::Nat,
-        // Refused when the configuration is read.
-        Mode::DsrIpip | Mode::DsrL2 => XdpMode::Nat,
+        Mode::DsrIpip => XdpMode::DsrIpip,
+        Mode::DsrL2 => XdpMode::DsrL2,
     };
     (rule.hook == Hook::Xdp).then_some(XdpOptions { mode, generic: rule.generic })
 }

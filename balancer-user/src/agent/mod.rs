@@ -191,7 +191,9 @@ async fn serve(
     let (writer, begun) = spawn(writer, first).await.map_err(ended)?;
     match begun {
         // Other policies may fit; the rest is for a person to mend.
-        Err(error) if !matches!(error, NodeError::Capacity { .. }) => return Err(error.into()),
+        Err(error) if !matches!(error, NodeError::Capacity { .. } | NodeError::OneWay { .. }) => {
+            return Err(error.into());
+        }
         _ => {}
     }
     let mut told = status(&shared);

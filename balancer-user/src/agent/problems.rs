@@ -56,7 +56,10 @@ impl Broken {
             }
             error => error.hint(),
         };
-        let again = !matches!(error, NodeError::Capacity { .. } | NodeError::LimitsDiffer { .. });
+        let again = !matches!(
+            error,
+            NodeError::Capacity { .. } | NodeError::LimitsDiffer { .. } | NodeError::OneWay { .. }
+        );
         Self { again, ..Self::one(Problem { message, hint, ..Problem::default() }) }
     }
 

@@ -138,7 +138,8 @@ impl Writer {
             return Ok(());
         }
         let mut read = causes.has(Cause::Files);
-        let mut links = causes.has(Cause::Links);
+        // Addresses of interfaces come and go with their routes.
+        let mut links = causes.has(Cause::Links) || causes.has(Cause::Routes);
         let mut publish = causes.has(Cause::Routes) || causes.has(Cause::Names);
         if causes.has(Cause::Configuration) && self.reload() {
             (read, links, publish) = (true, true, true);

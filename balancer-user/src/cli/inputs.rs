@@ -176,6 +176,7 @@ pub(crate) fn node(error: NodeError) -> Failure {
         NodeError::Store(error) => return store(error),
         NodeError::Kernel { doing, source } => return kernel(source, doing),
         NodeError::Capacity { source, .. } => Failure::policies(source),
+        error @ NodeError::OneWay { .. } => Failure::policies(error),
         error @ NodeError::LimitsDiffer { .. } => Failure::wrong_usage(error),
     };
     failure.maybe_hint(hint)

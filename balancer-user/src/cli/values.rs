@@ -3,7 +3,7 @@
 use std::{net::SocketAddr, time::Duration};
 
 use crate::{
-    kernel::{Attachment, XdpOptions},
+    kernel::{Attachment, XdpMode, XdpOptions},
     resolve::VipProtocol,
     settings::duration,
 };
@@ -23,16 +23,36 @@ pub(super) fn parse_attach(text: &str) -> Result<Attachment, String> {
     if interface.len() > 15 {
         return Err(format!("`{interface}` is longer than the 15 bytes of an interface name"));
     }
-    match hook {
-        "tc" => Ok(Attachment::tc(interface)),
-        "xdp" => Ok(Attachment::xdp(interface, XdpOptions::default())),
-        "xdp:generic" => {
-            Ok(Attachment::xdp(interface, XdpOptions { generic: true, ..XdpOptions::default() }))
-        }
-        other => {
+    let (hook, options) = match hook.split_once(':') {
+        Some((hook, options)) => (hook, Some(options)),
+        None => (hook, None),
+    };
+    match (hook, options) {
+        ("tc", None) => Ok(Attachment::tc(interface)),
+        ("tc", Some(_)) => Err(format!("the hook tc has no options; write `{interface}=tc`")),
+        ("xdp", options) => Ok(Attachment::xdp(interface, xdp_options(interface, options)?)),
+        (other, _) => {
             Err(format!("there is no hook `{other}`; write `{interface}=tc` or `{interface}=xdp`"))
         }
     }
+}
+
+/// Reads what follows `xdp:`: `generic`, a mode, or both with a colon between.
+fn xdp_options(interface: &str, text: Option<&str>) -> Result<XdpOptions, String> {
+    let mut options = XdpOptions::default();
+    for word in text.into_iter().flat_map(|text| text.split(':')) {
+        match XdpMode::ALL.into_iter().find(|mode| mode.name() == word) {
+            Some(mode) => options.mode = mode,
+            None if word == "generic" => options.generic = true,
+            None => {
+                return Err(format!(
+                    "the hook xdp has no option `{word}`; write `{interface}=xdp`, or with \
+                     `:generic`, `:nat`, `:dsr-ipip` or `:dsr-l2` behind it"
+                ));
+            }
+        }
+    }
+    Ok(options)
 }
 
 /// Reads the interval of `--watch`, 100 ms at least.
@@ -109,6 +129,20 @@ mod tests {
         assert_eq!(parse_attach("eth0=xdp"), Ok(Attachment::xdp("eth0", native)));
         let generic = XdpOptions { generic: true, ..native };
         assert_eq!(parse_attach("eth0=xdp:generic"), Ok(Attachment::xdp("eth0", generic)));
+        let both = XdpOptions { mode: XdpMode::DsrL2, ..generic };
+        assert_eq!(parse_attach("eth0=xdp:dsr-l2:generic"), Ok(Attachment::xdp("eth0", both)));
+    }
+
+    #[test]
+    fn mode_of_xdp_is_one_that_there_is() {
+        for mode in XdpMode::ALL {
+            let expected = XdpOptions { mode, generic: false };
+            let text = format!("eth0=xdp:{}", mode.name());
+            assert_eq!(parse_attach(&text), Ok(Attachment::xdp("eth0", expected)));
+        }
+        let said = parse_attach("eth0=xdp:dsr").expect_err("no such mode");
+        assert!(said.contains("`dsr`") && said.contains(":dsr-ipip"), "{said}");
+        parse_attach("eth0=tc:dsr-l2").expect_err("not of the hook tc");
     }
 
     #[test]

@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 
 use aya::programs::ProgramInfo;
 use balancer_ebpf::abi::{
-    CHUNK_WORDS, ID_FIRST, REAL_FIRST, Real, VipEntry, map_names, route_kind,
+    CHUNK_WORDS, ID_FIRST, REAL_FIRST, Real, VipEntry, XdpDevice, map_names, route_kind,
 };
+use zerocopy::FromBytes as _;
 
 use super::{
     KernelError,
@@ -120,17 +121,21 @@ impl View {
 }
 
 impl View {
-    /// Indexes of the interfaces that the XDP programs may send to, sorted.
+    /// The interfaces with an XDP program, by index, and what the programs know of them.
     ///
     /// # Errors
     /// See [`View::vips`].
-    pub fn xdp_devices(&self) -> Result<Vec<u32>, KernelError> {
+    pub fn xdp_devices(&self) -> Result<Vec<(u32, XdpDevice)>, KernelError> {
         let name = map_names::XDP_DEVICES;
         let mut found = Vec::new();
-        each_raw(name, &self.pinned(name)?, |key, _| {
-            found.extend(<[u8; 4]>::try_from(key).map(u32::from_ne_bytes));
+        each_raw(name, &self.pinned(name)?, |key, value| {
+            if let (Ok(key), Ok(device)) =
+                (<[u8; 4]>::try_from(key), XdpDevice::read_from_bytes(value))
+            {
+                found.push((u32::from_ne_bytes(key), device));
+            }
         })?;
-        found.sort_unstable();
+        found.sort_unstable_by_key(|(index, _)| *index);
         Ok(found)
     }
 }

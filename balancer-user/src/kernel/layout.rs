@@ -15,7 +15,7 @@ use balancer_ebpf::{
         CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, FRAGMENTS_MAX, Flow4, Flow6, FlowKey4,
         FlowKey6, Fragment, FragmentKey, NewFlows, PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry,
         SLOTS_PER_WORD, Settings, SourceEntry, Trace, Traced, VipEntry, VipKey4, VipKey6,
-        XDP_DEVICES_MAX, map_names,
+        XDP_DEVICES_MAX, XdpDevice, map_names,
     },
     reason::Reason,
 };
@@ -237,7 +237,7 @@ pub(crate) const SHAPES: &[MapShape] = &[
     map(map_names::EVENTS, 0, 0, |_| EVENTS_BYTES as u64, "").bytes(),
     map(map_names::TRACE, 4, size_of::<Trace>(), |_| 1, ""),
     map(map_names::TRACED, 4, size_of::<Traced>(), |_| 1, "").per_cpu(),
-    map(map_names::XDP_DEVICES, 4, 4, |_| XDP_DEVICES_MAX as u64, "").hash(),
+    map(map_names::XDP_DEVICES, 4, size_of::<XdpDevice>(), |_| XDP_DEVICES_MAX as u64, "").hash(),
 ];
 
 /// The shape of the map of this name.

@@ -11,6 +11,8 @@ use crate::{
     store::StoreError,
 };
 
+use super::one_way::OtherPort;
+
 /// Why a set could not be carried out. The set before stays live.
 #[derive(Debug, thiserror::Error)]
 pub enum NodeError {
@@ -32,6 +34,18 @@ pub enum NodeError {
         source: CapacityError,
         /// The limits are those of pinned maps, which cannot grow.
         pinned: bool,
+    },
+    /// A real has another port than its VIP, and answers clients by itself. Nothing was written.
+    #[error(
+        "direct server return cannot change ports: {} has the real {}, and packets to it come in \
+         by {}",
+        .found.vip, .found.real, .interfaces.join(", ")
+    )]
+    OneWay {
+        /// The VIP and the real.
+        found: OtherPort,
+        /// Where packets are sent on as they are.
+        interfaces: Vec<String>,
     },
     /// The configuration asks for other sizes than the pinned maps have.
     #[error(
@@ -86,6 +100,12 @@ impl NodeError {
             Self::Capacity { pinned: false, .. } => {
                 Some("raise the limit in the configuration file and load with --config".to_owned())
             }
+            Self::OneWay { found, interfaces } => Some(format!(
+                "let the service's port {} and the port that its endpoints listen on be one, or \
+                 take the mode nat on {}",
+                found.vip.addr.port(),
+                interfaces.join(", ")
+            )),
             Self::LimitsDiffer { bpffs, .. } => Some(format!(
                 "sizes are fixed when maps are made; keep the pinned ones, or unload first \
                  (connections through VIPs break)\nbalancer unload --bpffs {}",

@@ -10,7 +10,7 @@
 //! when something changes, or words for people: `cli` loads once by it, `agent` again and again.
 #![forbid(unsafe_code)]
 
-use std::{net::SocketAddr, path::Path, time::Duration};
+use std::{collections::BTreeSet, net::SocketAddr, path::Path, time::Duration};
 
 use crate::{
     compile::{Assignment, Compiler, Limits, Patch, Tables},
@@ -26,9 +26,11 @@ use crate::{
 
 mod error;
 mod forwarding;
+mod one_way;
 
 pub use error::{LimitDiffers, NodeError, limits_are_pinned};
 pub use forwarding::Sending;
+pub use one_way::OtherPort;
 
 /// How long a gone real keeps its connections with `on_gone: reset`: a file rewritten in two
 /// steps breaks nothing (decision D15).
@@ -255,6 +257,7 @@ impl Node {
         interfaces: &[Attachment],
     ) -> Result<Carried, NodeError> {
         let tables = self.compile(wanted)?;
+        self.check_one_way(&tables, interfaces)?;
         let first = self.make(wanted.settings)?;
         let attached = self
             .attach(interfaces)
@@ -330,6 +333,39 @@ impl Node {
         Ok(true)
     }
 
+    /// Refuses what reals that answer by themselves cannot take, on interfaces that are attached so
+    /// or are about to be.
+    fn check_one_way(
+        &mut self,
+        tables: &Tables,
+        interfaces: &[Attachment],
+    ) -> Result<(), NodeError> {
+        let mut one_way: BTreeSet<String> = match self.datapath()? {
+            Some(datapath) => {
+                let failed = NodeError::kernel("cannot load");
+                datapath.one_way_interfaces().map_err(failed)?.into_iter().collect()
+            }
+            None => BTreeSet::new(),
+        };
+        // What is asked for last counts.
+        for Attachment { interface, xdp } in interfaces {
+            if xdp.is_some_and(|xdp| xdp.mode.is_dsr()) {
+                one_way.insert(interface.clone());
+            } else {
+                one_way.remove(interface);
+            }
+        }
+        if one_way.is_empty() {
+            return Ok(());
+        }
+        match one_way::other_port(tables) {
+            Some(found) => {
+                Err(NodeError::OneWay { found, interfaces: one_way.into_iter().collect() })
+            }
+            None => Ok(()),
+        }
+    }
+
     /// Attaches to interfaces, all of them or none.
     ///
     /// # Errors
@@ -351,6 +387,7 @@ impl Node {
         wanted: &Wanted<'_>,
     ) -> Result<(Difference, Published, Option<StoreError>), NodeError> {
         self.live = false;
+        self.check_one_way(tables, &[])?;
         let failed = NodeError::kernel("cannot publish; the set before stays live");
         let Self { lock, recorder, datapath, .. } = self;
         let datapath = loaded(lock, datapath).map_err(&failed)?;

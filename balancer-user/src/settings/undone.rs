@@ -1,7 +1,7 @@
 //! What the file may say and the agent cannot do yet. Each is told with its place: silence would
 //! be taken for consent.
 
-use super::{L7Fallback, Mode, OnGone, Settings};
+use super::{L7Fallback, OnGone, Settings};
 use crate::policy::Diagnostic;
 
 /// What of `settings` the agent does not carry out: errors, where packets would go another way
@@ -14,16 +14,6 @@ pub fn undone(settings: &Settings) -> Vec<Diagnostic> {
         finding.span = settings.positions.get(&path).copied();
         findings.push(finding);
     };
-    for (at, rule) in settings.attach.iter().enumerate() {
-        if rule.mode != Mode::Nat {
-            say(
-                true,
-                format!("attach[{at}].mode"),
-                "direct server return is not carried out yet",
-                "write `mode: nat`, or leave it out",
-            );
-        }
-    }
     if settings.l7_fallback == L7Fallback::Reset {
         say(
             true,
@@ -71,11 +61,10 @@ mod tests {
 
     #[test]
     fn what_is_not_carried_out_is_told_with_its_place() {
-        let text = "attach:\n- {interface: a, hook: xdp, mode: dsr-l2}\n\
-                    l7_fallback: reset\napi: {socket: /run/x.sock}\n";
+        let text = "l7_fallback: reset\napi: {socket: /run/x.sock}\n";
         assert_eq!(
             found(text),
-            ["error 2:35 attach[0].mode", "error 3:14 l7_fallback", "warning 4:15 api.socket",]
+            ["error 1:14 l7_fallback", "warning 2:15 api.socket",]
         );
         assert_eq!(found("drain: {deadline: 5m, on_gone: keep}\n"), ["error 1:19 drain.deadline"]);
     }

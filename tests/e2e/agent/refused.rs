@@ -33,10 +33,7 @@ fn a_wrong_configuration_is_refused_with_positions() {
     for (text, parts) in [
         ("polices: []\n", ["config.yaml:1:1", "did you mean `policies`?"]),
         ("policies: 7\n", ["config.yaml:1:11", "where a list belongs"]),
-        (
-            "attach: [{interface: a, hook: xdp, mode: dsr-l2}]\n",
-            ["config.yaml:1:42", "not carried out yet"],
-        ),
+        ("l7_fallback: reset\n", ["config.yaml:1:14", "not carried out yet"]),
         ("dns: {servers: [nobody]}\n", ["config.yaml:1:17", "no address of a DNS server"]),
     ] {
         let path = world.home.path().join("config.yaml");

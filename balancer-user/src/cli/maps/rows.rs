@@ -1,9 +1,11 @@
 //! Elements as rows: a key, then the fields of the value.
 
+use std::net::IpAddr;
+
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, RouteEntry, Table, flow_state, forwarding, interface_flags, map_names, pick,
-        real_flags, route_flags, route_kind, vip_flags,
+        CHUNK_WORDS, RouteEntry, Table, XdpDevice, flow_state, forwarding, interface_flags,
+        map_names, pick, real_flags, route_flags, route_kind, vip_flags,
     },
     reason::Reason,
 };
@@ -93,7 +95,7 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
         map_names::XDP_DEVICES => view
             .xdp_devices()?
             .into_iter()
-            .map(|interface| (Key::Index(interface), json!({"key": interface})))
+            .map(|(interface, device)| (Key::Index(interface), device_row(interface, &device)))
             .collect(),
         map_names::INTERFACES => {
             let mut interfaces = view.interface_flags()?;
@@ -139,6 +141,16 @@ fn fragment_row(row: &FragmentRow) -> (Key, Value) {
     (key, value)
 }
 
+fn device_row(interface: u32, device: &XdpDevice) -> Value {
+    let source = |addr: IpAddr| (!addr.is_unspecified()).then(|| addr.to_string());
+    json!({
+        "key": interface,
+        "takes_frames": device.takes_frames != 0,
+        "source4": source(device.source4.into()),
+        "source6": source(device.source6.into()),
+    })
+}
+
 fn flow_row(row: &FlowRow) -> (Key, Value) {
     let key = Key::Flow(row.direction, row.vip.protocol, row.src, row.dst);
     let flow = &row.flow;
@@ -154,6 +166,8 @@ fn flow_row(row: &FlowRow) -> (Key, Value) {
         (forwarding::HOST, "host"),
         (forwarding::HAIRPIN, "hairpin"),
         (forwarding::DIRECT, "direct"),
+        (forwarding::DSR_L2, "dsr-l2"),
+        (forwarding::DSR_IPIP, "dsr-ipip"),
     ];
     let value = json!({
         "key": key.to_string(),

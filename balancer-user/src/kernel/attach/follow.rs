@@ -7,7 +7,7 @@ use super::{
 
 impl Datapath {
     /// Removes what is recorded of interfaces that were deleted, so that names which never come
-    /// back do not pile up. Returns the names, sorted.
+    /// back do not pile up, and notes the addresses of the others. Returns the names, sorted.
     ///
     /// # Errors
     /// A pin cannot be read or removed.
@@ -15,11 +15,8 @@ impl Datapath {
         let pins = &self.view.pins;
         let mut gone = tcx::forget_gone(pins)?;
         gone.extend(clsact::forget_gone(pins)?);
-        let edges = xdp::forget_gone(pins)?;
-        if !edges.is_empty() {
-            xdp::note_devices(pins)?;
-        }
-        gone.extend(edges);
+        gone.extend(xdp::forget_gone(pins)?);
+        xdp::note_devices(pins)?;
         gone.sort();
         gone.dedup();
         Ok(gone)

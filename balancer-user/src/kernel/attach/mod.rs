@@ -48,6 +48,10 @@ pub enum XdpMode {
     /// Translated, and the answers back.
     #[default]
     Nat,
+    /// As they are, in a tunnel to reals that answer clients by themselves.
+    DsrIpip,
+    /// As they are, in frames addressed to reals that answer clients by themselves.
+    DsrL2,
 }
 
 impl Attachment {
@@ -255,6 +259,9 @@ fn attach_xdp(
     if interface.veth && !options.generic {
         attached.warnings.push(xdp::on_veth(&interface.name));
     }
+    if options.mode == XdpMode::DsrIpip {
+        attached.warnings.extend(xdp::without_source(&interface.name)?);
+    }
     if made {
         attached.made.push(link);
     } else {
@@ -349,6 +356,14 @@ impl View {
             (&a.interface, a.direction, a.hook).cmp(&(&b.interface, b.direction, b.hook))
         });
         Ok(links)
+    }
+
+    /// Interfaces on which reals answer clients by themselves.
+    ///
+    /// # Errors
+    /// A pin cannot be read.
+    pub fn one_way_interfaces(&self) -> Result<Vec<String>, KernelError> {
+        xdp::one_way(&self.pins)
     }
 
     /// Programs of others on the interfaces of [`View::links`].

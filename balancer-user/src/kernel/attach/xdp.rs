@@ -2,8 +2,9 @@
 //! stack ("generic"). Pinned like tcx links.
 
 use std::{
-    collections::BTreeSet,
+    collections::BTreeMap,
     io,
+    net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
 };
@@ -12,7 +13,8 @@ use aya::{
     maps::{HashMap, Map, MapData},
     programs::ProgramInfo,
 };
-use balancer_ebpf::abi::{map_names, program_names};
+use balancer_ebpf::abi::{XdpDevice, map_names, program_names};
+use zerocopy::FromBytes as _;
 
 use super::{
     super::{
@@ -27,20 +29,32 @@ use super::{
 };
 
 const SUFFIX: &str = "-xdp";
-const MODES: [XdpMode; 1] = [XdpMode::Nat];
 
 impl XdpMode {
-    /// `nat`.
+    /// Every mode.
+    pub const ALL: [Self; 3] = [Self::Nat, Self::DsrIpip, Self::DsrL2];
+
+    /// `nat`, `dsr-ipip` or `dsr-l2`.
     pub fn name(self) -> &'static str {
         match self {
             Self::Nat => "nat",
+            Self::DsrIpip => "dsr-ipip",
+            Self::DsrL2 => "dsr-l2",
         }
+    }
+
+    /// Whether reals answer clients by themselves.
+    pub fn is_dsr(self) -> bool {
+        self != Self::Nat
     }
 
     fn program(self, generic: bool) -> &'static str {
         match (self, generic) {
             (Self::Nat, false) => program_names::XDP_NAT,
             (Self::Nat, true) => program_names::XDP_NAT_GENERIC,
+            // One for both: they take frames in one buffer alone.
+            (Self::DsrIpip, _) => program_names::XDP_IPIP,
+            (Self::DsrL2, _) => program_names::XDP_L2,
         }
     }
 }
@@ -90,7 +104,7 @@ fn program(pins: &Pins, options: XdpOptions) -> Result<(OwnedFd, u32), KernelErr
 
 /// The mode of a pinned program, by the kernel's id.
 fn mode(pins: &Pins, id: u32) -> Result<Option<XdpMode>, KernelError> {
-    for mode in MODES {
+    for mode in XdpMode::ALL {
         for generic in [false, true] {
             if program(pins, XdpOptions { mode, generic })?.1 == id {
                 return Ok(Some(mode));
@@ -232,25 +246,88 @@ pub(super) fn detach(pins: &Pins, interface: &str) -> Result<(), KernelError> {
     super::tcx::detach_pin(&pin(pins, interface))
 }
 
-/// Tells the programs which interfaces take frames: those that have one in their driver.
+/// Tells the programs which interfaces have one of theirs, which of those take frames, and which
+/// addresses the node has there.
 pub(super) fn note_devices(pins: &Pins) -> Result<(), KernelError> {
     let name = map_names::XDP_DEVICES;
     let failed = |e| map_failed(name, e);
-    let mut wanted = BTreeSet::new();
-    for link in links(pins)?.into_iter().filter(|l| l.live && l.hook == Hook::Xdp) {
-        wanted.extend(netlink::interface_index(&link.interface)?);
+    let mut wanted = BTreeMap::new();
+    for link in links(pins)?.into_iter().filter(|link| link.live) {
+        if let Some(index) = netlink::interface_index(&link.interface)? {
+            wanted.insert(index, device(&link)?);
+        }
     }
     let map = MapData::from_pin(pins.map(name)).map_err(failed)?;
-    let mut present = BTreeSet::new();
-    read::each_raw(name, &map, |key, _| {
-        present.extend(<[u8; 4]>::try_from(key).map(u32::from_ne_bytes));
+    let mut present = BTreeMap::new();
+    read::each_raw(name, &map, |key, value| {
+        if let (Ok(key), Ok(device)) = (<[u8; 4]>::try_from(key), XdpDevice::read_from_bytes(value))
+        {
+            present.insert(u32::from_ne_bytes(key), device);
+        }
     })?;
-    let mut map: HashMap<_, u32, u32> = HashMap::try_from(Map::HashMap(map)).map_err(failed)?;
-    for gone in present.difference(&wanted) {
+    let map = HashMap::<_, u32, [u8; size_of::<XdpDevice>()]>::try_from(Map::HashMap(map));
+    let mut map = map.map_err(failed)?;
+    for gone in present.keys().filter(|index| !wanted.contains_key(index)) {
         map.remove(gone).map_err(failed)?;
     }
-    for new in wanted.difference(&present) {
-        map.insert(new, new, 0).map_err(failed)?;
+    for (index, device) in wanted {
+        if present.get(&index) != Some(&device) {
+            let device: [u8; size_of::<XdpDevice>()] = zerocopy::transmute!(device);
+            map.insert(index, device, 0).map_err(failed)?;
+        }
     }
     Ok(())
+}
+
+fn device(link: &Link) -> Result<XdpDevice, KernelError> {
+    let (source4, source6) = own_addresses(&link.interface)?;
+    Ok(XdpDevice {
+        takes_frames: u32::from(link.hook == Hook::Xdp),
+        source4: source4.map_or([0; 4], |addr| addr.octets()),
+        source6: source6.map_or([0; 16], |addr| addr.octets()),
+    })
+}
+
+/// The first address of each family that the node has at an interface and that means the same
+/// everywhere.
+fn own_addresses(interface: &str) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), KernelError> {
+    let all = nix::ifaddrs::getifaddrs()
+        .map_err(|e| KernelError::system("listing addresses of interfaces", e.into()))?;
+    let (mut four, mut six) = (None, None);
+    for row in all.filter(|row| row.interface_name == interface) {
+        let Some(address) = row.address else { continue };
+        if let Some(found) = address.as_sockaddr_in()
+            && !found.ip().is_link_local()
+        {
+            four = four.or(Some(found.ip()));
+        }
+        if let Some(found) = address.as_sockaddr_in6()
+            && !found.ip().is_unicast_link_local()
+        {
+            six = six.or(Some(found.ip()));
+        }
+    }
+    Ok((four, six))
+}
+
+/// What a person should know of tunnels that are to begin at an interface.
+pub(super) fn without_source(interface: &str) -> Result<Vec<String>, KernelError> {
+    let (four, six) = own_addresses(interface)?;
+    let there = [(four.is_some(), "IPv4"), (six.is_some(), "IPv6")];
+    let missing = there.into_iter().filter(|(there, _)| !there);
+    Ok(missing
+        .map(|(_, family)| {
+            format!(
+                "dsr-ipip on {interface}: the interface has no {family} address for tunnels to \
+                 begin at, so {family} packets to VIPs are left to the hook tc, which translates \
+                 them"
+            )
+        })
+        .collect())
+}
+
+/// Interfaces on which reals answer by themselves.
+pub(super) fn one_way(pins: &Pins) -> Result<Vec<String>, KernelError> {
+    let links = links(pins)?.into_iter();
+    Ok(links.filter(|l| l.mode.is_some_and(XdpMode::is_dsr)).map(|l| l.interface).collect())
 }
