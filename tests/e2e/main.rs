@@ -7,6 +7,7 @@ mod bed;
 mod changes;
 mod demo;
 mod direct;
+mod dsr;
 mod edge;
 mod examples;
 mod expected;

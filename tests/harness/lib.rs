@@ -27,6 +27,7 @@ pub mod shell;
 pub mod tap;
 pub mod topology;
 pub mod translated;
+mod tunnel;
 mod uplink;
 pub mod wire;
 
@@ -45,4 +46,5 @@ pub use scale::{patience, scaled};
 pub use shell::Shell;
 pub use topology::{Host, Topology};
 pub use translated::translated;
+pub use tunnel::TunnelEnd;
 pub use uplink::Uplink;
