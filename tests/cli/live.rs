@@ -101,7 +101,7 @@ fn load_show_explain_unload_round_trip() {
     after.insert("epoch", before["epoch"].clone());
     assert_eq!(after, before);
 
-    world.run(&["unload"]).exits(0).prints(&["detached: v-web-1", "removed: 5 programs"]);
+    world.run(&["unload"]).exits(0).prints(&["detached: v-web-1", "removed: 7 programs"]);
     world.run(&["status"]).exits(0).prints(&["nothing is loaded at"]);
     world.run(&["unload"]).exits(0).prints(&["nothing is loaded at"]);
     let left: Vec<String> = std::fs::read_dir(world.instance.state())

@@ -62,10 +62,7 @@ mod tests {
     #[test]
     fn what_is_not_carried_out_is_told_with_its_place() {
         let text = "l7_fallback: reset\napi: {socket: /run/x.sock}\n";
-        assert_eq!(
-            found(text),
-            ["error 1:14 l7_fallback", "warning 2:15 api.socket",]
-        );
+        assert_eq!(found(text), ["error 1:14 l7_fallback", "warning 2:15 api.socket",]);
         assert_eq!(found("drain: {deadline: 5m, on_gone: keep}\n"), ["error 1:19 drain.deadline"]);
     }
 

@@ -23,13 +23,14 @@ const SEED: &str = "BALANCER_RANDOM_SEED";
 
 /// Reasons that need more than packets of others on TC: a full map, a limit, a kernel that refuses,
 /// another hook, connections that the stack does not simply route.
-const RARE: [Reason; 6] = [
+const RARE: [Reason; 7] = [
     Reason::FlowTableFull,
     Reason::TuplesExhausted,
     Reason::RewriteFailed,
     Reason::LeftToTc,
     Reason::StackReply,
     Reason::NewFlowLimit,
+    Reason::TooBig,
 ];
 
 /// SplitMix64 (Steele, Lea, Flood 2014): equal seeds give equal packets on every machine.

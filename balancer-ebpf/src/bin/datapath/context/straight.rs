@@ -230,7 +230,7 @@ pub(crate) fn to_real<F: Outer>(skb: Skb, packet: &Packet<F>, to: &F::Addr, tunn
         fib.src = source;
     }
     let family = fib.family;
-    if !fib.ask(skb) {
+    if fib.ask(skb) == Way::None {
         return Skb::DROP;
     }
     let (mut differ, mut i) = (u32::from(fib.family ^ family), 0);
