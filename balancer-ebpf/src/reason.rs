@@ -76,7 +76,7 @@ reasons! {
     TupleClash = "tuple_clash", Forward, "A SYN or first datagram whose real already talks to this client address and port through another VIP: another real, or another source port, was taken.";
     LeftToTc = "left_to_tc", Pass, "XDP does not finish such a packet; TC and the stack get it as it came.";
     FragmentFollowed = "fragment_followed", Forward, "A fragment without ports; it went where the packet's first one had gone.";
-    IcmpError = "icmp_error", Forward, "An ICMP error about a packet of a known flow, translated as is what it quotes.";
+    IcmpError = "icmp_error", Forward, "An ICMP error about a packet of a known flow, translated as is what it quotes; unchanged where its real answers by itself.";
     Echo = "echo", Answer, "An ICMP echo request to a VIP's address.";
     TooBig = "too_big", Answer, "A packet for a real that answers by itself, beyond the MTU of the way there; its sender is told which fits.";
     FlowLost = "flow_lost", Reset, "A packet without an entry, on a route that cannot tell its real.";

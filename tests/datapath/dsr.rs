@@ -16,7 +16,11 @@ use harness::{
     wire,
 };
 
-use crate::world::{FORWARD, Flows, HZ, Hook, TC_ACT_REDIRECT, World, edge::uplink};
+use crate::world::{
+    FORWARD, Flows, HZ, Hook, TC_ACT_REDIRECT, World, edge::uplink, pin_to_one_cpu,
+};
+
+mod size;
 
 const HOOKS: [Hook; 2] = [Hook::Link, Hook::Tunnel];
 /// Client, VIP, and a real that is the neighbour behind the uplink.
@@ -228,57 +232,6 @@ fn refused_connections_are_reset_by_xdp_itself() {
     }
 }
 
-/// The error that answers a packet: from the VIP, with nothing of the packet changed in it.
-fn error(sent: &[u8], mtu: u16) -> Vec<u8> {
-    let [client, vip] = wire::addresses(&sent[wire::IP_AT..]);
-    let [high, low] = mtu.to_be_bytes();
-    let (told, quoted) = if client.is_ipv4() { ((3, 4), 128) } else { ((2, 0), 512) };
-    let quoted = &sent[wire::IP_AT..wire::IP_AT + quoted];
-    let mut packet = wire::icmp(vip, client, told, [0, 0, high, low], quoted);
-    if client.is_ipv4() {
-        packet[4..9].copy_from_slice(&[0, 0, 0x40, 0, 64]);
-        wire::sum_ipv4(&mut packet);
-    } else {
-        packet[7] = 64;
-    }
-    let [from, to] = wire::MACS;
-    wire::ethernet([to, from], &packet)
-}
-
-#[test]
-fn sender_of_a_packet_beyond_the_mtu_is_told_what_fits() {
-    for hook in HOOKS {
-        let Some((mut world, uplink)) = world() else { return };
-        uplink.ip(&format!("link set {} mtu 1400", Uplink::NAME));
-        for [client, vip, real] in FAMILIES {
-            let v4 = ip(client).is_ipv4();
-            let header = if v4 { 20 } else { 40 };
-            let fits = if hook == Hook::Tunnel { 1400 - header } else { 1400 };
-            let there = Segment::new(client, vip);
-            finished(&mut world, hook, &there.clone().flags(SYN), Reason::NewFlow, real);
-            let of =
-                |len: usize| there.clone().flags(ACK | PSH).payload(&vec![7; len - header - 20]);
-            finished(&mut world, hook, &of(fits), Reason::Established, real);
-            let long = of(fits + 1).bytes();
-            let outcome = world.run_frame(hook, &long);
-            assert_eq!(outcome.reason, Reason::TooBig);
-            let expected = error(&long, fits.try_into().expect("an MTU"));
-            assert_same("the error", &expected, &outcome.packet);
-        }
-    }
-}
-
-#[test]
-fn no_ipv6_sender_is_told_less_than_every_link_must_carry() {
-    let Some((mut world, uplink)) = world() else { return };
-    uplink.ip(&format!("link set {} mtu 1280", Uplink::NAME));
-    let [client, vip, _] = FAMILIES[1];
-    let long = Segment::new(client, vip).flags(ACK).payload(&[7; 1200]).bytes();
-    let outcome = world.run_frame(Hook::Tunnel, &long);
-    assert_eq!(outcome.reason, Reason::TooBig);
-    assert_same("the error", &error(&long, 1280), &outcome.packet);
-}
-
 #[test]
 fn what_cannot_go_on_as_it_is_is_left_and_not_recorded() {
     let Some((mut world, uplink)) = world() else { return };
@@ -436,6 +389,25 @@ fn datagrams_go_on_until_the_client_is_silent() {
                 flow.last_seen = flow.last_seen.wrapping_sub(40 * HZ);
             });
             assert_eq!(world.run_frame(hook, &sent.bytes()).reason, Reason::NewFlow);
+        }
+    }
+}
+
+#[test]
+fn guard_lets_no_more_flows_in_than_elsewhere() {
+    for hook in HOOKS {
+        let Some((mut world, _uplink)) = world() else { return };
+        let cpu = pin_to_one_cpu();
+        for (id, [client, vip, real]) in [1, 2].into_iter().zip(FAMILIES) {
+            world.limit_new_flows(4);
+            // No port of the flood's.
+            let syn = Segment::new(&client.replace("40000", "1024"), vip).flags(SYN);
+            finished(&mut world, hook, &syn, Reason::NewFlow, real);
+            assert_eq!(world.new_flows(cpu, id).used, 2 * u64::from(HZ), "twice for its VIP");
+            world.flood(hook, &syn);
+            finished(&mut world, hook, &syn, Reason::HalfOpen, real);
+            world.limit_new_flows(0);
+            world.age_new_flows(&[0], HZ);
         }
     }
 }

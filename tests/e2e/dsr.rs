@@ -1,20 +1,37 @@
 //! Direct server return: reals that have the VIP's address answer clients by themselves.
 
-use harness::{EchoServer, Shell, TunnelEnd, root_or_skip};
+use std::{thread, time::Duration};
 
-use crate::bed::{Bed, MAGLEV, OTHER_VIP4, VIP4, VIP6, split, version_of, vip};
+use balancer_ebpf::reason::Reason;
+use harness::{EchoServer, NetNs, Shell, Topology, TunnelEnd, root_or_skip};
+
+mod size;
+
+use crate::{
+    bed::{Bed, MAGLEV, OTHER_VIP4, VIP4, VIP6, split, version_of, vip},
+    odd::met,
+};
 
 const REALS: [&str; 4] = ["a", "b", "c", "d"];
 
-/// Reals with the VIPs' addresses, and what native XDP asks of veth pairs. The answers cross the node
-/// as they would cross any router.
-fn prepare(bed: &Bed) -> Vec<EchoServer> {
-    for (_, host) in bed.topology.hosts() {
-        let interface = &host.interface;
-        let node = format!("ethtool -K {interface} tx off");
-        bed.topology.node.run(|| Shell::silent().run(&node)).expect("ethtool");
+/// Both of what follows.
+pub(crate) fn prepare(bed: &Bed) -> Vec<EchoServer> {
+    for_native(&bed.topology);
+    with_vips(bed)
+}
+
+/// What native XDP asks of veth pairs: complete checksums, and somebody who takes frames at the
+/// other end.
+fn for_native(topology: &Topology) {
+    for (_, host) in topology.hosts() {
+        let node = format!("ethtool -K {} tx off", host.interface);
+        topology.node.run(|| Shell::silent().run(&node)).expect("ethtool");
         host.ns.run(|| Shell::silent().run("ethtool -K eth0 tx off gro on")).expect("ethtool");
     }
+}
+
+/// Reals that have the VIPs' addresses. The answers cross the node as they would cross any router.
+fn with_vips(bed: &Bed) -> Vec<EchoServer> {
     let mut servers = Vec::new();
     for real in REALS {
         let ns = &bed.topology.host(real).ns;
@@ -43,8 +60,11 @@ fn connections(bed: &Bed, hook: &str) {
         instance.balancer(&args).expect("load")
     };
     let said = load(&[("1.0", 1)]);
-    let mode = hook.strip_prefix("xdp:").expect("a mode");
-    assert!(said.contains(&format!("(xdp, {mode})")), "{said}");
+    let attached = match hook.strip_prefix("xdp:").expect("a mode").split_once(':') {
+        Some((mode, "generic")) => format!("xdp-generic, {mode}"),
+        _ => hook.replace(':', ", "),
+    };
+    assert!(said.contains(&format!("({attached})")), "{said}");
     let mut kept = Vec::new();
     for to in [VIP4, VIP6] {
         for client in ["web-1", "guest"] {
@@ -72,15 +92,10 @@ fn connections(bed: &Bed, hook: &str) {
         connection.close().expect("the end");
     }
     // No answer was translated: none was one of a flow.
-    let reasons = instance.balancer(&["show", "reasons"]).expect("reasons");
-    let count = |name: &str| {
-        let line = reasons.lines().find(|line| line.split_whitespace().next() == Some(name));
-        line.and_then(|line| line.split_whitespace().nth(2)?.parse::<u64>().ok()).unwrap_or(0)
-    };
-    assert_eq!(count("reply"), 0, "{reasons}");
-    assert!(count("established") > 100, "{reasons}");
+    assert_eq!(met(&instance, Reason::Reply), 0);
+    assert!(met(&instance, Reason::Established) > 100);
     let status = instance.balancer(&["status"]).expect("status");
-    assert!(status.contains(&format!("xdp, {mode}")), "{status}");
+    assert!(status.contains(&attached), "{status}");
 }
 
 #[test]
@@ -96,9 +111,72 @@ fn reals_behind_tunnels_answer_clients_by_themselves() {
     let Some(root) = root_or_skip("e2e") else { return };
     let bed = Bed::new(root);
     let _servers = prepare(&bed);
-    for (number, (_, host)) in bed.topology.hosts().enumerate() {
+    tunnels_begin(&bed.topology);
+    let ends = REALS.map(|real| tunnel_end(&bed.topology.host(real).ns));
+    for hook in ["xdp:dsr-ipip", "xdp:dsr-ipip:generic"] {
+        let before: u64 = ends.iter().map(TunnelEnd::taken).sum();
+        connections(&bed, hook);
+        let taken = ends.iter().map(TunnelEnd::taken).sum::<u64>() - before;
+        assert!(taken > 300, "{taken} packets came through tunnels");
+    }
+}
+
+/// With offloads, which generic XDP is met after: packets are several at once.
+#[test]
+fn generic_xdp_sends_on_what_the_kernel_has_put_together() {
+    let Some(root) = root_or_skip("e2e") else { return };
+    let bed = Bed::new(root);
+    let _servers = with_vips(&bed);
+    connections(&bed, "xdp:dsr-l2:generic");
+}
+
+/// The first packet finds nobody who knows the real's Ethernet address, and none is found for some
+/// seconds.
+#[test]
+fn connection_to_a_hop_that_does_not_resolve_goes_on_when_it_does() {
+    let Some(root) = root_or_skip("e2e") else { return };
+    let bed = Bed::new(root);
+    let _servers = prepare(&bed);
+    let answers = |ignore: &str| {
+        for real in REALS {
+            let ns = &bed.topology.host(real).ns;
+            ns.sysctl("net/ipv4/conf/all/arp_ignore", ignore).expect("sysctl");
+        }
+    };
+    answers("8");
+    let instance = bed.instance();
+    let args = load_args(&bed, &split("redis", "*", "redis", &[("1.0", 1)], MAGLEV), "xdp:dsr-l2");
+    instance.balancer(&args.iter().map(String::as_str).collect::<Vec<_>>()).expect("load");
+    let left = || met(&instance, Reason::LeftToTc);
+    thread::scope(|scope| {
+        let waits = scope.spawn(|| bed.open("web-1", VIP4));
+        // The SYN, and the first that is sent again, a second later.
+        while left() < 2 && !waits.is_finished() {
+            thread::sleep(Duration::from_millis(50));
+        }
+        assert!(!waits.is_finished(), "nobody has answered");
+        // In nobody else's way.
+        bed.dial("web-1", VIP6, 23_000..23_010);
+        answers("0");
+        let connection = waits.join().expect("no panic").expect("a connection");
+        assert_eq!(version_of(&connection.greeting.name), "1.0");
+        connection.close().expect("the end");
+    });
+    assert!(met(&instance, Reason::HalfOpen) >= 2, "TC went by the entry that XDP has recorded");
+}
+
+/// The end of the tunnels to a real. Its interface leaves packets as they come: put together they
+/// would have no checksum that another stack could look at.
+fn tunnel_end(real: &NetNs) -> TunnelEnd {
+    real.ip(&["link set eth0 gro_max_size 1".to_owned()]).expect("ip");
+    TunnelEnd::start(real).expect("the end of a tunnel")
+}
+
+/// Addresses of the node at each interface.
+fn tunnels_begin(topology: &Topology) {
+    for (number, (_, host)) in topology.hosts().enumerate() {
         let interface = &host.interface;
-        bed.topology
+        topology
             .node
             .ip(&[
                 format!("addr add 10.71.0.{}/32 dev {interface}", number + 1),
@@ -106,11 +184,6 @@ fn reals_behind_tunnels_answer_clients_by_themselves() {
             ])
             .expect("an address for tunnels to begin at");
     }
-    let start = |real| TunnelEnd::start(&bed.topology.host(real).ns).expect("the end of a tunnel");
-    let ends = REALS.map(start);
-    connections(&bed, "xdp:dsr-ipip");
-    let taken: u64 = ends.iter().map(TunnelEnd::taken).sum();
-    assert!(taken > 300, "{taken} packets came through tunnels");
 }
 
 #[test]

@@ -12,21 +12,21 @@ use harness::{Instance, NetNs, Root, Topology, bulk, patience, ping::ping, root_
 use crate::bed::small_maps;
 
 /// Smaller than any packet of a bulk transfer, and no smaller than IPv6 allows.
-const SMALL: &str = "1300";
-const FAR: [&str; 2] = ["10.71.1.77", "fd71:1::77"];
-const VIPS: [&str; 2] = ["10.99.0.9", "fd99::9"];
-const REALS: [&str; 2] = ["10.71.2.10", "fd71:2::10"];
-const WEB: [&str; 2] = ["10.71.1.10", "fd71:1::10"];
+pub(crate) const SMALL: &str = "1300";
+pub(crate) const FAR: [&str; 2] = ["10.71.1.77", "fd71:1::77"];
+pub(crate) const VIPS: [&str; 2] = ["10.99.0.9", "fd99::9"];
+pub(crate) const REALS: [&str; 2] = ["10.71.2.10", "fd71:2::10"];
+pub(crate) const WEB: [&str; 2] = ["10.71.1.10", "fd71:1::10"];
 
 /// One real behind a VIP of each family.
-struct Bed {
-    topology: Topology,
+pub(crate) struct Bed {
+    pub(crate) topology: Topology,
     folder: tempfile::TempDir,
     root: Root,
 }
 
 impl Bed {
-    fn new(root: Root) -> Self {
+    pub(crate) fn new(root: Root) -> Self {
         let topology = Topology::builder()
             .host("web", &WEB)
             .host("bulk", &REALS)
@@ -36,6 +36,11 @@ impl Bed {
     }
 
     fn load(&self) -> Instance<'_> {
+        self.load_at("tc", 5001)
+    }
+
+    /// A balancer with this hook at both interfaces, whose reals have this port.
+    pub(crate) fn load_at(&self, hook: &str, port: u16) -> Instance<'_> {
         let mut world = String::from("type: Mesh\nname: default\n");
         for (number, ((vip, real), web)) in VIPS.iter().zip(REALS).zip(WEB).enumerate() {
             world += &format!(
@@ -43,7 +48,7 @@ impl Bed {
                  address: '{web}'\n  inbound: [{{port: 80, tags: {{kuma.io/service: web}}}}]\n  \
                  outbound:\n  - {{address: '{vip}', port: 5000, tags: {{kuma.io/service: bulk}}}}\n\
                  ---\ntype: Dataplane\nmesh: default\nname: bulk{number}\nnetworking:\n  \
-                 address: '{real}'\n  inbound: [{{port: 5001, tags: {{kuma.io/service: bulk}}}}]\n"
+                 address: '{real}'\n  inbound: [{{port: {port}, tags: {{kuma.io/service: bulk}}}}]\n"
             );
         }
         let path = self.folder.path().join("world.yaml");
@@ -52,25 +57,66 @@ impl Bed {
         let config = config.display().to_string();
         let instance = Instance::new(self.root, &self.topology.node).expect("an instance");
         let mut args = vec!["load", "-f", &path, "--config", &config];
-        args.extend(["--attach", "v-web=tc", "--attach", "v-bulk=tc"]);
+        let attach = ["web", "bulk"].map(|host| format!("v-{host}={hook}"));
+        args.extend(attach.iter().flat_map(|at| ["--attach", at]));
         instance.balancer(&args).expect("load");
         instance
     }
 
-    /// Much data both ways, from `ns` with this address to the VIP of its family.
     fn exchange(&self, ns: &NetNs, address: &str, family: usize) {
-        let end = |address: &str, port| SocketAddr::new(address.parse().expect("an address"), port);
-        let server = bulk::serve_once(&self.topology.host("bulk").ns, end(REALS[family], 5001))
-            .expect("a server");
+        self.exchange_with(end(REALS[family], 5001), ns, address, family);
+    }
+
+    /// Much data both ways, from `ns` with this address to the VIP of its family; the real listens
+    /// at `real`.
+    pub(crate) fn exchange_with(&self, real: SocketAddr, ns: &NetNs, address: &str, family: usize) {
+        let server = bulk::serve_once(&self.topology.host("bulk").ns, real).expect("a server");
         let bytes = scaled(4 << 20, 1 << 18);
         ns.run(|| bulk::exchange(end(address, 0), end(VIPS[family], 5000), bytes))
             .expect("all of it arrives, both ways");
         server.join().expect("the server ends").expect("the real got what was sent");
     }
+
+    /// A client behind `web`, beyond a small link that nobody else knows of.
+    pub(crate) fn far(&self) -> NetNs {
+        let (web, node) = (&self.topology.host("web").ns, &self.topology.node);
+        let far = NetNs::new(self.root, "far").expect("a namespace");
+        far.without_dad().expect("sysctl");
+        web.sysctl("net/ipv4/ip_forward", "1").expect("sysctl");
+        web.sysctl("net/ipv6/conf/all/forwarding", "1").expect("sysctl");
+        web.ip(&[
+            format!("link add beyond mtu {SMALL} type veth peer name eth0 netns {}", far.name()),
+            "link set beyond up".to_owned(),
+            "addr add 169.254.7.1/30 dev beyond".to_owned(),
+            "addr add fe80::7/64 dev beyond nodad".to_owned(),
+            format!("route add {}/32 dev beyond", FAR[0]),
+            format!("route add {}/128 dev beyond", FAR[1]),
+        ])
+        .expect("a link");
+        // The far end asks for long packets, and the real believes that they arrive.
+        far.ip(&[
+            "link set eth0 up".to_owned(),
+            format!("addr add {}/32 dev eth0", FAR[0]),
+            format!("addr add {}/128 dev eth0 nodad", FAR[1]),
+            format!("route add default via 169.254.7.1 dev eth0 onlink mtu {SMALL} advmss 1460"),
+            format!("route add default via fe80::7 dev eth0 mtu {SMALL} advmss 1440"),
+        ])
+        .expect("addresses");
+        node.ip(&[
+            format!("route add {}/32 via {} dev v-web onlink", FAR[0], WEB[0]),
+            format!("route add {}/128 via {} dev v-web onlink", FAR[1], WEB[1]),
+        ])
+        .expect("routes");
+        far
+    }
+}
+
+pub(crate) fn end(address: &str, port: u16) -> SocketAddr {
+    SocketAddr::new(address.parse().expect("an address"), port)
 }
 
 /// Packets that met this reason.
-fn met(instance: &Instance<'_>, reason: Reason) -> u64 {
+pub(crate) fn met(instance: &Instance<'_>, reason: Reason) -> u64 {
     let out = instance.balancer(&["show", "reasons", "-o", "json"]).expect("show");
     let rows: Vec<serde_json::Value> = serde_json::from_str(&out).expect("JSON");
     let row = rows.iter().find(|row| row["reason"] == reason.name());
@@ -104,34 +150,7 @@ fn path_mtu_is_discovered_across_a_small_link_beyond_the_client() {
     let Some(root) = root_or_skip("e2e") else { return };
     let bed = Bed::new(root);
     bed.topology.offloads(false).expect("ethtool");
-    let (web, node) = (&bed.topology.host("web").ns, &bed.topology.node);
-    let far = NetNs::new(root, "far").expect("a namespace");
-    far.without_dad().expect("sysctl");
-    web.sysctl("net/ipv4/ip_forward", "1").expect("sysctl");
-    web.sysctl("net/ipv6/conf/all/forwarding", "1").expect("sysctl");
-    web.ip(&[
-        format!("link add beyond mtu {SMALL} type veth peer name eth0 netns {}", far.name()),
-        "link set beyond up".to_owned(),
-        "addr add 169.254.7.1/30 dev beyond".to_owned(),
-        "addr add fe80::7/64 dev beyond nodad".to_owned(),
-        format!("route add {}/32 dev beyond", FAR[0]),
-        format!("route add {}/128 dev beyond", FAR[1]),
-    ])
-    .expect("a link");
-    // The far end believes in long packets, and so does the real.
-    far.ip(&[
-        "link set eth0 up".to_owned(),
-        format!("addr add {}/32 dev eth0", FAR[0]),
-        format!("addr add {}/128 dev eth0 nodad", FAR[1]),
-        "route add default via 169.254.7.1 dev eth0 onlink".to_owned(),
-        "route add default via fe80::7 dev eth0".to_owned(),
-    ])
-    .expect("addresses");
-    node.ip(&[
-        format!("route add {}/32 via {} dev v-web onlink", FAR[0], WEB[0]),
-        format!("route add {}/128 via {} dev v-web onlink", FAR[1], WEB[1]),
-    ])
-    .expect("routes");
+    let far = bed.far();
     let instance = bed.load();
     for (family, address) in FAR.iter().enumerate() {
         let before = met(&instance, Reason::IcmpError);

@@ -23,6 +23,9 @@ use crate::{netns::NetNs, wire};
 /// How often a thread looks whether it is to stop: microseconds.
 const TURN_US: i64 = 50_000;
 
+/// What may wait for a thread: bytes.
+const ROOM: usize = 16 << 20;
+
 /// Takes packets of both families out of their tunnels. Two threads, stopped on drop.
 #[derive(Debug)]
 pub struct TunnelEnd {
@@ -52,6 +55,8 @@ impl TunnelEnd {
                 })
                 .context("opening raw sockets")?;
             setsockopt(&from, sockopt::ReceiveTimeout, &TimeVal::new(0, TURN_US))?;
+            // A burst must not be lost because this thread has to wait for a CPU.
+            setsockopt(&from, sockopt::RcvBufForce, &ROOM)?;
             let (stop, taken) = (Arc::clone(&stop), Arc::clone(&taken));
             threads.push(thread::spawn(move || {
                 while !stop.load(Ordering::Relaxed) {

@@ -146,6 +146,7 @@ impl Interfaces {
                 interface = link.interface,
                 direction = link.direction.name(),
                 hook = link.hook.name(),
+                mode = link.mode.map(XdpMode::name),
                 "attached"
             );
         }
@@ -154,6 +155,7 @@ impl Interfaces {
                 interface = link.interface,
                 direction = link.direction.name(),
                 hook = link.hook.name(),
+                mode = link.mode.map(XdpMode::name),
                 "was attached already"
             );
         }

@@ -213,11 +213,16 @@ Files:
 pub(crate) struct Load {
     #[command(flatten)]
     pub(crate) files: Files,
-    /// Interface to attach to, and the hook: IFACE=tc (ingress and egress), IFACE=xdp
+    /// Interface to attach to, and the hook: IFACE=tc (ingress and egress), IFACE=xdp[:MODE][:generic]
     ///
     /// The programs decide by what a packet is, not by a role of the interface: name those that
     /// clients are behind and those that reals are behind. Interfaces attached by an earlier
     /// load stay attached.
+    ///
+    /// xdp is for edges: in the driver, and tc for what it leaves; generic: before the stack, where
+    /// the driver runs no XDP programs. MODE is nat (the default: addresses are translated, both
+    /// ways), dsr-l2 or dsr-ipip: packets go on as they are, in frames addressed to the real or in a
+    /// tunnel to it; the real has the VIP's address and port, and answers the client by itself.
     #[arg(long, value_name = "IFACE=HOOK", value_parser = parse_attach)]
     pub(crate) attach: Vec<Attachment>,
     /// How translated packets go on: auto, stack or direct [default: stack, or the configuration's]

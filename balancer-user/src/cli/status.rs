@@ -14,7 +14,7 @@ use super::{
     requirements,
     status_agent::{self, AgentLine},
 };
-use crate::kernel::{self, Datapath, KernelError, View};
+use crate::kernel::{self, Datapath, KernelError, View, XdpMode};
 
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     if global.output == Form::Hosts {
@@ -148,13 +148,24 @@ impl Status {
                     format!("balancer load -f PATH --attach {}=tc", link.interface),
                 );
             }
+            let mode = link.mode.unwrap_or_default();
             if link.live && link.hook == kernel::Hook::Xdp {
                 let veth = present.iter().any(|i| i.name == link.interface && i.veth);
                 if veth {
+                    let instead = match mode {
+                        XdpMode::Nat => format!("{}=tc", link.interface),
+                        mode => kernel::xdp_generic_by_name(&link.interface, mode),
+                    };
                     self.finding(
-                        kernel::xdp_on_veth(&link.interface),
-                        format!("balancer load -f PATH --attach {}=tc", link.interface),
+                        kernel::xdp_on_veth(&link.interface, mode),
+                        format!("balancer load -f PATH --attach {instead}"),
                     );
+                }
+            }
+            if link.live && mode == XdpMode::DsrIpip {
+                for message in kernel::tunnels_without_source(&link.interface)? {
+                    let hint = format!("ip address add ADDRESS dev {}", link.interface);
+                    self.finding(message, hint);
                 }
             }
             let place = LinkLine::of(link);

@@ -234,11 +234,13 @@ pub enum KernelError {
     },
     /// The driver runs no XDP programs.
     #[error(
-        "the driver of interface {interface} does not run XDP programs with its present settings ({error}): it may have none of it, receive in a way that excludes it (LRO), or have too large an MTU; attach to the hook tc there, or ask by name for XDP before the stack, which is slower: `generic: true` beside `hook: xdp`, on the command line {interface}=xdp:generic"
+        "the driver of interface {interface} does not run XDP programs with its present settings ({error}): it may have none of it, receive in a way that excludes it (LRO), or have too large an MTU; attach to the hook tc there, which translates, or ask by name for XDP before the stack, which is slower: `generic: true` beside `hook: xdp`, on the command line {generic}"
     )]
     NoNativeXdp {
         /// Interface.
         interface: String,
+        /// What asks for XDP before the stack on the command line.
+        generic: String,
         /// The kernel's word.
         error: io::Error,
     },

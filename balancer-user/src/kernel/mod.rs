@@ -45,7 +45,7 @@ mod view;
 pub use ask::{Answer, Tuple};
 pub use attach::{
     AttachOptions, Attached, Attachment, Direction, ForeignProgram, Hook, Link, XdpMode,
-    XdpOptions, xdp_on_veth,
+    XdpOptions, tunnels_without_source, xdp_generic_by_name, xdp_on_veth,
 };
 pub use create::{MapMemory, map_memory};
 pub use datapath::Datapath;

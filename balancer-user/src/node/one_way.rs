@@ -1,6 +1,6 @@
 //! What reals that answer clients by themselves ask of a set.
 
-use std::net::SocketAddr;
+use std::{collections::BTreeMap, net::SocketAddr};
 
 use crate::{compile::Tables, resolve::VipKey};
 
@@ -15,9 +15,12 @@ pub struct OtherPort {
 
 /// The first VIP, in the order of VIPs, that has such a real.
 pub(super) fn other_port(tables: &Tables) -> Option<OtherPort> {
+    let mut own: BTreeMap<u32, Vec<&u32>> = BTreeMap::new();
+    for ((_, vip), route) in &tables.class_routes {
+        own.entry(*vip).or_default().push(route);
+    }
     tables.vips.iter().find_map(|(vip, spec)| {
-        let own = tables.class_routes.iter().filter(|((_, id), _)| *id == spec.id);
-        let routes = own.map(|(_, route)| route).chain([&spec.route]);
+        let routes = own.get(&spec.id).into_iter().flatten().copied().chain([&spec.route]);
         let targets = routes
             .filter_map(|route| tables.routes.get(route)?.table.as_ref())
             .flat_map(|table| &table.targets);
@@ -29,7 +32,7 @@ pub(super) fn other_port(tables: &Tables) -> Option<OtherPort> {
 
 #[cfg(test)]
 mod tests {
-    use std::{collections::BTreeMap, sync::Arc};
+    use std::sync::Arc;
 
     use balancer_ebpf::abi::TargetWord;
 

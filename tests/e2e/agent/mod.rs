@@ -1,6 +1,7 @@
 //! `balancer agent`: what it follows, what it survives, what it tells.
 
 mod dns;
+mod dsr;
 mod files;
 mod forwarding;
 mod guard;

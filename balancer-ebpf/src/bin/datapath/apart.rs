@@ -15,11 +15,11 @@ use balancer_ebpf::{
 
 use crate::{
     context::{Context, Refused, Skb, Xdp, used},
-    dsr::Outer,
     events, fragments,
     icmp::{self, Messages},
     ingress::{self, Known},
     maps::{Maps, RouteHead, Stage},
+    outer::Outer,
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
     route, stray,
@@ -57,7 +57,7 @@ pub(crate) trait Odd: Messages {
     /// See [`fragments::later`].
     fn later(skb: Skb, at: u32, leaving: bool) -> Reason;
     /// See [`icmp::icmp`].
-    fn icmp(skb: Skb, at: u32, leaving: bool) -> Reason;
+    fn icmp(skb: Skb, at: u32, leaving: bool, verdict: &mut i32) -> Reason;
 }
 
 /// The parts of the walk of a packet to a VIP, for each kind of context.
@@ -150,8 +150,8 @@ macro_rules! odd {
                 $later(skb.into_raw(), at, leaving.into())
             }
             #[inline(always)]
-            fn icmp(skb: Skb, at: u32, leaving: bool) -> Reason {
-                $icmp(skb.into_raw(), at, leaving.into())
+            fn icmp(skb: Skb, at: u32, leaving: bool, verdict: &mut i32) -> Reason {
+                $icmp(skb.into_raw(), at, leaving.into(), verdict)
             }
         }
 
@@ -175,8 +175,15 @@ macro_rules! odd {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $icmp(ctx: *mut __sk_buff, at: u32, leaving: u32) -> Reason {
-            icmp::icmp::<$family>(Skb::from_raw(ctx), at, leaving != 0)
+        extern "C" fn $icmp(
+            ctx: *mut __sk_buff,
+            at: u32,
+            leaving: u32,
+            verdict: *mut i32,
+        ) -> Reason {
+            // SAFETY: null or a number; the verifier holds the callers to that.
+            let Some(verdict) = (unsafe { verdict.as_mut() }) else { return Reason::NotTcp };
+            icmp::icmp::<$family>(Skb::from_raw(ctx), at, leaving != 0, verdict)
         }
     };
 }

@@ -7,15 +7,11 @@
 
 use core::mem::MaybeUninit;
 
-use aya_ebpf::{
-    bindings::{BPF_F_ADJ_ROOM_ENCAP_L3_IPV4, BPF_F_ADJ_ROOM_ENCAP_L3_IPV6, xdp_action},
-    helpers::generated as helpers,
-};
+use aya_ebpf::bindings::xdp_action;
 use balancer_ebpf::{
-    abi::{FlowState, ICMP, ICMP6, UDP, flow_state, forwarding},
-    checksum, datagram,
-    flow::{Family, V4, V6},
-    outer::{self, ICMP_LEN, QUOTED4, QUOTED6},
+    abi::{FlowState, UDP, flow_state, forwarding},
+    datagram,
+    flow::Family,
     packet::{ETHERNET_LEN, tcp_flags::RST},
     reason::{Fate, Reason},
     tcp_state,
@@ -24,110 +20,16 @@ use balancer_ebpf::{
 use crate::{
     apart::Steps,
     cleared::cleared,
-    context::{Context, Refused, Skb, Translate, Xdp, straight, used},
-    events,
-    hop::{self, Reach, Way},
+    context::{Context, Refused, Skb, Xdp, straight, used},
+    events, guard,
+    hop::{self, Reach, WayOut},
     ingress::{CANDIDATES, count_connection, grace_over},
     maps::{self, Entry, Maps, NotInserted, RealRef, Stage},
-    parse::{Packet, Read},
+    outer::{Outer, tell_sender},
+    parse::Packet,
     record::{Candidate, Choice},
     route, stray,
 };
-
-/// What differs between the families of what is put in front of a packet.
-pub(crate) trait Outer: Translate + Read {
-    /// What an Ethernet header announces it by, as it lies in memory.
-    const ETHERTYPE: u16;
-    /// Bytes that an ICMP error quotes.
-    const QUOTED: u32;
-    /// What tells `bpf_skb_adjust_room` of a tunnel.
-    const ROOM: u64;
-    /// Writes the header of a tunnel to offset `at`, around a packet that has `len` bytes and begins
-    /// with the word `first`.
-    fn around<C: Context>(
-        ctx: C,
-        at: u32,
-        packet: (u32, u32),
-        source: &[u32; 4],
-        to: &Self::Addr,
-    ) -> Result<(), Refused>;
-    /// Writes the headers of the error that says which MTU fits, behind those of Ethernet;
-    /// `quoted`: the sum of what follows them.
-    fn too_big<C: Context>(
-        ctx: C,
-        mtu: u32,
-        quoted: u64,
-        from: &Self::Addr,
-        to: &Self::Addr,
-    ) -> Result<(), Refused>;
-}
-
-impl Outer for V4 {
-    const ETHERTYPE: u16 = 0x0800u16.to_be();
-    const QUOTED: u32 = QUOTED4;
-    const ROOM: u64 = BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 as u64;
-    #[inline(always)]
-    fn around<C: Context>(
-        ctx: C,
-        at: u32,
-        (first, len): (u32, u32),
-        source: &[u32; 4],
-        to: &[u8; 4],
-    ) -> Result<(), Refused> {
-        ctx.store(at, &outer::around4(first, len, source[0], u32::from_ne_bytes(*to)), false)
-    }
-    #[inline(always)]
-    fn too_big<C: Context>(
-        ctx: C,
-        mtu: u32,
-        quoted: u64,
-        from: &[u8; 4],
-        to: &[u8; 4],
-    ) -> Result<(), Refused> {
-        let (from, to) = (u32::from_ne_bytes(*from), u32::from_ne_bytes(*to));
-        ctx.store(ETHERNET_LEN, &outer::ipv4(ICMP, 0, ICMP_LEN + QUOTED4, from, to), false)?;
-        ctx.store(ETHERNET_LEN + Self::HEADER_LEN, &outer::too_big4(mtu, quoted), false)
-    }
-}
-
-impl Outer for V6 {
-    const ETHERTYPE: u16 = 0x86ddu16.to_be();
-    const QUOTED: u32 = QUOTED6;
-    const ROOM: u64 = BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 as u64;
-    #[inline(always)]
-    fn around<C: Context>(
-        ctx: C,
-        at: u32,
-        (first, len): (u32, u32),
-        source: &[u32; 4],
-        to: &[u8; 16],
-    ) -> Result<(), Refused> {
-        ctx.store(at, &outer::around6(first, len, *source, words(to)), false)
-    }
-    #[inline(always)]
-    fn too_big<C: Context>(
-        ctx: C,
-        mtu: u32,
-        quoted: u64,
-        from: &[u8; 16],
-        to: &[u8; 16],
-    ) -> Result<(), Refused> {
-        let (from, to) = (words(from), words(to));
-        let addresses = checksum::sum(&from) + checksum::sum(&to);
-        let first = u32::from_ne_bytes([0x60, 0, 0, 0]);
-        let header = outer::ipv6(ICMP6, first, ICMP_LEN + QUOTED6, from, to);
-        ctx.store(ETHERNET_LEN, &header, false)?;
-        let error = outer::too_big6(mtu, quoted, addresses);
-        ctx.store(ETHERNET_LEN + Self::HEADER_LEN, &error, false)
-    }
-}
-
-#[inline(always)]
-fn words(addr: &[u8; 16]) -> [u32; 4] {
-    let words = V6::words(addr);
-    let word = |i: usize| u32::from_ne_bytes(words[i]);
-    [word(0), word(1), word(2), word(3)]
-}
 
 /// The walk of a packet to a port of VIPs.
 #[inline(always)]
@@ -151,7 +53,7 @@ pub(crate) fn walk<F: Steps<Xdp, true> + Outer>(
         // The real would not know the port. User space refuses such sets.
         return Reason::LeftToTc;
     }
-    let mut way = MaybeUninit::<Way>::uninit();
+    let mut way = MaybeUninit::<WayOut>::uninit();
     // SAFETY: as above.
     let way = unsafe { cleared(&mut way) };
     let reach = hop::to_real(xdp, packet, &candidate.end.addr, tunnel, way);
@@ -162,7 +64,10 @@ pub(crate) fn walk<F: Steps<Xdp, true> + Outer>(
         candidate.forwarding = if tunnel { forwarding::DSR_IPIP } else { forwarding::DSR_L2 };
         let stage = if reason == Reason::NewFlow { Stage::HalfOpen } else { Stage::Open };
         match record(packet, candidate, stage) {
-            Reason::NewFlow => reason = events::begun::<Xdp, F, true>(xdp, packet, reason),
+            Reason::NewFlow => {
+                guard::spend();
+                reason = events::begun::<Xdp, F, true>(xdp, packet, reason);
+            }
             refused => return refused,
         }
     }
@@ -382,7 +287,7 @@ fn count<C: Context>(ctx: C, counter: u32) {
 
 /// Sends the packet to its real; 0: done.
 #[inline(never)]
-fn send<F: Outer>(xdp: Xdp, packet: &Packet<F>, way: &Way, to: &F::Addr, tunnel: bool) -> u32 {
+fn send<F: Outer>(xdp: Xdp, packet: &Packet<F>, way: &WayOut, to: &F::Addr, tunnel: bool) -> u32 {
     u32::from(sent(xdp, packet, way, to, tunnel).is_err())
 }
 
@@ -390,7 +295,7 @@ fn send<F: Outer>(xdp: Xdp, packet: &Packet<F>, way: &Way, to: &F::Addr, tunnel:
 fn sent<F: Outer>(
     xdp: Xdp,
     packet: &Packet<F>,
-    way: &Way,
+    way: &WayOut,
     to: &F::Addr,
     tunnel: bool,
 ) -> Result<(), Refused> {
@@ -404,36 +309,6 @@ fn sent<F: Outer>(
         xdp.put_pair(ETHERNET_LEN - 2, F::ETHERTYPE)?;
     }
     xdp.store(0, &way.hop.addresses, false)
-}
-
-/// Turns the packet into the ICMP error that says which MTU fits; 0: done.
-#[inline(never)]
-fn tell_sender<F: Outer>(xdp: Xdp, packet: &Packet<F>, mtu: u32) -> u32 {
-    u32::from(told(xdp, packet, mtu).is_err())
-}
-
-#[inline(always)]
-fn told<F: Outer>(xdp: Xdp, packet: &Packet<F>, mtu: u32) -> Result<(), Refused> {
-    if xdp.len() < ETHERNET_LEN + F::QUOTED {
-        return Err(Refused);
-    }
-    xdp.swap_ethernet()?;
-    let frame: [u32; 3] = xdp.words(0).ok_or(Refused)?;
-    xdp.cut(ETHERNET_LEN + F::QUOTED)?;
-    let headers = F::HEADER_LEN + ICMP_LEN;
-    xdp.grow(headers)?;
-    let quoted = xdp.bytes(ETHERNET_LEN + headers, F::QUOTED).ok_or(Refused)?;
-    // SAFETY: inside the bytes just checked; the helper only reads them.
-    let sum = unsafe {
-        helpers::bpf_csum_diff(core::ptr::null_mut(), 0, quoted as *mut u32, F::QUOTED, 0)
-    };
-    if sum < 0 {
-        return Err(Refused);
-    }
-    xdp.store(0, &frame, false)?;
-    xdp.put_pair(ETHERNET_LEN - 2, F::ETHERTYPE)?;
-    let (client, vip) = (F::src(&packet.key).addr, F::dst(&packet.key).addr);
-    F::too_big(xdp, mtu, sum as u64, &vip, &client)
 }
 
 /// Carries a packet of a flow of this kind that is met where addresses are translated. `NewFlow`: the
@@ -468,7 +343,7 @@ fn send_by_tc<F: Maps + Outer>(skb: Skb, packet: &Packet<F>, tunnel: bool) -> i3
     if reason.fate() != Fate::Forward {
         return Skb::DROP;
     }
-    straight::to_real::<F>(skb, packet, &candidate.end.addr, tunnel)
+    straight::to_real::<F>(skb, packet.place.ip, packet.end, &candidate.end.addr, tunnel)
 }
 
 /// See [`send_by_tc`].

@@ -16,9 +16,9 @@ use crate::{
     Program, Walk,
     apart::Steps,
     context::{Context as _, Refused, Translate, Xdp},
-    dsr::{self, Outer},
-    egress, ingress, log,
+    dsr, egress, ingress, log,
     maps::{self, Maps},
+    outer::Outer,
     parse::{Packet, Read},
     run,
 };

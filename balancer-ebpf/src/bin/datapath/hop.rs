@@ -4,17 +4,14 @@
 use core::mem::MaybeUninit;
 
 use aya_ebpf::{
-    bindings::{
-        BPF_FIB_LKUP_RET_FRAG_NEEDED, BPF_FIB_LKUP_RET_NO_NEIGH, BPF_FIB_LKUP_RET_SUCCESS,
-        xdp_action,
-    },
+    bindings::{bpf_check_mtu_ret::BPF_MTU_CHK_RET_FRAG_NEEDED, xdp_action},
     helpers::generated as helpers,
 };
-use balancer_ebpf::{flow::Family, reason::Reason};
+use balancer_ebpf::reason::Reason;
 
 use crate::{
-    cleared::cleared,
     context::{Context as _, Translate, Xdp},
+    fib::{Fib, Way},
     maps,
     parse::{Packet, Read},
 };
@@ -27,33 +24,6 @@ pub(crate) struct Hop {
     pub(crate) addresses: [u32; 3],
     /// What the program returns.
     pub(crate) verdict: u32,
-}
-
-/// `struct bpf_fib_lookup` (linux/bpf.h), its unions as they are used here.
-#[repr(C)]
-struct Question {
-    family: u8,
-    protocol: u8,
-    sport: [u8; 2],
-    dport: [u8; 2],
-    /// In: length of the IP packet, compared with the route's MTU.
-    total_len: u16,
-    /// In: where the packet came from. Out: where it goes.
-    interface: u32,
-    /// IPv4: the type of service.
-    service: u32,
-    src: [u32; 4],
-    dst: [u32; 4],
-    vlan: u32,
-    /// Out: Ethernet address of the interface, then of the next hop.
-    addresses: [u16; 6],
-}
-
-const _: () = assert!(size_of::<Question>() == 64);
-
-/// Linux's number of the family (linux/socket.h).
-const fn number<F: Family>() -> u8 {
-    if F::NUMBER == 4 { 2 } else { 10 }
 }
 
 /// The way to `to` for a packet as it came, before anything of it is changed.
@@ -89,13 +59,11 @@ fn ask<F: Translate>(
     if !may_leave(ctx, packet) {
         return LEFT;
     }
-    let mut question = MaybeUninit::<Question>::uninit();
-    // SAFETY: all fields are numbers, for which 0 is a value.
-    let question = unsafe { cleared(&mut question) };
-    set::<F>(&mut question.src, &F::src(&packet.key).addr);
-    let answer = put(ctx, packet, to, 0, question);
-    // Other answers: no route, no neighbour yet, longer than the MTU, routing is switched off, …
-    if answer != 0 {
+    let mut question = MaybeUninit::uninit();
+    let question = Fib::of::<F>(&mut question, ctx.ifindex());
+    question.from::<F>(&F::src(&packet.key).addr);
+    // Else: no route, no neighbour yet, longer than the MTU, routing is switched off, …
+    if put(ctx, packet, to, 0, question) != Way::Known {
         return LEFT;
     }
     let Some(verdict) = verdict(ctx, question.interface) else { return LEFT };
@@ -109,30 +77,20 @@ fn may_leave<F: Translate>(ctx: Xdp, packet: &Packet<F>) -> bool {
     F::hops_left(ctx, packet.place.ip) == Some(true)
 }
 
-/// Asks the kernel for the way to `to`; `more`: bytes that the packet will grow by. The answer is
-/// the helper's.
+/// Asks the kernel for the way to `to`; `more`: bytes that the packet will grow by.
 #[inline(always)]
 fn put<F: Translate>(
     ctx: Xdp,
     packet: &Packet<F>,
     to: &F::Addr,
     more: u32,
-    question: &mut Question,
-) -> i64 {
-    question.family = number::<F>();
+    question: &mut Fib,
+) -> Way {
     question.protocol = F::proto(&packet.key);
-    question.total_len = packet.end.wrapping_sub(packet.place.ip).wrapping_add(more) as u16;
-    question.interface = ctx.ifindex();
-    set::<F>(&mut question.dst, to);
-    // SAFETY: the context is live, and the question is as long as said.
-    unsafe {
-        helpers::bpf_fib_lookup(
-            ctx.into_raw().cast(),
-            (&raw mut *question).cast(),
-            size_of::<Question>() as i32,
-            0,
-        )
-    }
+    let len = packet.end.wrapping_sub(packet.place.ip).wrapping_add(more);
+    question.total_len = if len > u32::from(u16::MAX) { u16::MAX } else { len as u16 };
+    question.to::<F>(to);
+    question.ask(ctx.into_raw())
 }
 
 /// What the program returns to send a frame by `interface`; `None`: XDP cannot.
@@ -149,19 +107,9 @@ fn verdict(ctx: Xdp, interface: u32) -> Option<u32> {
     Some(unsafe { helpers::bpf_redirect(interface, 0) as u32 })
 }
 
-impl Question {
-    /// The answer's Ethernet addresses, as they lie in a frame.
-    #[inline(always)]
-    fn frame(&self) -> [u32; 3] {
-        let [a, b, c, d, e, f] = self.addresses;
-        let pair = |a: u16, b: u16| u32::from(a) | u32::from(b) << 16;
-        [pair(d, e), pair(f, a), pair(b, c)]
-    }
-}
-
 /// Where a packet goes on to a real that answers by itself.
 #[repr(C)]
-pub(crate) struct Way {
+pub(crate) struct WayOut {
     pub(crate) hop: Hop,
     /// Where the packet is too big: what would fit.
     pub(crate) mtu: u32,
@@ -190,14 +138,13 @@ pub(crate) fn to_real<F: Translate + Read>(
     packet: &Packet<F>,
     to: &F::Addr,
     tunnel: bool,
-    way: &mut Way,
+    way: &mut WayOut,
 ) -> Reach {
     if !may_leave(ctx, packet) {
         return Reach::Nowhere;
     }
-    let mut question = MaybeUninit::<Question>::uninit();
-    // SAFETY: all fields are numbers, for which 0 is a value.
-    let question = unsafe { cleared(&mut question) };
+    let mut question = MaybeUninit::uninit();
+    let question = Fib::of::<F>(&mut question, ctx.ifindex());
     let mut more = 0;
     if tunnel {
         if !maps::tunnel_source::<F>(ctx.ifindex(), &mut way.source) {
@@ -206,49 +153,36 @@ pub(crate) fn to_real<F: Translate + Read>(
         more = F::HEADER_LEN;
         question.src = way.source;
     } else {
-        set::<F>(&mut question.src, &F::src(&packet.key).addr);
+        question.from::<F>(&F::src(&packet.key).addr);
     }
-    let reach = match put(ctx, packet, to, more, question) as u32 {
-        BPF_FIB_LKUP_RET_SUCCESS => Reach::Now,
-        BPF_FIB_LKUP_RET_NO_NEIGH => Reach::ByTc,
-        BPF_FIB_LKUP_RET_FRAG_NEEDED => {
-            // The kernel writes the MTU where it was told the length.
-            way.mtu = u32::from(question.total_len).wrapping_sub(more);
-            return Reach::TooBig;
-        }
-        _ => return Reach::Nowhere,
-    };
-    // The kernel writes the next hop where it was told the destination.
-    if !tunnel && (question.family != number::<F>() || !is::<F>(&question.dst, to)) {
+    let found = put(ctx, packet, to, more, question);
+    if found == Way::None {
         return Reach::Nowhere;
     }
-    if reach == Reach::ByTc {
-        return reach;
+    if found == Way::TooBig {
+        if is_merged(ctx) {
+            return Reach::ByTc;
+        }
+        way.mtu = u32::from(question.total_len).wrapping_sub(more);
+        return Reach::TooBig;
+    }
+    if !tunnel && !question.next_is::<F>(to) {
+        return Reach::Nowhere;
+    }
+    if found == Way::Unresolved {
+        return Reach::ByTc;
     }
     let Some(verdict) = verdict(ctx, question.interface) else { return Reach::ByTc };
     way.hop = Hop { addresses: question.frame(), verdict };
     Reach::Now
 }
 
-/// Whether what the kernel wrote is this address.
+/// Whether the packet is longer than any frame of the interface that it came in by: the kernel has
+/// put several together, as it does before generic XDP. Only TC is told how long each of them is.
 #[inline(always)]
-fn is<F: Family>(written: &[u32; 4], addr: &F::Addr) -> bool {
-    let words = F::words(addr);
-    let (mut differ, mut i) = (0, 0);
-    while i < words.len() && i < 4 {
-        differ |= written[i] ^ u32::from_ne_bytes(words[i]);
-        i += 1;
-    }
-    differ == 0
-}
-
-/// Writes an address; what is left of `to` stays.
-#[inline(always)]
-fn set<F: Family>(to: &mut [u32; 4], addr: &F::Addr) {
-    let from = F::words(addr);
-    let mut i = 0;
-    while i < from.len() && i < 4 {
-        to[i] = u32::from_ne_bytes(from[i]);
-        i += 1;
-    }
+fn is_merged(ctx: Xdp) -> bool {
+    let mut mtu = 0;
+    // SAFETY: the context is live; 0 means its own interface, and a length that is asked for.
+    let answer = unsafe { helpers::bpf_check_mtu(ctx.into_raw().cast(), 0, &raw mut mtu, 0, 0) };
+    answer == i64::from(BPF_MTU_CHK_RET_FRAG_NEEDED)
 }

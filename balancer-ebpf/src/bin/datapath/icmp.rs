@@ -5,7 +5,7 @@
 //! and inside (RFC 5508, 4.2; RFC 792; RFC 4443).
 
 use balancer_ebpf::{
-    abi::{FlowState, ICMP, ICMP6, TCP, UDP, direction},
+    abi::{FlowState, ICMP, ICMP6, TCP, UDP, direction, forwarding},
     checksum,
     flow::{End, Family, V4, V6},
     packet::{HEADERS_MAX, IPV4_LEN, IPV6_LEN, Piece},
@@ -13,9 +13,10 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    context::{Check, Context, Place, Refused, Side, Skb, Translate},
+    context::{Check, Context, Place, Refused, Side, Skb, Translate, straight},
     fragments::{Pieces, unknown},
     maps::{self, Entry, Maps, Stage},
+    outer::Outer,
 };
 
 /// Length of an ICMP header; what an error quotes follows.
@@ -28,7 +29,7 @@ const HOPS: u8 = 64;
 const OUTER_LEN_MAX: u32 = 60;
 
 /// What differs between ICMP and ICMPv6.
-pub(crate) trait Messages: Pieces {
+pub(crate) trait Messages: Pieces + Outer {
     /// The protocol number.
     const PROTOCOL: u8;
     /// Type of an echo request, and of its reply.
@@ -173,6 +174,8 @@ struct Message<F: Family> {
     src: F::Addr,
     dst: F::Addr,
     place: Place,
+    /// Where it ends.
+    end: u32,
 }
 
 /// The packet that an error quotes, as it was sent.
@@ -183,9 +186,10 @@ struct Quoted<F: Family> {
     place: Place,
 }
 
-/// A packet that is not TCP, with its IP header at offset `at`.
+/// A packet that is not TCP, with its IP header at offset `at`. `verdict`: what the program returns,
+/// where it is not the one that passes a packet to the stack.
 #[inline(always)]
-pub(crate) fn icmp<F: Messages>(skb: Skb, at: u32, leaving: bool) -> Reason {
+pub(crate) fn icmp<F: Messages>(skb: Skb, at: u32, leaving: bool, verdict: &mut i32) -> Reason {
     // Few packets come here: what they may quote is made linear at once.
     if skb.pull(HEADERS_MAX).is_err() {
         return Reason::NotTcp;
@@ -203,9 +207,10 @@ pub(crate) fn icmp<F: Messages>(skb: Skb, at: u32, leaving: bool) -> Reason {
     let place = Place { ip: at, tcp: at + ip.header_len };
     let Some([first, _rest]) = skb.words::<2>(place.tcp) else { return Reason::NotTcp };
     let [kind, code, ..] = first.to_ne_bytes();
-    let (message, plain) = (Message::<F> { src, dst, place }, ip.header_len == F::PLAIN_LEN);
+    let end = at + ip.total_len;
+    let (message, plain) = (Message::<F> { src, dst, place, end }, ip.header_len == F::PLAIN_LEN);
     if F::is_error(kind) {
-        return error(skb, &message, leaving);
+        return error(skb, &message, leaving, verdict);
     }
     let asks = kind == F::ECHO[0] && code == 0 && plain;
     if asks && !leaving && F::is_vip_address(&message.dst) && !F::is_martian(&message.src) {
@@ -231,7 +236,7 @@ fn echo<F: Messages>(skb: Skb, place: &Place) -> Result<(), Refused> {
 /// An error: about a packet from a VIP, met by its client or on the way there; or about one to a
 /// real.
 #[inline(always)]
-fn error<F: Messages>(skb: Skb, message: &Message<F>, leaving: bool) -> Reason {
+fn error<F: Messages>(skb: Skb, message: &Message<F>, leaving: bool, verdict: &mut i32) -> Reason {
     let at = message.place.tcp + HEADER_LEN;
     let Ok((ip, src, dst)) = F::header(skb, at) else { return Reason::NotTcp };
     if (ip.protocol != TCP && ip.protocol != UDP) || ip.piece == Piece::Later {
@@ -249,7 +254,7 @@ fn error<F: Messages>(skb: Skb, message: &Message<F>, leaving: bool) -> Reason {
     let done = if leaving {
         about_request::<F>(skb, message, &quoted)
     } else {
-        about_reply::<F>(skb, message, &quoted)
+        about_reply::<F>(skb, message, &quoted, verdict)
     };
     match done {
         Ok(true) => Reason::IcmpError,
@@ -272,6 +277,7 @@ fn about_reply<F: Messages>(
     skb: Skb,
     message: &Message<F>,
     quoted: &Quoted<F>,
+    verdict: &mut i32,
 ) -> Result<bool, Refused> {
     let key = F::key(quoted.proto, quoted.dst, quoted.src, direction::FORWARD);
     let Some(entry) = find::<F>(&key) else { return Ok(false) };
@@ -279,6 +285,16 @@ fn about_reply<F: Messages>(
     let named = maps::real(state.real).filter(|real| real.generation() == state.generation);
     let Some(real) = named else { return Ok(false) };
     let end = real.end::<F>();
+    if state.forwarding & forwarding::DSR != 0 {
+        if message.end <= quoted.place.ip {
+            // Longer than its length says.
+            return Ok(false);
+        }
+        // The real has the VIP's address: the error is for it as it is.
+        let tunnel = state.forwarding & forwarding::DSR_IPIP != 0;
+        *verdict = straight::to_real::<F>(skb, message.place.ip, message.end, &end.addr, tunnel);
+        return if *verdict == Skb::DROP { Err(Refused) } else { Ok(true) };
+    }
     let client = End { port: state.client_port, ..quoted.dst };
     requoted::<F>(skb, message, quoted, Side::Source, end, client)?;
     F::readdress(skb, &message.place, Side::Destination, &message.dst, &end.addr)?;

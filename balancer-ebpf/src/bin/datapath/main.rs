@@ -21,6 +21,7 @@ mod dsr;
 mod edge;
 mod egress;
 mod events;
+mod fib;
 mod fragments;
 mod guard;
 mod hop;
@@ -29,6 +30,7 @@ mod ingress;
 mod log;
 mod maps;
 mod onward;
+mod outer;
 mod parse;
 mod record;
 mod route;
@@ -94,9 +96,10 @@ trait Walk<F: Parts<Self::Context>>: Program {
     fn forwarded(_ctx: Self::Context, _packet: &Packet<F>, reason: Reason) -> i32 {
         Self::end(reason, Self::Context::PASS)
     }
-    /// Decides on a packet without ports to decide by; `none` is what its headers said.
+    /// Decides on a packet without ports to decide by; `none` is what its headers said. `verdict`: what
+    /// the program returns where the packet is to go on.
     #[inline(always)]
-    fn odd(_ctx: Self::Context, _at: u32, none: Reason) -> Reason {
+    fn odd(_ctx: Self::Context, _at: u32, none: Reason, _verdict: &mut i32) -> Reason {
         none
     }
     /// Has later fragments follow this one, which was sent on; false: they could not.
@@ -156,8 +159,8 @@ impl<F: Steps<Skb, true> + Odd> Walk<F> for Ingress {
         onward::<Self, F>(skb, packet, reason, false)
     }
     #[inline(always)]
-    fn odd(skb: Skb, at: u32, none: Reason) -> Reason {
-        odd::<F>(skb, at, none, false)
+    fn odd(skb: Skb, at: u32, none: Reason, verdict: &mut i32) -> Reason {
+        odd::<F>(skb, at, none, false, verdict)
     }
     #[inline(always)]
     fn follow(skb: Skb, packet: &Packet<F>) -> bool {
@@ -226,8 +229,8 @@ impl<F: Steps<Skb, true> + Odd> Walk<F> for Egress {
         onward::<Self, F>(skb, packet, reason, true)
     }
     #[inline(always)]
-    fn odd(skb: Skb, at: u32, none: Reason) -> Reason {
-        odd::<F>(skb, at, none, true)
+    fn odd(skb: Skb, at: u32, none: Reason, verdict: &mut i32) -> Reason {
+        odd::<F>(skb, at, none, true, verdict)
     }
     #[inline(always)]
     fn follow(skb: Skb, packet: &Packet<F>) -> bool {
@@ -237,10 +240,10 @@ impl<F: Steps<Skb, true> + Odd> Walk<F> for Egress {
 
 /// A packet without ports to decide by, where it comes in or is about to leave.
 #[inline(always)]
-fn odd<F: Odd>(skb: Skb, at: u32, none: Reason, leaving: bool) -> Reason {
+fn odd<F: Odd>(skb: Skb, at: u32, none: Reason, leaving: bool, verdict: &mut i32) -> Reason {
     match none {
         Reason::FragmentTail => F::later(skb, at, leaving),
-        Reason::NotTcp => F::icmp(skb, at, leaving),
+        Reason::NotTcp => F::icmp(skb, at, leaving, verdict),
         none => none,
     }
 }
@@ -344,9 +347,11 @@ fn portless<W: Walk<F>, F: Parts<W::Context>>(ctx: W::Context, at: u32, none: i3
         none if none == Reason::NotTcp as i32 => Reason::NotTcp,
         _ => Reason::Malformed,
     };
-    let reason = W::odd(ctx, at, none);
+    let mut verdict = W::Context::PASS;
+    let reason = W::odd(ctx, at, none, &mut verdict);
     match reason.fate() {
-        Fate::Pass | Fate::Forward => W::end(reason, W::Context::PASS),
+        Fate::Pass => W::end(reason, W::Context::PASS),
+        Fate::Forward => W::end(reason, verdict),
         Fate::Answer => match W::send_back(ctx) {
             Ok(verdict) => W::end(reason, verdict),
             Err(Refused) => W::end(Reason::RewriteFailed, W::Context::DROP),

@@ -9,8 +9,9 @@ use balancer_ebpf::{
 
 use crate::{
     context::{Context as _, Refused, Side, Skb, Translate, straight},
-    dsr::{self, Outer},
+    dsr,
     maps::Maps,
+    outer::Outer,
     parse::Packet,
 };
 

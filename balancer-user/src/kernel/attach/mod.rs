@@ -15,7 +15,10 @@ use aya::programs::SchedClassifier;
 use balancer_ebpf::abi::program_names;
 
 use self::tcx::Outcome;
-pub use self::xdp::on_veth as xdp_on_veth;
+pub use self::xdp::{
+    generic_by_name as xdp_generic_by_name, on_veth as xdp_on_veth,
+    without_source as tunnels_without_source,
+};
 use super::{
     Datapath, KernelError, View,
     layout::Pins,
@@ -257,7 +260,7 @@ fn attach_xdp(
     };
     let (made, link) = xdp::attach(pins, interface, options)?;
     if interface.veth && !options.generic {
-        attached.warnings.push(xdp::on_veth(&interface.name));
+        attached.warnings.push(xdp::on_veth(&interface.name, options.mode));
     }
     if options.mode == XdpMode::DsrIpip {
         attached.warnings.extend(xdp::without_source(&interface.name)?);

@@ -60,14 +60,26 @@ impl XdpMode {
 }
 
 /// What a person should know of XDP on a veth.
-pub fn on_veth(interface: &str) -> String {
+pub fn on_veth(interface: &str, mode: XdpMode) -> String {
+    let instead = match mode {
+        XdpMode::Nat => "the hook tc".to_owned(),
+        _ => format!("XDP before the stack ({})", generic_by_name(interface, mode)),
+    };
     format!(
         "native XDP on the veth {interface}: packets of local stacks have no complete checksum \
          there, so checksum and segmentation offloads must be off at both ends (ethtool -K NAME \
          tx off), and the other end must have an XDP program or GRO (ethtool -K NAME gro on), or \
          what is sent to it is lost; every packet is copied, so that bulk costs about three times \
-         the CPU; the hook tc has none of that"
+         the CPU; {instead} has none of that"
     )
+}
+
+/// What asks on the command line for XDP before the stack.
+pub fn generic_by_name(interface: &str, mode: XdpMode) -> String {
+    match mode {
+        XdpMode::Nat => format!("{interface}=xdp:generic"),
+        mode => format!("{interface}=xdp:{}:generic", mode.name()),
+    }
 }
 
 /// The name of a program, if this process may ask for it.
@@ -165,11 +177,11 @@ pub(super) fn attach(
         match there {
             Some(_) if info.program == id => return Ok((false, link)),
             Some(_) => {
-                let replaced = sys::open_pin(&path)
-                    .and_then(|pinned| sys::update_link(pinned.as_fd(), program.as_fd()));
-                replaced.map_err(|e| {
-                    KernelError::system(format!("replacing the program of {}", path.display()), e)
-                })?;
+                let pinned = sys::open_pin(&path)
+                    .map_err(|e| KernelError::system(format!("opening {}", path.display()), e))?;
+                // A driver may run one program and not the other: some take frames in one buffer.
+                sys::update_link(pinned.as_fd(), program.as_fd())
+                    .map_err(|e| refused(name, options, e))?;
                 return Ok((true, link));
             }
             None => detach(pins, name)?,
@@ -199,7 +211,11 @@ fn refused(interface: &str, options: XdpOptions, error: io::Error) -> KernelErro
     match error.raw_os_error() {
         // The driver says so, or that it cannot with the MTU or the offloads that are set.
         Some(libc::EOPNOTSUPP | libc::EINVAL | libc::ERANGE) if !options.generic => {
-            KernelError::NoNativeXdp { interface: interface.into(), error }
+            KernelError::NoNativeXdp {
+                interface: interface.into(),
+                generic: generic_by_name(interface, options.mode),
+                error,
+            }
         }
         Some(libc::EBUSY | libc::EEXIST) => {
             KernelError::ForeignXdp { interface: interface.into(), program: 0 }
@@ -311,7 +327,10 @@ fn own_addresses(interface: &str) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>)
 }
 
 /// What a person should know of tunnels that are to begin at an interface.
-pub(super) fn without_source(interface: &str) -> Result<Vec<String>, KernelError> {
+///
+/// # Errors
+/// The kernel does not say which addresses there are.
+pub fn without_source(interface: &str) -> Result<Vec<String>, KernelError> {
     let (four, six) = own_addresses(interface)?;
     let there = [(four.is_some(), "IPv4"), (six.is_some(), "IPv6")];
     let missing = there.into_iter().filter(|(there, _)| !there);
@@ -320,7 +339,7 @@ pub(super) fn without_source(interface: &str) -> Result<Vec<String>, KernelError
             format!(
                 "dsr-ipip on {interface}: the interface has no {family} address for tunnels to \
                  begin at, so {family} packets to VIPs are left to the hook tc, which translates \
-                 them"
+                 them; give it one"
             )
         })
         .collect())

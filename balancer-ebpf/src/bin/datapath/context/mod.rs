@@ -124,7 +124,7 @@ pub(crate) trait Context: Copy {
     fn may_go_straight<F: Family>(self, from: &F::Addr, to: &F::Addr) -> bool;
     /// Sends the packet past the stack to the interface by which it leaves, as it will be when
     /// the program ends, its hop counted. False: nothing was done, the stack must route it.
-    fn goes_straight<F: Family>(self, place: &Place) -> bool;
+    fn goes_straight<F: Translate>(self, place: &Place) -> bool;
 
     /// A pointer to `len` bytes from offset `at` on, if they can be read.
     #[inline(always)]
@@ -343,7 +343,8 @@ impl Translate for V4 {
     #[inline(always)]
     fn decrement_hops<C: Context>(ctx: C, ip: u32) -> Result<(), Refused> {
         let header = ctx.bytes(ip, IPV4_LEN).ok_or(Refused)?;
-        // With the protocol beside it: the checksum is over pairs of bytes.
+        // With the protocol beside it: the checksum is over pairs of bytes. Both change by as much, so
+        // a device's sum of the packet stays right.
         let (field, check) = ((header + 8) as *mut u16, (header + IPV4_CHECK as usize) as *mut u16);
         // SAFETY: inside the bytes just checked; two fields of the same header.
         unsafe {
@@ -399,10 +400,10 @@ impl Translate for V6 {
 
     #[inline(always)]
     fn decrement_hops<C: Context>(ctx: C, ip: u32) -> Result<(), Refused> {
-        let hops = (ctx.bytes(ip, IPV6_LEN).ok_or(Refused)? + 7) as *mut u8;
-        // SAFETY: inside the bytes just checked.
-        unsafe { hops.write_volatile(hops.read_volatile().wrapping_sub(1)) };
-        Ok(())
+        let [word]: [u32; 1] = ctx.words(ip + 4).ok_or(Refused)?;
+        let [a, b, next, hops] = word.to_ne_bytes();
+        // Nothing in the header makes up for it in a device's sum of the packet.
+        ctx.store(ip + 4, &u32::from_ne_bytes([a, b, next, hops.wrapping_sub(1)]), true)
     }
 
     #[inline(always)]

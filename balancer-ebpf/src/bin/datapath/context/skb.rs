@@ -248,7 +248,7 @@ impl Context for Skb {
     }
 
     #[inline(always)]
-    fn goes_straight<F: Family>(self, place: &Place) -> bool {
+    fn goes_straight<F: Translate>(self, place: &Place) -> bool {
         straight::goes::<F>(self, place) != 0
     }
 

@@ -181,7 +181,7 @@ impl Context for Xdp {
     }
 
     #[inline(always)]
-    fn goes_straight<F: Family>(self, _place: &Place) -> bool {
+    fn goes_straight<F: Translate>(self, _place: &Place) -> bool {
         false
     }
 
