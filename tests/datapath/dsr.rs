@@ -17,7 +17,7 @@ use harness::{
 };
 
 use crate::world::{
-    FORWARD, Flows, HZ, Hook, TC_ACT_REDIRECT, World, edge::uplink, pin_to_one_cpu,
+    FORWARD, Flows, HZ, Hook, TC_ACT_REDIRECT, World, edge::uplink, fresh_port, pin_to_one_cpu,
 };
 
 mod size;
@@ -400,11 +400,16 @@ fn guard_lets_no_more_flows_in_than_elsewhere() {
         let cpu = pin_to_one_cpu();
         for (id, [client, vip, real]) in [1, 2].into_iter().zip(FAMILIES) {
             world.limit_new_flows(4);
-            // No port of the flood's.
+            // No port of those that follow.
             let syn = Segment::new(&client.replace("40000", "1024"), vip).flags(SYN);
             finished(&mut world, hook, &syn, Reason::NewFlow, real);
             assert_eq!(world.new_flows(cpu, id).used, 2 * u64::from(HZ), "twice for its VIP");
-            world.flood(hook, &syn);
+            let refused = (0..100).any(|_| {
+                let other = client.replace("40000", &fresh_port().to_string());
+                let other = Segment::new(&other, vip).flags(SYN);
+                world.run_frame(hook, &other.bytes()).reason == Reason::NewFlowLimit
+            });
+            assert!(refused, "100 were let in at once");
             finished(&mut world, hook, &syn, Reason::HalfOpen, real);
             world.limit_new_flows(0);
             world.age_new_flows(&[0], HZ);
