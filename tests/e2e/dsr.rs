@@ -8,7 +8,7 @@ use harness::{EchoServer, NetNs, Shell, Topology, TunnelEnd, root_or_skip};
 mod size;
 
 use crate::{
-    bed::{Bed, MAGLEV, OTHER_VIP4, VIP4, VIP6, split, version_of, vip},
+    bed::{Bed, MAGLEV, OTHER_VIP4, VIP4, VIP6, inventory, split, version_of, vip},
     odd::met,
 };
 
@@ -194,15 +194,7 @@ fn set_with_a_real_of_another_port_is_refused_and_names_the_vip() {
     let other = format!("{}:9001", vip(OTHER_VIP4).ip());
     let routes = split("redis", "*", "redis", &[("1.0", 1)], MAGLEV);
     let path = bed.policies(&routes);
-    let text = std::fs::read_to_string(&path).expect("policies");
-    std::fs::write(
-        &path,
-        text.replace(
-            "port: 9000\n    tags: {kuma.io/service: other}",
-            "port: 9001\n    tags: {kuma.io/service: other}",
-        ),
-    )
-    .expect("policies");
+    std::fs::write(&path, other_port(&routes)).expect("policies");
     let nat = bed.load_args(&path);
     let dsr: Vec<_> = nat.iter().map(|arg| arg.replace("=tc", "=xdp:dsr-l2")).collect();
     let run =
@@ -218,4 +210,51 @@ fn set_with_a_real_of_another_port_is_refused_and_names_the_vip() {
     run(&dsr).expect_err("another port");
     let status = instance.balancer(&["status"]).expect("status");
     assert!(status.contains("epoch 1") && !status.contains("dsr-l2"), "{status}");
+    // Whoever asks before is told as well.
+    let good = bed.policies(&routes);
+    let good: Vec<_> =
+        bed.load_args(&good).iter().map(|arg| arg.replace("=tc", "=xdp:dsr-l2")).collect();
+    run(&good).expect("load");
+    std::fs::write(&path, other_port(&routes)).expect("policies");
+    let path = path.display().to_string();
+    let refused = format!("{:#}", instance.balancer(&["plan", "-f", &path]).expect_err("refused"));
+    assert!(refused.contains("cannot change ports"), "{refused}");
+}
+
+/// The world with a real of another port than its VIP.
+fn other_port(routes: &str) -> String {
+    let good = format!("{}---\n{routes}", inventory());
+    let text = good.replace(
+        "port: 9000\n    tags: {kuma.io/service: other}",
+        "port: 9001\n    tags: {kuma.io/service: other}",
+    );
+    assert_ne!(text, good);
+    text
+}
+
+/// Nothing carries a packet of one family to a real of the other, in any mode: the client is told at
+/// once, and `explain` says why.
+#[test]
+fn vip_whose_reals_are_of_the_other_family_refuses_at_once() {
+    let Some(root) = root_or_skip("e2e") else { return };
+    let bed = Bed::new(root);
+    let _servers = with_vips(&bed);
+    let instance = bed.instance();
+    let path = bed.policies(&split("redis", "*", "redis", &[("1.0", 1)], MAGLEV));
+    let text = std::fs::read_to_string(&path).expect("policies");
+    let of_ipv4 = |part: &&str| !REALS.iter().any(|r| part.contains(&format!("name: {r}-v4\n")));
+    let kept: Vec<_> = text.split("---\n").filter(of_ipv4).collect();
+    std::fs::write(&path, kept.join("---\n")).expect("policies");
+    // Of native XDP a veth without a program at its other end delivers no reset alone.
+    for hook in ["=xdp:dsr-l2:generic", "=xdp:dsr-ipip:generic"] {
+        let args = bed.load_args(&path);
+        let args: Vec<_> = args.iter().map(|arg| arg.replace("=tc", hook)).collect();
+        instance.balancer(&args.iter().map(String::as_str).collect::<Vec<_>>()).expect("load");
+        let refused = bed.open("web-1", VIP4).expect_err("nobody is there");
+        let os = refused.downcast_ref::<nix::errno::Errno>().copied();
+        assert_eq!(os, Some(nix::errno::Errno::ECONNREFUSED), "{refused:#}");
+    }
+    let said = instance.balancer(&["explain", "--from", "web-1-v4", "--to", "redis"]);
+    let said = said.expect("an explanation");
+    assert!(said.contains("of IPv6 left out: a VIP carries its own family"), "{said}");
 }

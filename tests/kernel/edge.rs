@@ -151,6 +151,9 @@ fn interface_without_native_xdp_is_refused_unless_generic_is_asked_for() {
         assert!(matches!(&refused, KernelError::NoNativeXdp { .. }), "{refused}");
         let told = refused.to_string();
         assert!(told.contains("interface lo") && told.contains("lo=xdp:generic"), "{told}");
+        let dsr = XdpOptions { mode: XdpMode::DsrL2, ..NATIVE };
+        let refused = attach(&mut datapath, Attachment::xdp("lo", dsr)).expect_err("no driver");
+        assert!(refused.to_string().contains("lo=xdp:dsr-l2:generic"), "{refused}");
         assert_eq!(datapath.links().expect("links"), [], "what was made is undone");
         attach(&mut datapath, Attachment::xdp("lo", GENERIC)).expect("attach");
         assert!(xdp_on("lo").is_some());

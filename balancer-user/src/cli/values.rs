@@ -40,9 +40,16 @@ pub(super) fn parse_attach(text: &str) -> Result<Attachment, String> {
 /// Reads what follows `xdp:`: `generic`, a mode, or both with a colon between.
 fn xdp_options(interface: &str, text: Option<&str>) -> Result<XdpOptions, String> {
     let mut options = XdpOptions::default();
+    let mut said: Option<XdpMode> = None;
     for word in text.into_iter().flat_map(|text| text.split(':')) {
         match XdpMode::ALL.into_iter().find(|mode| mode.name() == word) {
-            Some(mode) => options.mode = mode,
+            Some(mode) => {
+                if let Some(other) = said.replace(mode) {
+                    let (one, other) = (other.name(), mode.name());
+                    return Err(format!("the mode is `{one}` or `{other}`, not both"));
+                }
+                options.mode = mode;
+            }
             None if word == "generic" => options.generic = true,
             None => {
                 return Err(format!(
@@ -143,6 +150,8 @@ mod tests {
         let said = parse_attach("eth0=xdp:dsr").expect_err("no such mode");
         assert!(said.contains("`dsr`") && said.contains(":dsr-ipip"), "{said}");
         parse_attach("eth0=tc:dsr-l2").expect_err("not of the hook tc");
+        let said = parse_attach("eth0=xdp:dsr-l2:generic:dsr-ipip").expect_err("two modes");
+        assert_eq!(said, "the mode is `dsr-l2` or `dsr-ipip`, not both");
     }
 
     #[test]

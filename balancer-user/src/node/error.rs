@@ -102,9 +102,10 @@ impl NodeError {
             }
             Self::OneWay { found, interfaces } => Some(format!(
                 "let the service's port {} and the port that its endpoints listen on be one, or \
-                 take the mode nat on {}",
+                 take the mode nat on {} (`mode: nat`, with load --attach {}=xdp)",
                 found.vip.addr.port(),
-                interfaces.join(", ")
+                interfaces.join(", "),
+                interfaces.join("=xdp --attach ")
             )),
             Self::LimitsDiffer { bpffs, .. } => Some(format!(
                 "sizes are fixed when maps are made; keep the pinned ones, or unload first \

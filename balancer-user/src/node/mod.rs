@@ -30,7 +30,7 @@ mod one_way;
 
 pub use error::{LimitDiffers, NodeError, limits_are_pinned};
 pub use forwarding::Sending;
-pub use one_way::OtherPort;
+pub use one_way::{OtherPort, check_one_way};
 
 /// How long a gone real keeps its connections with `on_gone: reset`: a file rewritten in two
 /// steps breaks nothing (decision D15).
@@ -355,15 +355,7 @@ impl Node {
                 one_way.remove(interface);
             }
         }
-        if one_way.is_empty() {
-            return Ok(());
-        }
-        match one_way::other_port(tables) {
-            Some(found) => {
-                Err(NodeError::OneWay { found, interfaces: one_way.into_iter().collect() })
-            }
-            None => Ok(()),
-        }
+        check_one_way(tables, one_way.into_iter().collect())
     }
 
     /// Attaches to interfaces, all of them or none.

@@ -2,6 +2,7 @@
 
 use std::{collections::BTreeMap, net::SocketAddr};
 
+use super::NodeError;
 use crate::{compile::Tables, resolve::VipKey};
 
 /// A VIP with a real that has another port: whoever sends packets on as they are cannot change it.
@@ -13,8 +14,19 @@ pub struct OtherPort {
     pub real: SocketAddr,
 }
 
+/// Whether reals that answer by themselves can take this set, whose packets come in by `interfaces`.
+///
+/// # Errors
+/// [`NodeError::OneWay`].
+pub fn check_one_way(tables: &Tables, interfaces: Vec<String>) -> Result<(), NodeError> {
+    if interfaces.is_empty() {
+        return Ok(());
+    }
+    other_port(tables).map_or(Ok(()), |found| Err(NodeError::OneWay { found, interfaces }))
+}
+
 /// The first VIP, in the order of VIPs, that has such a real.
-pub(super) fn other_port(tables: &Tables) -> Option<OtherPort> {
+fn other_port(tables: &Tables) -> Option<OtherPort> {
     let mut own: BTreeMap<u32, Vec<&u32>> = BTreeMap::new();
     for ((_, vip), route) in &tables.class_routes {
         own.entry(*vip).or_default().push(route);

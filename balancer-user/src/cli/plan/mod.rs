@@ -120,6 +120,8 @@ fn against_live(
         live.view
             .foresee(&tables, settings.drain.previous_for)
             .map_err(|error| inputs::kernel(error, "cannot be loaded"))?;
+        let one_way = live.view.one_way_interfaces().map_err(failed)?;
+        node::check_one_way(&tables, one_way).map_err(inputs::node)?;
         let mut reading = policy::read(names.set.texts.clone(), &ReadOptions::default());
         reading.report.merge(&names.resolved.diagnostics);
         let old = Old {

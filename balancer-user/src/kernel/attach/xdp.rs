@@ -69,7 +69,8 @@ pub fn on_veth(interface: &str, mode: XdpMode) -> String {
         "native XDP on the veth {interface}: packets of local stacks have no complete checksum \
          there, so checksum and segmentation offloads must be off at both ends (ethtool -K NAME \
          tx off), and the other end must have an XDP program or GRO (ethtool -K NAME gro on), or \
-         what is sent to it is lost; every packet is copied, so that bulk costs about three times \
+         what is sent to it is lost, and with GRO alone resets and errors wait there for the next \
+         packet; every packet is copied, so that bulk costs about three times \
          the CPU; {instead} has none of that"
     )
 }
