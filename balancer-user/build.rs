@@ -51,8 +51,10 @@ fn build() -> Result<()> {
         .parent()
         .ok_or("balancer-user lies in no workspace")?
         .to_path_buf();
+    // Relative to this package, so that a copy of the target directory watches the sources that
+    // it lies beside, not those that it was made from.
     for path in ["balancer-ebpf/src", "balancer-ebpf/Cargo.toml", "Cargo.toml", "Cargo.lock"] {
-        println!("cargo::rerun-if-changed={}", root.join(path).display());
+        println!("cargo::rerun-if-changed=../{path}");
     }
 
     let out = PathBuf::from(env::var("OUT_DIR")?).join("datapath.o");
