@@ -1,7 +1,7 @@
 //! Past the stack: between interfaces of which `INTERFACES` says that this may be done.
 
 use balancer_ebpf::{
-    abi::{forwarding, interface_flags},
+    abi::{Interface, forwarding, interface_flags},
     reason::Reason,
 };
 use harness::{
@@ -279,6 +279,24 @@ fn without_a_way_or_an_interface_to_go_by_the_stack_decides() {
         node.answer(&back);
         node.ip(&format!("route replace unreachable {client}"));
         node.answer_by_the_stack(&back);
+    });
+}
+
+#[test]
+fn what_was_allowed_ends_with_its_lease() {
+    each(interface_flags::DIRECT, |node| {
+        node.connect();
+        let [client, out, _] = node.interfaces;
+        let (there, back) = (node.there(ACK), node.back(ACK));
+        for interface in [client, out] {
+            // Jiffies begin above this one.
+            node.world.allow_until(interface, interface_flags::DIRECT, 1);
+            node.request(&there, Reason::Established, TC_ACT_UNSPEC);
+            node.answer_by_the_stack(&back);
+            node.world.allow_until(interface, interface_flags::DIRECT, Interface::FOR_GOOD - 1);
+            node.request(&there, Reason::Established, TC_ACT_REDIRECT);
+            node.answer(&back);
+        }
     });
 }
 

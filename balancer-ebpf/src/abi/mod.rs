@@ -86,6 +86,38 @@ pub const fn reply_port_bit(port: u16) -> (u32, u64) {
     (port as u32 / 64, 1 << (port % 64))
 }
 
+/// What `INTERFACES` says of an interface, and for how long. 16 bytes.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    PartialOrd,
+    Ord,
+    Hash,
+    IntoBytes,
+    FromBytes,
+    Immutable,
+    KnownLayout,
+)]
+#[repr(C)]
+pub struct Interface {
+    /// The kernel's jiffies (all 64 bits) from which on it says nothing any more, so that what
+    /// nobody looks after ends by itself; [`Interface::FOR_GOOD`]: never.
+    pub until: u64,
+    /// Bits of [`interface_flags`].
+    pub flags: u32,
+    /// Zero.
+    pub unused: u32,
+}
+
+impl Interface {
+    /// No jiffies that a kernel ever counts to.
+    pub const FOR_GOOD: u64 = u64::MAX;
+}
+
 /// Bits of what `INTERFACES` says of an interface.
 pub mod interface_flags {
     /// Packets may go past the stack from it and to it ([`forwarding::DIRECT`](super::forwarding::DIRECT)).

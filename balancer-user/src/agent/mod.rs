@@ -11,8 +11,8 @@
 //!
 //! Belongs here: what is watched, when something is done, what is said and told. What is done is
 //! the room `node`'s, the same as `load` does. One loop hears of everything, and one worker
-//! writes: nothing is ever written by two. Ending the agent leaves the datapath as it is, but for what
-//! must be watched: with `forwarding: auto` the stack routes until the next agent looks.
+//! writes: nothing is ever written by two. Ending the agent leaves the datapath as it is. What must be
+//! watched is a lease: with `forwarding: auto` the stack routes soon after nobody looks any more.
 #![forbid(unsafe_code)]
 
 use std::{
@@ -252,7 +252,7 @@ async fn serve(
         idle = Some(work.await.map_err(ended)?.0);
     }
     if let Some(writer) = &mut idle {
-        writer.leave();
+        writer.shown.keep(&writer.node, true);
     }
     Ok(())
 }

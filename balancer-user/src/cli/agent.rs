@@ -25,9 +25,9 @@ routes, and publishes what follows from their changes. A file that is broken, a 
 gone or a set that does not fit changes nothing: the last good set stays live, and the log and \
 `balancer status` say why.
 
-Stopping the agent (SIGTERM) leaves the datapath forwarding by the last set, with `forwarding: \
-auto` through the stack; the next one adopts it. SIGHUP reads the configuration file again, which \
-is watched too. Under systemd it tells when it is ready or reloading, and answers the watchdog.";
+Stopping the agent (SIGTERM) touches nothing: the datapath forwards by the last set, and the next \
+agent adopts it. With `forwarding: auto` packets go through the stack once no agent has looked for \
+firewall rules for 10 s. SIGHUP reads the configuration file again, which is watched too. Under systemd it tells when it is ready or reloading, and answers the watchdog.";
 
 pub(super) const AGENT_AFTER: &str = "\
 Examples:

@@ -72,8 +72,14 @@ impl Told {
             let does = now.direct.get(&judged.index);
             (line.way, line.peer) = (way(does.is_some()), does.is_some_and(|peer| *peer));
             if does.is_none() && judged.direct {
-                let who = if agent_runs { "the agent" } else { "`load`, or an agent," };
-                line.why = vec![format!("nothing any more, but {who} has not looked since")];
+                let why = match (agent_runs, now.ended) {
+                    (true, _) => "nothing any more, but the agent has not looked since",
+                    (false, true) => "no agent looks for rules that come",
+                    (false, false) => {
+                        "nothing any more, but `load`, or an agent, has not looked since"
+                    }
+                };
+                line.why = vec![why.to_owned()];
             }
         }
         Ok(told)

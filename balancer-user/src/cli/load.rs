@@ -79,7 +79,7 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
         output::say(&format!("warning: records of earlier sets are left: {error}"));
     }
     let forwarding = forwarding(args, &settings);
-    let sending = node.send_on(forwarding).map_err(|error| {
+    let sending = node.send_on(forwarding, None).map_err(|error| {
         inputs::kernel(
             error,
             "the set is live, but whether packets may go past the stack cannot be judged",

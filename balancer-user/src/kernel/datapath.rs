@@ -5,7 +5,8 @@ use std::{ops::Deref, path::Path, sync::Arc};
 use crate::compile::{Assignment, Limits};
 
 use super::{
-    KernelError, Lock, View, attach, create, layout::Pins, mapped::Access, object, publish::Memory,
+    KernelError, Lock, View, attach, create, direct::Ticks, layout::Pins, mapped::Access, object,
+    publish::Memory,
 };
 
 /// A loaded datapath that this process may change. It reads like a [`View`].
@@ -13,6 +14,8 @@ use super::{
 pub struct Datapath {
     pub(crate) view: Arc<View>,
     pub(crate) memory: Memory,
+    /// When jiffies were read, once that was needed.
+    pub(crate) ticks: Option<Ticks>,
     lock: Lock,
 }
 
@@ -31,7 +34,12 @@ impl Datapath {
     /// [`Datapath::create`]), [`KernelError::AbiVersion`], [`KernelError::MapShape`].
     pub fn open(lock: &Lock) -> Result<Self, KernelError> {
         let view = View::open(lock.path(), Access::Write)?;
-        Ok(Self { view: Arc::new(view), memory: Memory::unknown(), lock: lock.clone() })
+        Ok(Self {
+            view: Arc::new(view),
+            memory: Memory::unknown(),
+            ticks: None,
+            lock: lock.clone(),
+        })
     }
 
     /// Loads programs and maps of the sizes that `limits` ask for, and pins them. Nothing is

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use balancer_ebpf::{
     abi::{
         CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, FRAGMENTS_MAX, Flow4, Flow6, FlowKey4,
-        FlowKey6, Fragment, FragmentKey, NewFlows, PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry,
-        SLOTS_PER_WORD, Settings, SourceEntry, Trace, Traced, VipEntry, VipKey4, VipKey6,
-        XDP_DEVICES_MAX, XdpDevice, map_names,
+        FlowKey6, Fragment, FragmentKey, Interface, NewFlows, PORT_WORDS, REPLY_PORT_WORDS, Real,
+        RouteEntry, SLOTS_PER_WORD, Settings, SourceEntry, Trace, Traced, VipEntry, VipKey4,
+        VipKey6, XDP_DEVICES_MAX, XdpDevice, map_names,
     },
     reason::Reason,
 };
@@ -141,7 +141,7 @@ pub(crate) const SHAPES: &[MapShape] = &[
     map(map_names::SETTINGS, 4, size_of::<Settings>(), |_| 1, ""),
     map(map_names::PORTS, 4, 8, |_| PORT_WORDS as u64, ""),
     map(map_names::REPLY_PORTS, 4, 8, |_| REPLY_PORT_WORDS as u64, ""),
-    map(map_names::INTERFACES, 4, 4, |_| INTERFACES_MAX, "").hash(),
+    map(map_names::INTERFACES, 4, size_of::<Interface>(), |_| INTERFACES_MAX, "").hash(),
     map(map_names::VIP_IDS4, size_of::<VipKey4>(), 4, |l| with_zero(l.services), "limits.services")
         .hash(),
     map(map_names::VIP_IDS6, size_of::<VipKey6>(), 4, |l| with_zero(l.services), "limits.services")

@@ -56,6 +56,11 @@ pub(crate) const fn add(to: u8, value: i32) -> u64 {
     instruction(0x07, to, 0, 0, value)
 }
 
+/// `to >>= bits`, zeros from the left.
+const fn shift_right(to: u8, bits: i32) -> u64 {
+    instruction(0x77, to, 0, 0, bits)
+}
+
 /// Calls a helper.
 pub(crate) const fn call(helper: i32) -> u64 {
     instruction(0x85, 0, 0, 0, helper)
@@ -228,6 +233,18 @@ fn load_and_run(program: &[u64]) -> io::Result<u32> {
 /// instructions can.
 pub(crate) fn jiffies() -> io::Result<u32> {
     load_and_run(&[call(helper::JIFFIES64), EXIT])
+}
+
+/// The kernel's jiffies, all of them. What a program returns has 32 bits.
+pub(crate) fn jiffies64() -> io::Result<u64> {
+    let high = load(&[call(helper::JIFFIES64), shift_right(0, 32), EXIT])?;
+    loop {
+        let before = run(high.as_fd())?;
+        let low = jiffies()?;
+        if run(high.as_fd())? == before {
+            return Ok(u64::from(before) << 32 | u64::from(low));
+        }
+    }
 }
 
 /// Whether `bpf_l4_csum_replace` knows `BPF_F_IPV6` (kernel commit ead7f9b8de65, 6.16 and

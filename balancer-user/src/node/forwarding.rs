@@ -1,5 +1,7 @@
 //! Whether packets go past the stack, judged anew whenever something about it may have changed.
 
+use std::time::Duration;
+
 use super::Node;
 use crate::{
     kernel::{Asked, Hooked, Judged, KernelError},
@@ -26,16 +28,20 @@ pub struct Sending {
 
 impl Node {
     /// Looks which interfaces have programs of ours, judges how packets between them are sent on,
-    /// and has the programs do so.
+    /// and has the programs do so: for as long as `lease`, or for good.
     ///
     /// # Errors
     /// What the kernel says. Packets then go through the stack, unless the map could not be
     /// written either.
-    pub fn send_on(&mut self, forwarding: Forwarding) -> Result<Sending, KernelError> {
+    pub fn send_on(
+        &mut self,
+        forwarding: Forwarding,
+        lease: Option<Duration>,
+    ) -> Result<Sending, KernelError> {
         match self.loaded()?.hooked() {
-            Ok(hooked) => self.judge(forwarding, hooked),
+            Ok(hooked) => self.judge(forwarding, hooked, lease),
             Err(error) => {
-                self.stop_sending_past_the_stack()?;
+                self.loaded()?.forward(Asked::Stack, &[], None)?;
                 Err(error)
             }
         }
@@ -49,22 +55,20 @@ impl Node {
         &mut self,
         forwarding: Forwarding,
         before: Sending,
+        lease: Option<Duration>,
     ) -> Result<Sending, KernelError> {
-        self.judge(forwarding, before.hooked)
+        self.judge(forwarding, before.hooked, lease)
     }
 
-    /// Has the stack route all packets.
-    ///
-    /// # Errors
-    /// The map cannot be written.
-    pub fn stop_sending_past_the_stack(&mut self) -> Result<(), KernelError> {
-        self.loaded()?.forward(Asked::Stack, &[])
-    }
-
-    fn judge(&mut self, forwarding: Forwarding, hooked: Hooked) -> Result<Sending, KernelError> {
+    fn judge(
+        &mut self,
+        forwarding: Forwarding,
+        hooked: Hooked,
+        lease: Option<Duration>,
+    ) -> Result<Sending, KernelError> {
         let asked = Asked::from(forwarding);
         let judged = hooked.judge(asked);
-        self.loaded()?.forward(asked, &judged)?;
+        self.loaded()?.forward(asked, &judged, lease)?;
         Ok(Sending { hooked, judged })
     }
 }

@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use balancer_ebpf::abi::{XdpDevice, map_names, reply_port_bit};
+use balancer_ebpf::abi::{Interface, XdpDevice, map_names, reply_port_bit};
 use harness::{Root, Uplink};
 
 use super::{LOOPBACK, World, array};
@@ -51,6 +51,14 @@ impl World {
 
     /// Says what may be done with packets of an interface.
     pub(crate) fn allow(&mut self, interface: u32, flags: u32) {
-        self.hash::<u32, u32>(map_names::INTERFACES).insert(interface, flags, 0).expect("room");
+        self.allow_until(interface, flags, Interface::FOR_GOOD);
+    }
+
+    /// The same until the kernel's jiffies are so many.
+    pub(crate) fn allow_until(&mut self, interface: u32, flags: u32, until: u64) {
+        let value: [u8; 16] = zerocopy::transmute!(Interface { until, flags, unused: 0 });
+        self.hash::<u32, [u8; 16]>(map_names::INTERFACES)
+            .insert(interface, value, 0)
+            .expect("room");
     }
 }

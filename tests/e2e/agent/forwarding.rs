@@ -1,6 +1,12 @@
 //! Packets that go past the stack while nobody misses them, and rules that come and go.
 
-use harness::{Agent, Connection, root_or_skip};
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use harness::{Agent, Connection, Instance, root_or_skip};
+use serde_json::Value;
 
 use super::world::World;
 use crate::{
@@ -14,7 +20,7 @@ fn interface(world: &World) -> String {
 }
 
 /// Waits until packets of the client go this way.
-fn goes(world: &World, agent: &mut Agent, instance: &harness::Instance<'_>, way: &str) -> String {
+fn goes(world: &World, agent: &mut Agent, instance: &Instance<'_>, way: &str) -> String {
     let interface = interface(world);
     agent
         .wait(&format!("packets of {interface} go by {way}"), || {
@@ -116,22 +122,65 @@ fn connections_live_where_conntrack_drops_invalid_packets() {
     }
 }
 
+/// What `INTERFACES` says of each interface, without the time that is left.
+fn allowed(instance: &Instance<'_>) -> Vec<(u64, String)> {
+    let rows = instance.json(&["maps", "dump", "INTERFACES"]).expect("a dump");
+    let rows = rows.as_array().expect("a list").clone();
+    let row = |row: &Value| {
+        let number = row["key"].as_u64().expect("a number");
+        (number, row["flags"].to_string())
+    };
+    rows.iter().map(row).collect()
+}
+
+/// Waits until what the last agent said has ended by itself.
+fn ends(world: &World, instance: &Instance<'_>) -> String {
+    let interface = interface(world);
+    let begun = Instant::now();
+    loop {
+        let (way, _, why) = told(instance, &interface);
+        if way == "stack" {
+            return why;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(30), "packets still go past the stack");
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
 #[test]
-fn an_agent_that_ends_leaves_packets_to_the_stack() {
+fn an_agent_that_ends_touches_nothing_and_soon_the_stack_has_the_packets() {
     let Some(root) = root_or_skip("e2e") else { return };
     let world = World::new(root);
     let instance = world.bed.instance();
     let mut agent = world.agent(&instance);
     goes(&world, &mut agent, &instance, "direct");
     let mut connections = open(&world);
-    let log = agent.stop().expect("an orderly end");
-    assert!(log.contains("the stack routes until an agent looks after rules again"), "{log}");
-    let rows = instance.json(&["maps", "dump", "INTERFACES"]).expect("a dump");
-    assert_eq!(rows, serde_json::json!([]));
-    live(&mut connections, "through the stack");
-    let mut agent = world.agent(&instance);
-    goes(&world, &mut agent, &instance, "direct");
-    live(&mut connections, "and past it again");
+    let before = allowed(&instance);
+    for killed in [false, true] {
+        if killed {
+            agent.kill().expect("killed");
+        } else {
+            agent.stop().expect("an orderly end");
+        }
+        assert_eq!(told(&instance, &interface(&world)).0, "direct", "for a while");
+        live(&mut connections, "as before");
+        assert_eq!(ends(&world, &instance), "no agent looks for rules that come");
+        assert_eq!(allowed(&instance), before);
+        live(&mut connections, "through the stack");
+        // A rule that comes now is met.
+        let node = &world.bed.topology.node;
+        node.nft(
+            "add table inet t
+            add chain inet t passing { type filter hook forward priority 0; }
+            add rule inet t passing tcp dport 6379 reject with tcp reset",
+        )
+        .expect("a firewall");
+        assert!(world.bed.open("web-2", VIP4).is_err(), "the rule holds");
+        node.nft("delete table inet t").expect("no firewall");
+        agent = world.agent(&instance);
+        goes(&world, &mut agent, &instance, "direct");
+        live(&mut connections, "and past it again");
+    }
 
     // What is forced stays: no rule would end it.
     world.config("forwarding: direct\n");
@@ -143,6 +192,8 @@ fn an_agent_that_ends_leaves_packets_to_the_stack() {
         })
         .expect("applied");
     agent.stop().expect("an orderly end");
+    let rows = instance.json(&["maps", "dump", "INTERFACES"]).expect("a dump");
+    assert!(rows.as_array().expect("a list").iter().all(|row| row["left_ms"].is_null()), "{rows}");
     assert_eq!(told(&instance, &interface(&world)).0, "direct");
     live(&mut connections, "forced");
 }

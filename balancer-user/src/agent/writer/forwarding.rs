@@ -1,5 +1,7 @@
 //! How packets are sent on: judged anew, and said where it changes.
 
+use std::time::Duration;
+
 use tracing::{debug, error, info, warn};
 
 use super::Writer;
@@ -7,6 +9,10 @@ use crate::{
     kernel::{Judged, Obstacle},
     settings::Forwarding,
 };
+
+/// How long a judgement holds that is not made again. Several times as long as the pause between
+/// two, so that an agent that is busy, or replaced by another, changes nothing.
+const LEASE: Duration = Duration::from_secs(10);
 
 impl Writer {
     /// Judges how packets are sent on. `interfaces`: they may have changed too, or what others have
@@ -16,11 +22,13 @@ impl Writer {
             return;
         }
         let forwarding = self.settings.forwarding;
+        // What is forced no rule would end, so nobody has to look.
+        let lease = (forwarding == Forwarding::Auto).then_some(LEASE);
         let before = self.sending.take();
         let said = before.as_ref().map(|sending| sending.judged.clone()).unwrap_or_default();
         let judged = match before {
-            Some(before) if !interfaces => self.node.send_on_as_before(forwarding, before),
-            _ => self.node.send_on(forwarding),
+            Some(before) if !interfaces => self.node.send_on_as_before(forwarding, before, lease),
+            _ => self.node.send_on(forwarding, lease),
         };
         match judged {
             Ok(sending) => {
@@ -36,18 +44,6 @@ impl Writer {
                 self.unjudged = Some(message);
             }
         }
-    }
-
-    /// The last act of an agent. Nobody will see a rule that comes when it is gone.
-    pub(in super::super) fn leave(&mut self) {
-        let direct = self.sending.as_ref().is_some_and(|s| s.judged.iter().any(|one| one.direct));
-        if direct && self.settings.forwarding == Forwarding::Auto {
-            match self.node.stop_sending_past_the_stack() {
-                Ok(()) => info!("the stack routes until an agent looks after rules again"),
-                Err(error) => error!(%error, "packets go on past the stack, and nobody looks"),
-            }
-        }
-        self.shown.keep(&self.node, true);
     }
 }
 

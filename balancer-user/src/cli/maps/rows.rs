@@ -108,8 +108,10 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
             ];
             interfaces
                 .into_iter()
-                .map(|(ifindex, flags)| {
-                    let row = json!({"key": ifindex, "flags": bits(flags, &words)});
+                .map(|(ifindex, flags, left)| {
+                    let left = left.map(|left| left.as_millis());
+                    let flags = bits(flags, &words);
+                    let row = json!({"key": ifindex, "flags": flags, "left_ms": left});
                     (Key::Index(ifindex), row)
                 })
                 .collect()

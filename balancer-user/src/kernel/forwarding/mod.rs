@@ -7,7 +7,7 @@
 mod judge;
 mod netfilter;
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use balancer_ebpf::abi::interface_flags;
 
@@ -50,6 +50,8 @@ pub struct Forwarding {
     /// Interfaces between which packets go past the stack, and whether what is sent to them is put
     /// into the namespace of their other end at once.
     pub direct: BTreeMap<u32, bool>,
+    /// Nobody has looked for so long that the stack has all packets again.
+    pub ended: bool,
 }
 
 impl View {
@@ -91,11 +93,14 @@ impl View {
     /// A system call on the map failed.
     pub fn forwarding(&self) -> Result<Forwarding, KernelError> {
         let mut forwarding = Forwarding::default();
-        for (index, flags) in self.interface_flags()? {
+        for (index, flags, left) in self.interface_flags()? {
+            if left == Some(Duration::ZERO) {
+                forwarding.ended = true;
+            }
             if index == interface_flags::ASKED {
                 let mut asked = [Asked::Direct, Asked::Auto].into_iter();
                 forwarding.asked = asked.find(|one| flags & one.flag() != 0).unwrap_or_default();
-            } else if flags & interface_flags::DIRECT != 0 {
+            } else if flags & interface_flags::DIRECT != 0 && left != Some(Duration::ZERO) {
                 forwarding.direct.insert(index, flags & interface_flags::PEER != 0);
             }
         }
@@ -124,11 +129,17 @@ impl Hooked {
 
 impl Datapath {
     /// Has packets go past the stack between the interfaces that are judged so, and between no
-    /// others. What is no longer among them is taken out first.
+    /// others. What is no longer among them is taken out first. `lease`: how long that holds unless
+    /// it is said again; then the stack has all packets. `None`: for good.
     ///
     /// # Errors
-    /// A system call on the map failed.
-    pub fn forward(&mut self, asked: Asked, judged: &[Judged]) -> Result<(), KernelError> {
+    /// A system call on the map failed, or the kernel runs no program that reads its clock.
+    pub fn forward(
+        &mut self,
+        asked: Asked,
+        judged: &[Judged],
+        lease: Option<Duration>,
+    ) -> Result<(), KernelError> {
         let direct = judged.iter().filter(|one| one.direct).map(|one| {
             let peer = if one.peer { interface_flags::PEER } else { 0 };
             (one.index, interface_flags::DIRECT | peer)
@@ -137,6 +148,6 @@ impl Datapath {
         if asked != Asked::Stack {
             wanted.insert(interface_flags::ASKED, asked.flag());
         }
-        self.set_interface_flags(&wanted)
+        self.set_interface_flags(&wanted, lease)
     }
 }

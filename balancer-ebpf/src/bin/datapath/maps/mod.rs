@@ -23,9 +23,9 @@ use aya_ebpf::{
 };
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, ClassVip, Counter, Flow4, Flow6, FlowKey4, FlowKey6, PORT_WORDS, PortUse,
-        REPLY_PORT_WORDS, Real, RouteEntry, Settings, SourceEntry, Table, VipEntry, VipKey4,
-        VipKey6, port_bit, reply_port_bit,
+        CHUNK_WORDS, ClassVip, Counter, Flow4, Flow6, FlowKey4, FlowKey6, Interface, PORT_WORDS,
+        PortUse, REPLY_PORT_WORDS, Real, RouteEntry, Settings, SourceEntry, Table, VipEntry,
+        VipKey4, VipKey6, port_bit, reply_port_bit,
     },
     flow::{End, Family},
     reason::Reason,
@@ -67,7 +67,7 @@ static PORTS: Array<u64, PORT_WORDS, MMAPABLE> = Array::new();
 #[btf_map]
 static REPLY_PORTS: Array<u64, REPLY_PORT_WORDS, MMAPABLE> = Array::new();
 #[btf_map]
-static INTERFACES: HashMap<u32, u32, IDS> = HashMap::new();
+static INTERFACES: HashMap<u32, Interface, IDS> = HashMap::new();
 #[btf_map]
 static VIP_IDS4: HashMap<VipKey4, u32, IDS> = HashMap::new();
 #[btf_map]
@@ -158,11 +158,21 @@ pub(crate) fn answer_inward(port: [u8; 2]) {
     }
 }
 
-/// Bits of `interface_flags`.
+/// Bits of `interface_flags` that hold now.
 #[inline(always)]
 pub(crate) fn interface(ifindex: u32) -> u32 {
-    // SAFETY: a live element; an aligned word is read whole.
-    INTERFACES.get_ptr(ifindex).map_or(0, |flags| unsafe { flags.read_volatile() })
+    INTERFACES.get_ptr(ifindex).map_or(0, |interface| {
+        // SAFETY: a live element, whose aligned words are read whole; both are replaced together.
+        // The helper takes nothing.
+        let (until, flags, now) = unsafe {
+            (
+                (&raw const (*interface).until).read_volatile(),
+                (&raw const (*interface).flags).read_volatile(),
+                helpers::bpf_jiffies64(),
+            )
+        };
+        if now < until { flags } else { 0 }
+    })
 }
 
 /// Counts a packet under its reason.
