@@ -55,6 +55,8 @@ pub trait Family: Sized {
     fn flow(state: FlowState, vip: End<Self::Addr>) -> Self::Flow;
     /// What does not depend on the family.
     fn state(flow: &Self::Flow) -> FlowState;
+    /// Changes what the flow remembers of its next hop, see [`hop_of`](crate::abi::hop_of).
+    fn set_hop(flow: &mut Self::Flow, hop: u32);
     /// Writes [`FlowState::client_port`].
     fn set_client_port(flow: &mut Self::Flow, port: [u8; 2]);
     /// The VIP that the client dialled.
@@ -157,11 +159,15 @@ macro_rules! family {
             }
             #[inline(always)]
             fn flow(state: FlowState, vip: End<Self::Addr>) -> $flow {
-                $flow { flow: state, vip: vip.addr, vip_port: vip.port, zero: [0; 2] }
+                $flow { flow: state, vip: vip.addr, vip_port: vip.port, zero: [0; 2], hop: 0 }
             }
             #[inline(always)]
             fn state(flow: &$flow) -> FlowState {
                 flow.flow
+            }
+            #[inline(always)]
+            fn set_hop(flow: &mut $flow, hop: u32) {
+                flow.hop = hop;
             }
             #[inline(always)]
             fn set_client_port(flow: &mut $flow, port: [u8; 2]) {

@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Every map, in the order of `maps list`.
-const MAPS: [&str; 31] = [
+const MAPS: [&str; 34] = [
     "EPOCH",
     "SETTINGS",
     "PORTS",
@@ -43,6 +43,9 @@ const MAPS: [&str; 31] = [
     "TRACE",
     "TRACED",
     "XDP_DEVICES",
+    "HOPS",
+    "NEXT_HOPS",
+    "HOP_IDS",
 ];
 
 fn rows(value: Value) -> Vec<Value> {

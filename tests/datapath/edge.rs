@@ -16,6 +16,8 @@ use harness::{
     scaled,
 };
 
+mod hops;
+
 use crate::world::{Hook, TestRuns, World, destination, edge::uplink};
 
 const CLIENT: &str = "10.0.0.1:40000";

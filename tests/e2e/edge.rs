@@ -8,7 +8,7 @@ use crate::bed::{Bed, MAGLEV, VIP4, VIP6, split};
 
 /// What native XDP asks of veth pairs: complete checksums, and somebody who takes frames at the
 /// other end.
-fn prepare(bed: &Bed) {
+pub(crate) fn prepare(bed: &Bed) {
     for (_, host) in bed.topology.hosts() {
         let node = format!("ethtool -K {} tx off", host.interface);
         bed.topology.node.run(|| Shell::silent().run(&node)).expect("ethtool");

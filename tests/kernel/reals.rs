@@ -45,17 +45,17 @@ fn enter_flow(bed: &Bed, id: u32, generation: u32, to: SocketAddr) -> FlowKey4 {
         flow: FlowState { real: id, generation, counter: 1, ..FlowState::default() },
         vip: [240, 0, 0, 1],
         vip_port: vip(1).port().to_be_bytes(),
-        zero: [0; 2],
+        ..Flow4::default()
     };
     assert!(to.is_ipv4());
-    let mut bytes = ([0; 16], [0; 32]);
+    let mut bytes = ([0; 16], [0; size_of::<Flow4>()]);
     bytes.0.copy_from_slice(key.as_bytes());
     bytes.1.copy_from_slice(flow.as_bytes());
     flows(bed).insert(bytes.0, bytes.1, 0).expect("insert");
     key
 }
 
-fn flows(bed: &Bed) -> HashMap<MapData, [u8; 16], [u8; 32]> {
+fn flows(bed: &Bed) -> HashMap<MapData, [u8; 16], [u8; size_of::<Flow4>()]> {
     let map = MapData::from_pin(bed.dir().join("maps/FLOWS4")).expect("FLOWS4");
     Map::LruHashMap(map).try_into().expect("hash")
 }

@@ -18,7 +18,7 @@ use super::{
 
 const LIVE: u8 = SYN_ACK | ESTABLISHED;
 
-fn flows(bed: &Bed, name: &str) -> HashMap<MapData, [u8; 16], [u8; 32]> {
+fn flows(bed: &Bed, name: &str) -> HashMap<MapData, [u8; 16], [u8; size_of::<Flow4>()]> {
     let map = MapData::from_pin(bed.dir().join("maps").join(name)).expect("a map of flows");
     Map::LruHashMap(map).try_into().expect("a hash map")
 }
@@ -35,7 +35,7 @@ fn enter(bed: &Bed, map: &str, real: u32, port: u16, proto: u8, flow: FlowState)
         zero: [0; 2],
     };
     let flow = Flow4 { flow: FlowState { real, ..flow }, vip: [240, 0, 0, 1], ..Flow4::default() };
-    let mut bytes = ([0; 16], [0; 32]);
+    let mut bytes = ([0; 16], [0; size_of::<Flow4>()]);
     bytes.0.copy_from_slice(key.as_bytes());
     bytes.1.copy_from_slice(flow.as_bytes());
     flows(bed, map).insert(bytes.0, bytes.1, 0).expect("room");

@@ -145,7 +145,7 @@ pub struct FlowState {
     pub client_port: [u8; 2],
 }
 
-/// Value of `FLOWS4` and `HALF_OPEN4`. 32 bytes.
+/// Value of `FLOWS4` and `HALF_OPEN4`. 36 bytes.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
 )]
@@ -159,9 +159,11 @@ pub struct Flow4 {
     pub vip_port: [u8; 2],
     /// Zero.
     pub zero: [u8; 2],
+    /// The next hop that XDP found for this direction, see [`hop_of`](super::hop_of); 0: none.
+    pub hop: u32,
 }
 
-/// Value of `FLOWS6` and `HALF_OPEN6`. 44 bytes.
+/// Value of `FLOWS6` and `HALF_OPEN6`. 48 bytes.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
 )]
@@ -175,4 +177,6 @@ pub struct Flow6 {
     pub vip_port: [u8; 2],
     /// Zero.
     pub zero: [u8; 2],
+    /// The next hop that XDP found for this direction, see [`hop_of`](super::hop_of); 0: none.
+    pub hop: u32,
 }

@@ -13,12 +13,14 @@ mod event;
 mod flow;
 mod fragment;
 mod guard;
+mod hop;
 mod names;
 
 pub use event::{EVENTS_BYTES, Event, Trace, Traced};
 pub use flow::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, direction, flow_state, forwarding};
 pub use fragment::{FRAGMENTS_FOLLOW_S, FRAGMENTS_MAX, Fragment, FragmentKey};
 pub use guard::NewFlows;
+pub use hop::{HOP_BITS, HOPS_MAX, HopKey, Hops, NextHop, hop_of, remembered_hop};
 pub use names::{
     ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names, program_names,
 };
@@ -487,8 +489,8 @@ const _: () = {
     assert!(size_of::<FlowKey4>() == 16);
     assert!(size_of::<FlowKey6>() == 40);
     assert!(size_of::<FlowState>() == 24);
-    assert!(size_of::<Flow4>() == 32);
-    assert!(size_of::<Flow6>() == 44);
+    assert!(size_of::<Flow4>() == 36);
+    assert!(size_of::<Flow6>() == 48);
     assert!(size_of::<Real>() == 40);
     assert!(size_of::<XdpDevice>() == 24);
     assert!(size_of::<RouteEntry>() == 56);

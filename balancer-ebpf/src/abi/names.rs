@@ -11,8 +11,8 @@ pub mod map_names {
     /// `array[REPLY_PORT_WORDS]` of `u64`, mmapable: a bit per port, see
     /// [`reply_port_bit`](crate::abi::reply_port_bit). Only programs write it.
     pub const REPLY_PORTS: &str = "REPLY_PORTS";
-    /// Hash: number of an interface (`u32`) → bits of
-    /// [`interface_flags`](crate::abi::interface_flags) (`u32`). Absent: none.
+    /// Hash: number of an interface (`u32`) → [`Interface`](crate::abi::Interface). Absent: no
+    /// flags.
     pub const INTERFACES: &str = "INTERFACES";
     /// Dictionary [`VipKey4`](crate::abi::VipKey4) → VIP id (`u32`).
     pub const VIP_IDS4: &str = "VIP_IDS4";
@@ -67,6 +67,12 @@ pub mod map_names {
     /// Hash of [`XDP_DEVICES_MAX`](crate::abi::XDP_DEVICES_MAX): index of an interface with an XDP
     /// program of ours (`u32`) → [`XdpDevice`](crate::abi::XdpDevice).
     pub const XDP_DEVICES: &str = "XDP_DEVICES";
+    /// `array[1]` of [`Hops`](crate::abi::Hops), mmapable.
+    pub const HOPS: &str = "HOPS";
+    /// Array of [`NextHop`](crate::abi::NextHop), by number.
+    pub const NEXT_HOPS: &str = "NEXT_HOPS";
+    /// Hash [`HopKey`](crate::abi::HopKey) → number of the next hop (`u32`).
+    pub const HOP_IDS: &str = "HOP_IDS";
     /// Every map of the object, in no particular order.
     pub const ALL: &[&str] = &[
         EPOCH,
@@ -100,6 +106,9 @@ pub mod map_names {
         TRACE,
         TRACED,
         XDP_DEVICES,
+        HOPS,
+        NEXT_HOPS,
+        HOP_IDS,
     ];
 }
 

@@ -48,6 +48,7 @@ mod bell;
 mod drain;
 mod due;
 mod files;
+mod hops;
 mod interfaces;
 mod log;
 mod names;
@@ -187,6 +188,7 @@ async fn serve(
     let mut supervisor = Supervisor::new();
     let writer =
         Writer::new(node, start.settings, start.config, files, asker, Arc::clone(&shared), shown);
+    tasks.spawn(hops::follow(writer.maps()));
     let first = Job { causes: Causes::of(&[Cause::Files, Cause::Links]), since: None };
     let (writer, begun) = spawn(writer, first).await.map_err(ended)?;
     match begun {

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     compile::Tables,
-    kernel::Recount,
+    kernel::{Datapath, Recount, View},
     node::{Node, NodeError, Sending, Wanted},
     policy::{Edits, PolicySet, ReadOptions, Reader, Reading, Report, Texts},
     resolve::{self, Change, Resolution, ResolveSettings, VipAssignments},
@@ -54,6 +54,7 @@ pub(super) struct Writer {
     shared: Arc<watch::Sender<AgentState>>,
     pub(super) shown: Shown,
     interfaces: Interfaces,
+    maps: watch::Sender<Option<Arc<View>>>,
     /// The last good set, with what it was compiled to.
     good: Option<Good>,
     /// What the last good set came to. `None`: what it came to is not at hand.
@@ -98,7 +99,9 @@ impl Writer {
         shared: Arc<watch::Sender<AgentState>>,
         shown: Shown,
     ) -> Self {
+        let maps = node.datapath_if_open().map(Datapath::shared_view);
         Self {
+            maps: watch::Sender::new(maps),
             node,
             settings,
             config,
@@ -123,6 +126,11 @@ impl Writer {
             sending: None,
             unjudged: None,
         }
+    }
+
+    /// The maps, once there are some.
+    pub(super) fn maps(&self) -> watch::Receiver<Option<Arc<View>>> {
+        self.maps.subscribe()
     }
 
     /// Does what the causes ask for. Errors are said, kept in the state, and leave everything
@@ -318,6 +326,7 @@ impl Writer {
         if self.node.make(&settings)? {
             info!(bpffs = %self.node.bpffs().display(), "programs and maps are made");
             self.shown.maps(&self.node);
+            self.maps.send_replace(self.node.datapath_if_open().map(Datapath::shared_view));
             // With nothing published yet the programs let every packet pass.
             self.attach();
             tables = self.node.compile(&wanted)?;

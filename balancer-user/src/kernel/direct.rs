@@ -25,6 +25,11 @@ impl Ticks {
         Ok(Self { jiffies: snippet::jiffies64().map_err(failed)?, at_ns: read::now()? })
     }
 
+    /// The jiffies when `lease` is over that begins at `now` (`CLOCK_MONOTONIC`, nanoseconds).
+    pub(crate) fn after(self, now: u64, lease: Duration, hz: u32) -> u64 {
+        self.at(now.saturating_add(lease.as_nanos() as u64), hz)
+    }
+
     /// The jiffies at a time of `CLOCK_MONOTONIC` after that moment, `hz` of them a second.
     fn at(self, ns: u64, hz: u32) -> u64 {
         let since = u128::from(ns.saturating_sub(self.at_ns));
@@ -76,8 +81,7 @@ impl Datapath {
                     Some(ticks) => ticks,
                     None => *self.ticks.insert(Ticks::read()?),
                 };
-                let end = read::now()?.saturating_add(lease.as_nanos() as u64);
-                ticks.at(end, self.settings.hz)
+                ticks.after(read::now()?, lease, self.settings.hz)
             }
         };
         let failed = |error| map_failed(map_names::INTERFACES, error);

@@ -13,9 +13,9 @@ use std::path::{Path, PathBuf};
 use balancer_ebpf::{
     abi::{
         CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, FRAGMENTS_MAX, Flow4, Flow6, FlowKey4,
-        FlowKey6, Fragment, FragmentKey, Interface, NewFlows, PORT_WORDS, REPLY_PORT_WORDS, Real,
-        RouteEntry, SLOTS_PER_WORD, Settings, SourceEntry, Trace, Traced, VipEntry, VipKey4,
-        VipKey6, XDP_DEVICES_MAX, XdpDevice, map_names,
+        FlowKey6, Fragment, FragmentKey, HOPS_MAX, HopKey, Hops, Interface, NewFlows, NextHop,
+        PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry, SLOTS_PER_WORD, Settings, SourceEntry,
+        Trace, Traced, VipEntry, VipKey4, VipKey6, XDP_DEVICES_MAX, XdpDevice, map_names,
     },
     reason::Reason,
 };
@@ -238,6 +238,9 @@ pub(crate) const SHAPES: &[MapShape] = &[
     map(map_names::TRACE, 4, size_of::<Trace>(), |_| 1, ""),
     map(map_names::TRACED, 4, size_of::<Traced>(), |_| 1, "").per_cpu(),
     map(map_names::XDP_DEVICES, 4, size_of::<XdpDevice>(), |_| XDP_DEVICES_MAX as u64, "").hash(),
+    map(map_names::HOPS, 4, size_of::<Hops>(), |_| 1, ""),
+    map(map_names::NEXT_HOPS, 4, size_of::<NextHop>(), |_| HOPS_MAX as u64, ""),
+    map(map_names::HOP_IDS, size_of::<HopKey>(), 4, |_| HOPS_MAX as u64, "").hash(),
 ];
 
 /// The shape of the map of this name.

@@ -80,6 +80,12 @@ impl Mapped {
         self.words()[word].fetch_sub(by, Relaxed);
     }
 
+    /// Adds, in one step among those of other writers, with release order; what it was before. Wraps.
+    pub(crate) fn add_release(&self, word: usize, by: u64) -> u64 {
+        assert_eq!(self.access, Access::Write, "the mapping is read-only");
+        self.words()[word].fetch_add(by, Release)
+    }
+
     pub(crate) fn store(&self, word: usize, value: u64) {
         assert_eq!(self.access, Access::Write, "the mapping is read-only");
         self.words()[word].store(value, Relaxed);

@@ -39,6 +39,10 @@ pub struct Interface {
     pub part: bool,
     /// Its queueing discipline at egress; empty where the kernel names none.
     pub queue: String,
+    /// Its Ethernet address, where it has one.
+    pub address: Option<[u8; 6]>,
+    /// Bytes of the longest packet, without its Ethernet header; 0: the kernel names none.
+    pub mtu: u32,
     /// The XDP program on it.
     pub xdp: Option<XdpThere>,
 }
@@ -82,7 +86,7 @@ pub(super) struct Connection {
 }
 
 impl Connection {
-    fn open() -> io::Result<Self> {
+    pub(super) fn open() -> io::Result<Self> {
         Self::to(NETLINK_ROUTE)
     }
 
@@ -176,7 +180,17 @@ pub fn interfaces() -> Result<Vec<Interface>, KernelError> {
                 LinkAttribute::Qdisc(queue) => Some(queue.clone()),
                 _ => None,
             });
+            let address = link.attributes.iter().find_map(|a| match a {
+                LinkAttribute::Address(address) => address.as_slice().try_into().ok(),
+                _ => None,
+            });
+            let mtu = link.attributes.iter().find_map(|a| match a {
+                LinkAttribute::Mtu(mtu) => Some(*mtu),
+                _ => None,
+            });
             Some(Interface {
+                address,
+                mtu: mtu.unwrap_or_default(),
                 name,
                 veth,
                 elsewhere: is(|a| matches!(a, LinkAttribute::LinkNetNsId(_))),

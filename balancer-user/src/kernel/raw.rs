@@ -9,8 +9,8 @@ use std::{
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError, MapType};
 use balancer_ebpf::{
     abi::{
-        Counter, NewFlows, Real, RouteEntry, Settings, SourceEntry, Trace, Traced, VipEntry,
-        map_names,
+        Counter, HOPS_MAX, Hops, NewFlows, NextHop, Real, RouteEntry, Settings, SourceEntry, Trace,
+        Traced, VipEntry, map_names,
     },
     reason::Reason,
 };
@@ -80,6 +80,10 @@ pub enum Element {
     Trace(Trace),
     /// Of `TRACED`: sum over all CPUs.
     Traced(Traced),
+    /// Of `HOPS`.
+    Hops(Hops),
+    /// Of `NEXT_HOPS`.
+    NextHop(NextHop),
 }
 
 impl Element {
@@ -104,6 +108,8 @@ impl Element {
             Self::Counter(counter) => *counter == Counter::default(),
             Self::Trace(trace) => *trace == Trace::default(),
             Self::Traced(traced) => *traced == Traced::default(),
+            Self::Hops(hops) => *hops == Hops::default(),
+            Self::NextHop(hop) => *hop == NextHop::default(),
         }
     }
 }
@@ -179,6 +185,8 @@ impl View {
             map_names::REASONS => Reason::ALL.len() as u32,
             map_names::TRACE | map_names::TRACED => 1,
             map_names::EVENTS => 0,
+            map_names::HOPS => 1,
+            map_names::NEXT_HOPS => HOPS_MAX as u32,
             _ => return Ok(None),
         }))
     }
@@ -241,6 +249,8 @@ impl View {
             }
             map_names::TRACE => vec![Element::Trace(events::asked(&self.pinned(name)?)?)],
             map_names::TRACED => vec![Element::Traced(events::traced(&self.pinned(name)?)?)],
+            map_names::HOPS => vec![Element::Hops(self.hops())],
+            map_names::NEXT_HOPS => at.map(|i| Element::NextHop(self.next_hops.read(i))).collect(),
             _ => Vec::new(),
         })
     }

@@ -128,6 +128,8 @@ pub struct FlowRow {
     pub vip: VipKey,
     /// State, real and so on.
     pub flow: FlowState,
+    /// The next hop that XDP found, see [`balancer_ebpf::abi::hop_of`].
+    pub hop: u32,
     /// Since a packet was last seen, to the second.
     pub idle: Duration,
 }
@@ -305,6 +307,7 @@ impl View {
                         dst: v4_address(key.dst, key.dport),
                         vip: VipKey::numbered(v4_address(flow.vip, flow.vip_port), key.proto),
                         flow: flow.flow,
+                        hop: flow.hop,
                         idle: Duration::ZERO,
                     },
                 );
@@ -319,6 +322,7 @@ impl View {
                         dst: v6_address(key.dst, key.dport),
                         vip: VipKey::numbered(v6_address(flow.vip, flow.vip_port), key.proto),
                         flow: flow.flow,
+                        hop: flow.hop,
                         idle: Duration::ZERO,
                     },
                 );

@@ -50,6 +50,9 @@ pub struct View {
     pub(crate) fragments: MapData,
     pub(crate) counters: MapData,
     pub(crate) reasons: MapData,
+    pub(crate) hops: Mapped,
+    pub(crate) next_hops: Mapped,
+    pub(crate) hop_ids: MapData,
 }
 
 /// The arena: chunks come, none ever goes.
@@ -250,6 +253,9 @@ impl View {
             fragments: checked(map_names::FRAGMENTS)?,
             counters: checked(map_names::COUNTERS)?,
             reasons: checked(map_names::REASONS)?,
+            hops: words(map_names::HOPS)?,
+            next_hops: words(map_names::NEXT_HOPS)?,
+            hop_ids: checked(map_names::HOP_IDS)?,
             pinned: pinned(&pins),
             pins,
         })
@@ -335,7 +341,7 @@ pub(crate) fn entries(name: &str, map: &MapData) -> Result<u32, KernelError> {
     Ok(map.info().map_err(|e| super::map_failed(name, e))?.max_entries())
 }
 
-fn mapped(name: &str, map: &MapData, access: Access) -> Result<Mapped, KernelError> {
+pub(super) fn mapped(name: &str, map: &MapData, access: Access) -> Result<Mapped, KernelError> {
     let words = entries(name, map)? as usize * shape(name)?.value as usize / 8;
     Mapped::new(map.fd().as_fd(), words, access).map_err(|e| KernelError::map(name, "mmap", e))
 }

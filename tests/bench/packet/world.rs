@@ -17,12 +17,13 @@ use aya::{
 };
 use balancer_ebpf::{
     abi::{
-        self, CHUNK_WORDS, ClassVip, ID_FIRST, PortUse, REAL_FIRST, Real, RouteEntry, Settings,
-        SourceEntry, TCP, Table, TargetWord, VipEntry, VipKey4, VipKey6, XdpDevice, global_names,
-        map_names, pick, port_bit, program_names, route_kind,
+        self, CHUNK_WORDS, ClassVip, HopKey, Hops, ID_FIRST, NextHop, PortUse, REAL_FIRST, Real,
+        RouteEntry, Settings, SourceEntry, TCP, Table, TargetWord, VipEntry, VipKey4, VipKey6,
+        XdpDevice, global_names, map_names, pick, port_bit, program_names, route_kind,
     },
     reason::Reason,
 };
+use harness::Uplink;
 use nix::time::{ClockId, clock_getres};
 use zerocopy::IntoBytes;
 
@@ -175,8 +176,22 @@ impl World {
         let device = XdpDevice { takes_frames: 1, ..XdpDevice::default() };
         let device: [u8; size_of::<XdpDevice>()] = zerocopy::transmute!(device);
         world.insert(map_names::XDP_DEVICES, uplink, device)?;
+        world.keep_hops(uplink)?;
         world.fill(hz, clients)?;
         Ok(world)
+    }
+
+    /// Does what a running agent does: flows may remember their next hop. An object of another
+    /// version, which is measured beside ours, may have none of it.
+    fn keep_hops(&mut self, uplink: u32) -> Result<()> {
+        if self.ebpf.map(map_names::HOPS).is_none() {
+            return Ok(());
+        }
+        let key = HopKey { to: Uplink::NEXT, from: Uplink::OWN, interface: uplink };
+        self.set(map_names::NEXT_HOPS, 1, &NextHop { key, mtu: 1500, unused: 0 })?;
+        let key: [u8; size_of::<HopKey>()] = zerocopy::transmute!(key);
+        self.insert(map_names::HOP_IDS, key, 1u32)?;
+        self.set(map_names::HOPS, 0, &Hops { until: u64::MAX, generation: 1 })
     }
 
     fn fill(&mut self, hz: u32, clients: &[(IpAddr, u32)]) -> Result<()> {
@@ -290,6 +305,8 @@ impl World {
         let bytes = value.as_bytes();
         match bytes.len() {
             8 => self.set_bytes::<8>(name, index, bytes),
+            16 => self.set_bytes::<16>(name, index, bytes),
+            24 => self.set_bytes::<24>(name, index, bytes),
             40 => self.set_bytes::<40>(name, index, bytes),
             48 => self.set_bytes::<48>(name, index, bytes),
             56 => self.set_bytes::<56>(name, index, bytes),

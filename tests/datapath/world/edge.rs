@@ -2,7 +2,7 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use balancer_ebpf::abi::{Interface, XdpDevice, map_names, reply_port_bit};
+use balancer_ebpf::abi::{HopKey, Hops, Interface, NextHop, XdpDevice, map_names, reply_port_bit};
 use harness::{Root, Uplink};
 
 use super::{LOOPBACK, World, array};
@@ -60,5 +60,20 @@ impl World {
         self.hash::<u32, [u8; 16]>(map_names::INTERFACES)
             .insert(interface, value, 0)
             .expect("room");
+    }
+
+    /// Says until which jiffies flows may remember next hops, and of which generation.
+    pub(crate) fn hops(&mut self, until: u64, generation: u64) {
+        let value: [u8; 16] = zerocopy::transmute!(Hops { until, generation });
+        self.array::<16>(map_names::HOPS).set(0, value, 0).expect("HOPS");
+    }
+
+    /// Says that the uplink's next hop may be remembered.
+    pub(crate) fn next_hop(&mut self, id: u32, uplink: &Uplink, mtu: u32) {
+        let key = HopKey { to: Uplink::NEXT, from: Uplink::OWN, interface: uplink.index() };
+        let value: [u8; 24] = zerocopy::transmute!(NextHop { key, mtu, unused: 0 });
+        self.array::<24>(map_names::NEXT_HOPS).set(id, value, 0).expect("NEXT_HOPS");
+        let key: [u8; 16] = zerocopy::transmute!(key);
+        self.hash::<[u8; 16], u32>(map_names::HOP_IDS).insert(key, id, 0).expect("HOP_IDS");
     }
 }

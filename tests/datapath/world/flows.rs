@@ -22,6 +22,7 @@ pub(crate) enum Flows {
 pub(crate) struct FlowFound {
     pub(crate) state: FlowState,
     pub(crate) vip: SocketAddr,
+    pub(crate) hop: u32,
 }
 
 impl World {
@@ -36,18 +37,18 @@ impl World {
         let (src, dst, proto) = ends(src, dst);
         match (src.ip(), dst.ip()) {
             (IpAddr::V4(_), _) => {
-                let map = self.hash::<[u8; 16], [u8; 32]>(name(flows, false));
+                let map = self.hash::<[u8; 16], [u8; size_of::<Flow4>()]>(name(flows, false));
                 let flow: Flow4 =
                     value(&map.get(&array(&FlowKey4 { proto, ..key4(src, dst, way) }), 0).ok()?);
                 let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
-                Some(FlowFound { state: flow.flow, vip })
+                Some(FlowFound { state: flow.flow, vip, hop: flow.hop })
             }
             (IpAddr::V6(_), _) => {
-                let map = self.hash::<[u8; 40], [u8; 44]>(name(flows, true));
+                let map = self.hash::<[u8; 40], [u8; size_of::<Flow6>()]>(name(flows, true));
                 let flow: Flow6 =
                     value(&map.get(&array(&FlowKey6 { proto, ..key6(src, dst, way) }), 0).ok()?);
                 let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
-                Some(FlowFound { state: flow.flow, vip })
+                Some(FlowFound { state: flow.flow, vip, hop: flow.hop })
             }
         }
     }
@@ -63,18 +64,19 @@ impl World {
     ) {
         let (src, dst, proto) = ends(src, dst);
         let (flow, vip_port) = (found.state, found.vip.port().to_be_bytes());
+        let hop = found.hop;
         match found.vip.ip() {
             IpAddr::V4(vip) => {
-                let flow = Flow4 { flow, vip: vip.octets(), vip_port, zero: [0; 2] };
-                self.hash::<[u8; 16], [u8; 32]>(name(flows, false)).insert(
+                let flow = Flow4 { flow, vip: vip.octets(), vip_port, zero: [0; 2], hop };
+                self.hash::<[u8; 16], [u8; size_of::<Flow4>()]>(name(flows, false)).insert(
                     array(&FlowKey4 { proto, ..key4(src, dst, way) }),
                     array(&flow),
                     0,
                 )
             }
             IpAddr::V6(vip) => {
-                let flow = Flow6 { flow, vip: vip.octets(), vip_port, zero: [0; 2] };
-                self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).insert(
+                let flow = Flow6 { flow, vip: vip.octets(), vip_port, zero: [0; 2], hop };
+                self.hash::<[u8; 40], [u8; size_of::<Flow6>()]>(name(flows, true)).insert(
                     array(&FlowKey6 { proto, ..key6(src, dst, way) }),
                     array(&flow),
                     0,
@@ -102,10 +104,10 @@ impl World {
     pub(crate) fn flows(&mut self) -> usize {
         let mut flows = 0;
         for name in [map_names::FLOWS4, map_names::HALF_OPEN4] {
-            flows += self.hash::<[u8; 16], [u8; 32]>(name).keys().count();
+            flows += self.hash::<[u8; 16], [u8; size_of::<Flow4>()]>(name).keys().count();
         }
         for name in [map_names::FLOWS6, map_names::HALF_OPEN6] {
-            flows += self.hash::<[u8; 40], [u8; 44]>(name).keys().count();
+            flows += self.hash::<[u8; 40], [u8; size_of::<Flow6>()]>(name).keys().count();
         }
         flows
     }
@@ -173,10 +175,10 @@ impl World {
         let (src, dst, proto) = ends(src, dst);
         if src.is_ipv4() {
             let key = FlowKey4 { proto, ..key4(src, dst, way) };
-            self.hash::<[u8; 16], [u8; 32]>(name(flows, false)).remove(&array(&key))
+            self.hash::<[u8; 16], [u8; size_of::<Flow4>()]>(name(flows, false)).remove(&array(&key))
         } else {
             let key = FlowKey6 { proto, ..key6(src, dst, way) };
-            self.hash::<[u8; 40], [u8; 44]>(name(flows, true)).remove(&array(&key))
+            self.hash::<[u8; 40], [u8; size_of::<Flow6>()]>(name(flows, true)).remove(&array(&key))
         }
         .expect("the flow was there");
     }

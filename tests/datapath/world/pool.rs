@@ -15,7 +15,7 @@ use aya::{
     programs::{Program, ProgramError},
 };
 use balancer_ebpf::abi::{
-    CHUNK_WORDS, ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names,
+    CHUNK_WORDS, Flow4, ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names,
     program_names,
 };
 use balancer_user::kernel::object;
@@ -103,7 +103,8 @@ impl Loaded {
         // The loader takes a map that is pinned where it would pin its own.
         let pin = bpffs.as_ref().map(|bpffs| bpffs.pins());
         if let Some(pin) = &pin {
-            let map = HashMap::<MapData, [u8; 16], [u8; 32]>::create(1, 0).expect("a map");
+            let map = HashMap::<MapData, [u8; 16], [u8; size_of::<Flow4>()]>::create(1, 0)
+                .expect("a map");
             map.pin(pin).expect("a bpffs");
             loader.map_pin_path(map_names::HALF_OPEN4, pin);
         }

@@ -5,6 +5,7 @@ mod dsr;
 mod files;
 mod forwarding;
 mod guard;
+mod hops;
 mod life;
 mod links;
 mod metrics;

@@ -50,7 +50,7 @@ pub(crate) fn reply<C: Context, F: Maps + Translate, const INWARD: bool>(
     if C::PLAIN && state.forwarding != 0 {
         return Reason::LeftToTc;
     }
-    let way = match ctx.way::<F>(packet, &F::dst(&packet.key).addr) {
+    let way = match ctx.way::<F>(packet, &F::dst(&packet.key).addr, entry.hop()) {
         Ok(way) => way,
         Err(reason) => return reason,
     };

@@ -7,7 +7,10 @@ use aya_ebpf::{
     bindings::{bpf_check_mtu_ret::BPF_MTU_CHK_RET_FRAG_NEEDED, xdp_action},
     helpers::generated as helpers,
 };
-use balancer_ebpf::reason::Reason;
+use balancer_ebpf::{
+    abi::{hop_of, remembered_hop},
+    reason::Reason,
+};
 
 use crate::{
     context::{Context as _, Translate, Xdp},
@@ -26,7 +29,8 @@ pub(crate) struct Hop {
     pub(crate) verdict: u32,
 }
 
-/// The way to `to` for a packet as it came, before anything of it is changed.
+/// The way to `to` for a packet as it came, before anything of it is changed. `memory`: where its
+/// flow remembers the next hop.
 ///
 /// # Errors
 /// [`Reason::LeftToTc`]: the stack has to answer it, to find the next hop, or to send it where XDP
@@ -36,9 +40,10 @@ pub(crate) fn find<F: Translate>(
     ctx: Xdp,
     packet: &Packet<F>,
     to: &F::Addr,
+    memory: *mut u32,
 ) -> Result<Hop, Reason> {
     let mut hop = MaybeUninit::uninit();
-    match ask::<F>(ctx, packet, to, &mut hop) {
+    match ask::<F>(ctx, packet, to, memory, &mut hop) {
         // SAFETY: `ask` has written the hop when it says so.
         FOUND => Ok(unsafe { hop.assume_init() }),
         _ => Err(Reason::LeftToTc),
@@ -54,10 +59,28 @@ fn ask<F: Translate>(
     ctx: Xdp,
     packet: &Packet<F>,
     to: &F::Addr,
+    memory: *mut u32,
     hop: &mut MaybeUninit<Hop>,
 ) -> u32 {
     if !may_leave(ctx, packet) {
         return LEFT;
+    }
+    // Read before the kernel is asked: what it says may be outdated by the time it is noted.
+    let generation = maps::hop_generation();
+    let mark = mark::<F>(to);
+    if let Some(generation) = generation {
+        // SAFETY: an aligned word of a live flow entry, or of our own, read whole.
+        let remembered = unsafe { memory.read_volatile() };
+        if remembered != 0
+            && let Some(next) = hop_of(remembered ^ mark, generation).and_then(maps::next_hop)
+            && packet.end.wrapping_sub(packet.place.ip) <= next.mtu()
+        {
+            let interface = next.interface();
+            let verdict =
+                if interface == ctx.ifindex() { xdp_action::XDP_TX } else { redirect(interface) };
+            hop.write(Hop { addresses: next.addresses(), verdict });
+            return FOUND;
+        }
     }
     let mut question = MaybeUninit::uninit();
     let question = Fib::of::<F>(&mut question, ctx.ifindex());
@@ -67,8 +90,32 @@ fn ask<F: Translate>(
         return LEFT;
     }
     let Some(verdict) = verdict(ctx, question.interface) else { return LEFT };
-    hop.write(Hop { addresses: question.frame(), verdict });
+    let addresses = question.frame();
+    hop.write(Hop { addresses, verdict });
+    if let Some(generation) = generation
+        && let Some(id) = maps::hop_id(addresses, question.interface)
+        && let Some(next) = maps::next_hop(id)
+        // A route may have a smaller MTU than its interface: then each packet asks.
+        && u32::from(question.total_len) >= next.mtu()
+    {
+        // SAFETY: as above; whoever reads it finds the old word or this one.
+        unsafe { memory.write_volatile(remembered_hop(generation, id) ^ mark) };
+    }
     FOUND
+}
+
+/// What the memory of the way to an address is marked with. An entry may become another flow's
+/// while a program that has found it still runs; what that one notes is nothing to the other.
+#[inline(always)]
+fn mark<F: Translate>(to: &F::Addr) -> u32 {
+    const ODD: u32 = 0x9e37_79b1;
+    let words = F::words(to);
+    let (mut mark, mut i) = (0, 0);
+    while i < words.len() {
+        mark = (mark ^ u32::from_ne_bytes(words[i])).wrapping_mul(ODD);
+        i += 1;
+    }
+    mark
 }
 
 /// Whether the packet may be forwarded once more.
@@ -102,9 +149,14 @@ fn verdict(ctx: Xdp, interface: u32) -> Option<u32> {
     if !maps::takes_frames(interface) {
         return None;
     }
+    Some(redirect(interface))
+}
+
+#[inline(always)]
+fn redirect(interface: u32) -> u32 {
     // SAFETY: the helper takes two numbers. It only notes the interface, for a program that
     // returns what it returns.
-    Some(unsafe { helpers::bpf_redirect(interface, 0) as u32 })
+    unsafe { helpers::bpf_redirect(interface, 0) as u32 }
 }
 
 /// Where a packet goes on to a real that answers by itself.

@@ -139,12 +139,12 @@ fn over<F: Maps>(
         && record::real_silent(packet, stage, real, state, now)
 }
 
-/// Counts the packet and sends it on to the real.
+/// Counts the packet and sends it on to the real. `memory`: where its way may be remembered.
 #[inline(always)]
 fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
     ctx: C,
     packet: &Packet<F>,
-    state: &FlowState,
+    (state, memory): (&FlowState, *mut u32),
     real: RealRef,
     reason: Reason,
 ) -> Reason {
@@ -152,7 +152,7 @@ fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
         return Reason::LeftToTc;
     }
     let (from, to) = (F::dst(&packet.key), real.end::<F>());
-    let way = match ctx.way::<F>(packet, &to.addr) {
+    let way = match ctx.way::<F>(packet, &to.addr, memory) {
         Ok(way) => way,
         Err(reason) => return reason,
     };
@@ -215,7 +215,8 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
             && real.flags() == 0
             && keep::<F, RECORD>(packet, entry, &state, real, maps::jiffies())
         {
-            *reason = send::<C, F, RECORD>(ctx, packet, &state, real, Reason::Established);
+            *reason =
+                send::<C, F, RECORD>(ctx, packet, (&state, entry.hop()), real, Reason::Established);
             return Known::Ends;
         }
     }
@@ -258,6 +259,8 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         *reason = if reset { Reason::StrayReset } else { Reason::RealGone };
         return Known::Ends;
     };
+    let mut nowhere = 0;
+    let mut memory = entry.hop();
     let mut carried = match stage {
         Stage::Open => Reason::Established,
         Stage::HalfOpen => Reason::HalfOpen,
@@ -271,6 +274,8 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         if stage == Stage::HalfOpen && completes {
             if record::promote(packet, entry, real, now) {
                 carried = Reason::Established;
+                // What lay here is another flow's soon.
+                memory = &raw mut nowhere;
             }
             if seen != 0
                 && let Some(moved) = F::find(Stage::Open, &F::own_key(packet))
@@ -286,7 +291,7 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
             let _lives = keep::<F, RECORD>(packet, entry, &state, real, now);
         }
     }
-    *reason = send::<C, F, RECORD>(ctx, packet, &state, real, carried);
+    *reason = send::<C, F, RECORD>(ctx, packet, (&state, memory), real, carried);
     Known::Ends
 }
 
@@ -329,7 +334,8 @@ pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
             Choice::Empty | Choice::Blackhole | Choice::Unusable => {}
             Choice::Usable => {
                 // Before anything is recorded: who gets the packet decides once more.
-                if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
+                let memory = &raw mut candidate.hop;
+                if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr, memory) {
                     return reason;
                 }
                 candidate.forwarding = forwarding::<C, F, RECORD>(ctx, packet, candidate);
@@ -456,9 +462,10 @@ fn beaten<F: Maps>(packet: &Packet<F>, candidate: &mut Candidate<F>) -> Reason {
 fn to_candidate<C: Context, F: Maps + Translate, const RECORD: bool>(
     ctx: C,
     packet: &Packet<F>,
-    candidate: &Candidate<F>,
+    candidate: &mut Candidate<F>,
     reason: Reason,
 ) -> Reason {
+    let memory = &raw mut candidate.hop;
     let state = FlowState {
         counter: candidate.counter,
         client_port: candidate.client_port,
@@ -466,7 +473,7 @@ fn to_candidate<C: Context, F: Maps + Translate, const RECORD: bool>(
         ..FlowState::default()
     };
     match maps::real(candidate.id) {
-        Some(real) => send::<C, F, RECORD>(ctx, packet, &state, real, reason),
+        Some(real) => send::<C, F, RECORD>(ctx, packet, (&state, memory), real, reason),
         None => Reason::RealGone,
     }
 }

@@ -26,6 +26,8 @@ pub(crate) struct Candidate<F: Family> {
     pub(crate) id: u32,
     pub(crate) generation: u32,
     pub(crate) counter: u32,
+    /// What the flow will remember of its next hop.
+    pub(crate) hop: u32,
 }
 
 impl<F: Family> Candidate<F> {
@@ -45,6 +47,7 @@ impl<F: Family> Candidate<F> {
             id,
             generation: real.generation(),
             counter,
+            hop: 0,
         })
     }
 }
@@ -172,6 +175,7 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
         Err(NotInserted::Full) => return Outcome::Full,
     }
     F::set_client_port(&mut flow, candidate.client_port);
+    F::set_hop(&mut flow, candidate.hop);
     let key = F::own_key(packet);
     match F::insert(stage, &key, &flow) {
         Ok(()) => {

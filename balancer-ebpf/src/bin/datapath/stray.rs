@@ -30,7 +30,8 @@ pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     if reason != FOUND {
         return reason;
     }
-    if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr) {
+    let memory = &raw mut candidate.hop;
+    if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr, memory) {
         return reason;
     }
     candidate.state = tcp_state::adopted(packet.flags);

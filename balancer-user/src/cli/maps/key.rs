@@ -5,7 +5,7 @@ use std::{
     net::{IpAddr, SocketAddr},
 };
 
-use balancer_ebpf::abi::{direction, map_names};
+use balancer_ebpf::abi::{HopKey, direction, map_names};
 
 use crate::resolve::{VipKey, VipProtocol};
 
@@ -25,6 +25,8 @@ pub(super) enum Key {
     /// Of `FRAGMENTS`: met where packets leave, source and destination, identification, protocol
     /// number.
     Fragment(bool, [IpAddr; 2], u32, u8),
+    /// Of `HOP_IDS`.
+    Hop(HopKey),
 }
 
 impl Key {
@@ -73,6 +75,11 @@ impl Key {
                 fragment(text),
                 "in|out SOURCE DESTINATION ID PROTOCOL, such as `in 10.0.0.11 240.0.0.3 77 6`",
             ),
+            map_names::HOP_IDS => (
+                hop(text),
+                "INTERFACE TO FROM, its number and two Ethernet addresses, such as \
+                 `3 02:00:00:00:00:02 02:00:00:00:00:01`",
+            ),
             map_names::XDP_DEVICES => {
                 (text.parse().ok().map(Self::Index), "a number: the index of the interface")
             }
@@ -120,6 +127,26 @@ fn fragment(text: &str) -> Option<Key> {
     same.then_some(Key::Fragment(leaving, ends, id.parse().ok()?, protocol.parse().ok()?))
 }
 
+fn hop(text: &str) -> Option<Key> {
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let [interface, to, from] = words[..] else { return None };
+    let (to, from) = (ethernet(to)?, ethernet(from)?);
+    Some(Key::Hop(HopKey { to, from, interface: interface.parse().ok()? }))
+}
+
+fn ethernet(text: &str) -> Option<[u8; 6]> {
+    let byte = |part: &str| {
+        let plain = part.len() == 2 && part.bytes().all(|digit| digit.is_ascii_hexdigit());
+        u8::from_str_radix(part, 16).ok().filter(|_| plain)
+    };
+    text.split(':').map(byte).collect::<Option<Vec<u8>>>()?.try_into().ok()
+}
+
+/// An Ethernet address as `ip` prints it.
+pub(super) fn ethernet_text(address: [u8; 6]) -> String {
+    address.map(|byte| format!("{byte:02x}")).join(":")
+}
+
 impl fmt::Display for Key {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -130,6 +157,9 @@ impl fmt::Display for Key {
             Self::Fragment(leaving, [src, dst], id, protocol) => {
                 let way = if *leaving { "out" } else { "in" };
                 write!(f, "{way} {src} {dst} {id} {protocol}")
+            }
+            Self::Hop(HopKey { to, from, interface }) => {
+                write!(f, "{interface} {} {}", ethernet_text(*to), ethernet_text(*from))
             }
             Self::Flow(way, protocol, src, dst) => {
                 let way = if *way == direction::FORWARD { "forward" } else { "reply" };
@@ -158,6 +188,7 @@ mod tests {
             ("FRAGMENTS", "in 10.0.0.11 240.0.0.3 77 6"),
             ("FRAGMENTS", "out fd00::21 fd00::11 4000000000 17"),
             ("CLASS_ROUTES", "1/3"),
+            ("HOP_IDS", "3 02:00:00:00:00:02 02:00:00:00:00:0a"),
             ("FLOWS4", "forward 10.0.0.11:40000 240.0.0.3:6379"),
             ("HALF_OPEN6", "reply [fd00::21]:6379 [fd00::11]:40000"),
             ("ROUTES", "17"),
@@ -178,6 +209,8 @@ mod tests {
             ("FLOWS6", "forward 10.0.0.11:40000 240.0.0.3:6379", "[fd00::11]:40000"),
             ("FLOWS4", "forward 10.0.0.11:40000 [fd62::3]:6379", "forward|reply"),
             ("ROUTES", "-1", "a number"),
+            ("HOP_IDS", "3 02:00:00:00:00 02:00:00:00:00:01", "INTERFACE TO FROM"),
+            ("HOP_IDS", "3 +2:00:00:00:00:02 02:00:00:00:00:1", "INTERFACE TO FROM"),
         ] {
             let error = Key::parse(name, key).expect_err(key);
             assert!(error.contains(form) && error.contains(name), "{error}");
@@ -188,7 +221,8 @@ mod tests {
     fn every_map_takes_some_key() {
         let keys = ["0", "1.2.3.4", "fd00::1", "1.2.3.4:5", "[fd00::1]:5", "1/2"];
         let flows = ["forward 1.2.3.4:5 1.2.3.4:6", "reply [fd00::1]:5 [fd00::1]:6"];
-        let flows = flows.iter().chain(&["in 1.2.3.4 1.2.3.5 6 7"]);
+        let others = ["in 1.2.3.4 1.2.3.5 6 7", "1 00:00:00:00:00:01 00:00:00:00:00:02"];
+        let flows = flows.iter().chain(&others);
         for name in View::map_names() {
             let taken =
                 keys.iter().chain(flows.clone()).filter(|key| Key::parse(name, key).is_ok());

@@ -11,7 +11,7 @@ use balancer_ebpf::{
 };
 use serde_json::{Value, json};
 
-use super::key::Key;
+use super::key::{Key, ethernet_text};
 use crate::kernel::{Element, FlowRow, FragmentRow, KernelError, View, real_address};
 
 /// Every element of a map, by key; of arrays those that are not empty, or `all`.
@@ -97,6 +97,11 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
             .into_iter()
             .map(|(interface, device)| (Key::Index(interface), device_row(interface, &device)))
             .collect(),
+        map_names::HOP_IDS => view
+            .hop_ids()?
+            .into_iter()
+            .map(|(key, id)| (Key::Hop(key), json!({"key": Key::Hop(key).to_string(), "hop": id})))
+            .collect(),
         map_names::INTERFACES => {
             let mut interfaces = view.interface_flags()?;
             interfaces.sort_unstable();
@@ -180,6 +185,7 @@ fn flow_row(row: &FlowRow) -> (Key, Value) {
         "state": bits(flow.state.into(), &state.map(|(bit, word)| (bit.into(), word))),
         "forwarding": bits(flow.forwarding.into(), &forwarding.map(|(bit, word)| (bit.into(), word))),
         "client_port": u16::from_be_bytes(flow.client_port),
+        "hop": row.hop,
         "last_seen_jiffies": flow.last_seen,
         "refreshed_jiffies": flow.refreshed,
         "idle_s": row.idle.as_secs(),
@@ -278,6 +284,18 @@ fn array_row(index: u32, element: &Element, len: u32, epoch: u64) -> Value {
             "sample": trace.sample,
             "interval_ns": trace.interval_ns,
             "ahead_ns": trace.ahead_ns,
+        }),
+        Element::Hops(hops) => json!({
+            "key": index,
+            "until_jiffies": hops.until,
+            "generation": hops.generation,
+        }),
+        Element::NextHop(hop) => json!({
+            "key": index,
+            "interface": hop.key.interface,
+            "to": ethernet_text(hop.key.to),
+            "from": ethernet_text(hop.key.from),
+            "mtu": hop.mtu,
         }),
         Element::Traced(traced) => json!({
             "key": index,

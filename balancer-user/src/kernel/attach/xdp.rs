@@ -18,7 +18,7 @@ use zerocopy::FromBytes as _;
 
 use super::{
     super::{
-        KernelError,
+        KernelError, hops,
         layout::{Pins, escape_interface, unescape_interface},
         map_failed,
         netlink::{self, Interface},
@@ -287,13 +287,15 @@ pub(super) fn note_devices(pins: &Pins) -> Result<(), KernelError> {
     for gone in present.keys().filter(|index| !wanted.contains_key(index)) {
         map.remove(gone).map_err(failed)?;
     }
+    let changed = present != wanted;
     for (index, device) in wanted {
         if present.get(&index) != Some(&device) {
             let device: [u8; size_of::<XdpDevice>()] = zerocopy::transmute!(device);
             map.insert(index, device, 0).map_err(failed)?;
         }
     }
-    Ok(())
+    // After XDP would not send there any more: flows remember that it did.
+    if changed { hops::forget_pinned(pins) } else { Ok(()) }
 }
 
 fn device(link: &Link) -> Result<XdpDevice, KernelError> {

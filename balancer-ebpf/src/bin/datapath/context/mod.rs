@@ -113,10 +113,16 @@ pub(crate) trait Context: Copy {
     /// by this interface.
     fn send_back(self, leaving: bool) -> Result<i32, Refused>;
     /// How the packet would go on if it were for `to`. Asked before anything of it is changed.
+    /// `memory`: where that may be remembered for the next packet to the same address.
     ///
     /// # Errors
     /// It cannot, for this reason: it is to be left as it came.
-    fn way<F: Translate>(self, packet: &Packet<F>, to: &F::Addr) -> Result<Self::Way, Reason>;
+    fn way<F: Translate>(
+        self,
+        packet: &Packet<F>,
+        to: &F::Addr,
+        memory: *mut u32,
+    ) -> Result<Self::Way, Reason>;
     /// Sends the translated packet on.
     fn leave<F: Translate>(self, packet: &Packet<F>, way: &Self::Way) -> Result<(), Refused>;
     /// Whether packets between these addresses may go past the stack, as routes and interfaces

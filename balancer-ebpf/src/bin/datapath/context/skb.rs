@@ -253,7 +253,12 @@ impl Context for Skb {
     }
 
     #[inline(always)]
-    fn way<F: Translate>(self, _packet: &Packet<F>, _to: &F::Addr) -> Result<(), Reason> {
+    fn way<F: Translate>(
+        self,
+        _packet: &Packet<F>,
+        _to: &F::Addr,
+        _memory: *mut u32,
+    ) -> Result<(), Reason> {
         Ok(())
     }
 

@@ -186,8 +186,13 @@ impl Context for Xdp {
     }
 
     #[inline(always)]
-    fn way<F: Translate>(self, packet: &Packet<F>, to: &F::Addr) -> Result<Hop, Reason> {
-        hop::find(self, packet, to)
+    fn way<F: Translate>(
+        self,
+        packet: &Packet<F>,
+        to: &F::Addr,
+        memory: *mut u32,
+    ) -> Result<Hop, Reason> {
+        hop::find(self, packet, to, memory)
     }
 
     #[inline(always)]

@@ -172,6 +172,14 @@ impl<F: Family> Entry<F> {
         self.0.as_ptr().cast()
     }
 
+    /// Where the flow remembers its next hop.
+    #[inline(always)]
+    pub(crate) fn hop(self) -> *mut u32 {
+        const { assert!(size_of::<F::Flow>().is_multiple_of(4)) };
+        // SAFETY: a live element, which ends with that word.
+        unsafe { self.0.as_ptr().cast::<u32>().add(size_of::<F::Flow>() / 4 - 1) }
+    }
+
     #[inline(always)]
     pub(crate) fn seen(self, now: u32) {
         // SAFETY: a live element; an aligned word is written whole.
@@ -233,4 +241,10 @@ const _: () = {
             == core::mem::offset_of!(FlowState, state) + 2
     );
     assert!(core::mem::offset_of!(Flow4, flow) == 0 && core::mem::offset_of!(Flow6, flow) == 0);
+};
+
+const _: () = {
+    use core::mem::offset_of;
+    assert!(offset_of!(Flow4, hop) == size_of::<Flow4>() - 4);
+    assert!(offset_of!(Flow6, hop) == size_of::<Flow6>() - 4);
 };

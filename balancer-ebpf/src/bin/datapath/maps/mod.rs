@@ -31,7 +31,7 @@ use balancer_ebpf::{
     reason::Reason,
 };
 
-pub(crate) use edge::{takes_frames, tunnel_source};
+pub(crate) use edge::{hop_generation, hop_id, next_hop, takes_frames, tunnel_source};
 pub(crate) use events::{leave, room, traced};
 pub(crate) use flows::{Entry, Maps, NotInserted, Stage};
 pub(crate) use fragments::{fragment, remember_fragment};
