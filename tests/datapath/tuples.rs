@@ -14,13 +14,13 @@ const SECOND: &str = "240.0.0.2:80";
 const REAL: &str = "10.0.1.2:8080";
 const OTHER: &str = "10.0.1.3:8080";
 
-/// The first VIP has the real alone; the second has those of `ids`.
-fn world(ids: &[u32]) -> Option<World> {
+/// Both VIPs have the one real.
+fn world() -> Option<World> {
     let mut world = World::new()?;
     world.real(2, REAL, 1);
     world.real(3, OTHER, 1);
     world.service(FIRST, &[2]);
-    world.service(SECOND, ids);
+    world.service(SECOND, &[2]);
     Some(world)
 }
 
@@ -30,28 +30,43 @@ fn syn(vip: &str) -> Segment {
 
 #[test]
 fn a_clash_takes_another_real() {
-    for half_open in [false, true] {
-        let Some(mut world) = world(&[2, 3]) else { return };
-        // Such that the hash would choose the real that is taken.
-        let hashed = (40_000..40_100)
-            .map(|port| format!("10.0.0.1:{port}"))
-            .find(|client| {
-                let syn = Segment::new(client, SECOND).flags(SYN);
-                let asked = world.run_frame(Hook::Ask, &syn.bytes());
-                destination(&asked.packet, &syn).to_string() == REAL
-            })
-            .expect("half of them");
-        if half_open {
-            world.forwarded(&Segment::new(&hashed, FIRST).flags(SYN), Reason::NewFlow);
-        } else {
-            world.connect(&hashed, FIRST);
-        }
-        let second = Segment::new(&hashed, SECOND).flags(SYN);
-        assert_eq!(world.forwarded(&second, Reason::TupleClash).to_string(), OTHER);
-        // Each reply finds its own VIP.
-        for (real, vip) in [(REAL, FIRST), (OTHER, SECOND)] {
-            let reply = Segment::new(real, &hashed).flags(SYN | ACK);
-            world.expect(Hook::Egress, &reply, Reason::Reply, &reply.clone().from(vip));
+    for (address, first, second, real, other) in [
+        ("10.0.0.1", FIRST, SECOND, REAL, OTHER),
+        (
+            "[fd00::1]",
+            "[fd62:616c::1]:80",
+            "[fd62:616c::2]:80",
+            "[fd00:1::2]:8080",
+            "[fd00:1::3]:8080",
+        ),
+    ] {
+        for half_open in [false, true] {
+            let Some(mut world) = World::new() else { return };
+            world.real(2, real, 1);
+            world.real(3, other, 1);
+            world.service(first, &[2]);
+            world.service(second, &[2, 3]);
+            // Such that the hash would choose the real that is taken.
+            let hashed = (40_000..40_100)
+                .map(|port| format!("{address}:{port}"))
+                .find(|client| {
+                    let syn = Segment::new(client, second).flags(SYN);
+                    let asked = world.run_frame(Hook::Ask, &syn.bytes());
+                    destination(&asked.packet, &syn).to_string() == real
+                })
+                .expect("half of them");
+            if half_open {
+                world.forwarded(&Segment::new(&hashed, first).flags(SYN), Reason::NewFlow);
+            } else {
+                world.connect(&hashed, first);
+            }
+            let syn = Segment::new(&hashed, second).flags(SYN);
+            assert_eq!(world.forwarded(&syn, Reason::TupleClash).to_string(), other);
+            // Each reply finds its own VIP.
+            for (real, vip) in [(real, first), (other, second)] {
+                let reply = Segment::new(real, &hashed).flags(SYN | ACK);
+                world.expect(Hook::Egress, &reply, Reason::Reply, &reply.clone().from(vip));
+            }
         }
     }
 }
@@ -94,7 +109,7 @@ fn a_clash_without_another_real_takes_another_source_port() {
 
 #[test]
 fn a_closed_connection_holds_its_tuple_for_a_minute() {
-    let Some(mut world) = world(&[2]) else { return };
+    let Some(mut world) = world() else { return };
     world.connect(CLIENT, FIRST);
     world.forwarded(&Segment::new(CLIENT, FIRST).flags(RST), Reason::Established);
     let out = world.run_frame(Hook::Ask, &syn(SECOND).bytes());
@@ -112,9 +127,31 @@ fn a_closed_connection_holds_its_tuple_for_a_minute() {
     assert_eq!(world.flows(), 2);
 }
 
+/// The way back of a connection can outlive it, where its real's id went to another real.
+#[test]
+fn taking_over_a_tuple_leaves_the_next_connection_of_its_owner_alone() {
+    let Some(mut world) = world() else { return };
+    world.service("240.0.0.3:80", &[4]);
+    let ack = |vip| Segment::new(CLIENT, vip).flags(ACK);
+    world.connect(CLIENT, FIRST);
+    world.forwarded(&Segment::new(CLIENT, FIRST).flags(RST), Reason::Established);
+    world.real(2, "10.0.1.9:8080", 2);
+    world.forwarded(&syn(FIRST), Reason::NewFlow);
+    let answer = Segment::new("10.0.1.9:8080", CLIENT).flags(SYN | ACK);
+    assert_eq!(world.reason(Hook::Egress, &answer), Reason::Reply);
+    world.forwarded(&ack(FIRST), Reason::Established);
+    // A minute later the real is back, by another id, and the same client talks to it.
+    world.change_flow(Flows::Open, (REAL, CLIENT, REPLY), |flow| {
+        flow.last_seen = flow.last_seen.wrapping_sub(61 * HZ);
+    });
+    world.real(4, REAL, 1);
+    assert_eq!(world.forwarded(&ack("240.0.0.3:80"), Reason::FlowAdopted).to_string(), REAL);
+    assert_eq!(world.forwarded(&ack(FIRST), Reason::Established).to_string(), "10.0.1.9:8080");
+}
+
 #[test]
 fn an_idle_live_connection_holds_its_tuple_for_ever() {
-    let Some(mut world) = world(&[2]) else { return };
+    let Some(mut world) = world() else { return };
     world.connect(CLIENT, FIRST);
     world.change_flow(Flows::Open, (REAL, CLIENT, REPLY), |flow| {
         flow.last_seen = flow.last_seen.wrapping_sub(86_400 * HZ);
@@ -124,7 +161,7 @@ fn an_idle_live_connection_holds_its_tuple_for_ever() {
 
 #[test]
 fn leftover_of_the_same_tuple_is_no_clash() {
-    let Some(mut world) = world(&[2]) else { return };
+    let Some(mut world) = world() else { return };
     world.connect(CLIENT, FIRST);
     // The forward entry was evicted, the reply entry was not.
     world.remove_flow(Flows::Open, CLIENT, FIRST, FORWARD);
@@ -136,7 +173,7 @@ fn leftover_of_the_same_tuple_is_no_clash() {
 
 #[test]
 fn adoption_does_not_take_over_another_connections_tuple() {
-    let Some(mut world) = world(&[2]) else { return };
+    let Some(mut world) = world() else { return };
     world.connect(CLIENT, FIRST);
     let sent = Segment::new(CLIENT, SECOND).flags(ACK);
     world.expect(Hook::Ingress, &sent, Reason::FlowLost, &sent.answering_reset());
@@ -147,7 +184,7 @@ fn adoption_does_not_take_over_another_connections_tuple() {
 /// The handshake's replies would come from the wrong VIP.
 #[test]
 fn adoption_does_not_take_over_a_handshakes_tuple() {
-    let Some(mut world) = world(&[2]) else { return };
+    let Some(mut world) = world() else { return };
     world.forwarded(&syn(FIRST), Reason::NewFlow);
     let sent = Segment::new(CLIENT, SECOND).flags(ACK);
     world.expect(Hook::Ingress, &sent, Reason::FlowLost, &sent.answering_reset());

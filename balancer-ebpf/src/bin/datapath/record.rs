@@ -227,12 +227,25 @@ fn make_way<F: Maps, const RECORD: bool>(
         Owner::Nobody => {
             if RECORD {
                 let (proto, client) = (F::proto(&packet.key), F::src(&packet.key).addr);
-                F::remove(stage, &forward_key::<F>(proto, client, found));
+                let forward = forward_key::<F>(proto, client, found);
+                // Its client may long have another real.
+                if let Some(own) = F::find(stage, &forward)
+                    && same_real::<F>(own.view(), found)
+                {
+                    F::remove(stage, &forward);
+                }
                 F::remove(stage, reply);
             }
             true
         }
     }
+}
+
+/// Whether two entries name one real.
+#[inline(always)]
+fn same_real<F: Family>(a: &F::Flow, b: &F::Flow) -> bool {
+    let (a, b) = (F::state(a), F::state(b));
+    a.real == b.real && a.generation == b.generation
 }
 
 /// Moves both entries to the flows: the handshake is complete. `false`: it stays half open, to
