@@ -86,7 +86,7 @@ reasons! {
     StrayReset = "stray_reset", Drop, "A RST to a VIP that belongs to no known flow.";
     Fragment = "fragment", Drop, "A fragment to a VIP's address whose first one was not sent on, or one that could not be remembered.";
     MartianSource = "martian_source", Drop, "The source address is one that no host has, or the VIP's own.";
-    SpoofedSource = "spoofed_source", Drop, "The source address belongs to a workload behind another interface.";
+    SpoofedSource = "spoofed_source", Drop, "The source address belongs to a workload behind another interface, or the connection is one that the node itself opened.";
     EmptySlot = "empty_slot", Drop, "The table's slot names no real.";
     NewFlowLimit = "new_flow_limit", Drop, "A flow that would be new, where this CPU has let in as many for the VIP, or in all, as limits.new_flows allows.";
     FlowTableFull = "flow_table_full", Drop, "The flow could not be recorded.";

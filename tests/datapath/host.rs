@@ -1,13 +1,19 @@
 //! Connections that the node itself opens: to the real where they leave, to the VIP where they
 //! come in.
 
+use std::net::{IpAddr, SocketAddr};
+
 use balancer_ebpf::{abi::forwarding, reason::Reason};
 use harness::{
     NetNs, Segment,
-    packet::flags::{ACK, FIN, RST, SYN},
+    packet::{
+        assert_same,
+        flags::{ACK, FIN, RST, SYN},
+    },
+    wire,
 };
 
-use crate::world::{FORWARD, Flows, Hook, LOOPBACK, REPLY, TC_ACT_REDIRECT, World};
+use crate::world::{FORWARD, Flows, Hook, LOOPBACK, REPLY, TC_ACT_REDIRECT, TC_ACT_UNSPEC, World};
 
 /// The node's address, a VIP and its real, in both families.
 const ENDS: [(&str, &str, &str); 2] = [
@@ -65,11 +71,71 @@ fn the_nodes_own_connection_is_translated_where_it_leaves_and_where_it_comes_in(
 }
 
 #[test]
+fn an_error_about_the_nodes_own_packet_is_about_one_to_the_vip() {
+    each(|world, ends| {
+        let (node, vip, real) = ends;
+        let (there, _) = connect(world, ends);
+        let (kind, rest) = match there.src {
+            SocketAddr::V4(_) => ((3, 4), [0, 0, 5, 0]),
+            SocketAddr::V6(_) => ((2, 0), [0, 0, 5, 0]),
+        };
+        let error = |from: IpAddr, to: &str| {
+            let about = Segment::new(node, to).flags(ACK).payload(b"too long for somebody");
+            let about = &about.bytes()[wire::IP_AT..];
+            let [node, _] = wire::addresses(about);
+            wire::ethernet(wire::MACS, &wire::icmp(from, node, kind, rest, about))
+        };
+        let ip = |end: &str| end.parse::<SocketAddr>().expect("an end").ip();
+        let router = if there.src.is_ipv4() { "10.0.9.9" } else { "fd00:9::9" };
+        let router: IpAddr = router.parse().expect("an address");
+        // A router keeps its name, the real has the VIP's.
+        for (from, seen) in [(router, router), (ip(real), ip(vip))] {
+            let outcome = world.run_frame(Hook::Ingress, &error(from, real));
+            assert_eq!((outcome.reason, outcome.verdict), (Reason::IcmpError, TC_ACT_UNSPEC));
+            assert_same("an error", &error(seen, vip), &outcome.packet);
+        }
+        // About a workload's packet it is translated where it leaves.
+        let client = node.replace("40000", "40001");
+        world.forwarded(&Segment::new(&client, vip).flags(SYN), Reason::NewFlow);
+        let about = Segment::new(&client, real).flags(SYN).bytes();
+        let error = wire::icmp(router, ip(node), kind, rest, &about[wire::IP_AT..]);
+        let error = wire::ethernet(wire::MACS, &error);
+        let outcome = world.run_frame(Hook::Ingress, &error);
+        assert_eq!((outcome.reason, &outcome.packet), (Reason::NotTcp, &error));
+    });
+}
+
+#[test]
 fn a_packet_that_came_in_is_not_taken_for_the_nodes_own() {
     each(|world, (node, vip, _)| {
         let syn = Segment::new(node, vip).flags(SYN);
         assert_eq!(world.reason(Hook::Egress, &syn), Reason::NonVip);
         assert_eq!(world.flows(), 0);
+    });
+}
+
+#[test]
+fn a_packet_that_came_in_is_never_one_of_the_nodes_own_connection() {
+    each(|world, ends| {
+        let (there, _) = connect(world, ends);
+        let mut runs = crate::world::TestRuns::new(world);
+        for flags in [SYN, ACK, FIN | ACK, RST] {
+            let forged = there.clone().flags(flags);
+            let outcome = runs.run(world, Hook::Ingress, &forged.bytes());
+            assert_eq!(outcome.reason, Reason::SpoofedSource, "{forged:?}");
+        }
+        let first = Segment {
+            more_fragments: true,
+            dont_fragment: false,
+            ..there.clone().flags(ACK).payload(&[7; 64])
+        };
+        if first.src.is_ipv4() {
+            let outcome = runs.run(world, Hook::Ingress, &first.bytes());
+            assert_eq!(outcome.reason, Reason::Fragment, "and none may follow it");
+        }
+        // The node's own go on.
+        let data = there.flags(ACK).payload(b"still there");
+        world.expect(Hook::Host, &data, Reason::Established, &data.clone().to(ends.2));
     });
 }
 
@@ -142,7 +208,7 @@ fn a_refused_connection_of_the_node_is_answered_inward() {
 #[test]
 fn the_interface_says_nothing_about_the_source_of_the_nodes_own_connection() {
     each(|world, (node, vip, real)| {
-        let address = node.parse::<std::net::SocketAddr>().expect("an end").ip().to_string();
+        let address = node.parse::<SocketAddr>().expect("an end").ip().to_string();
         for half in 0..2 {
             world.source(half, &address, 5, 0, LOOPBACK + 1);
         }
@@ -164,7 +230,7 @@ fn the_nodes_packet_goes_by_the_way_to_the_real_where_routes_tell_one() {
         "route add 10.0.1.2/32 dev out",
     ];
     netns.ip(&lines.map(str::to_owned)).expect("an interface");
-    for (forwards, verdict) in [("0", crate::world::TC_ACT_UNSPEC), ("1", TC_ACT_REDIRECT)] {
+    for (forwards, verdict) in [("0", TC_ACT_UNSPEC), ("1", TC_ACT_REDIRECT)] {
         netns.sysctl("net/ipv4/ip_forward", forwards).expect("a sysctl");
         netns.run(|| {
             let Some(mut world) = World::new() else { return };

@@ -251,11 +251,14 @@ fn error<F: Messages>(skb: Skb, message: &Message<F>, leaving: bool, verdict: &m
         // To another address than that which sent the packet: no stack makes such an error.
         return Reason::NotTcp;
     }
-    let done = if leaving {
-        about_request::<F>(skb, message, &quoted)
-    } else {
-        about_reply::<F>(skb, message, &quoted, verdict)
-    };
+    let mut done = Ok(false);
+    if !leaving {
+        done = about_reply::<F>(skb, message, &quoted, verdict);
+    }
+    // The node's own requests are translated where they leave, and errors about them come in.
+    if let Ok(false) = done {
+        done = about_request::<F>(skb, message, &quoted, leaving);
+    }
     match done {
         Ok(true) => Reason::IcmpError,
         Ok(false) => Reason::NotTcp,
@@ -301,17 +304,22 @@ fn about_reply<F: Messages>(
     Ok(true)
 }
 
-/// The error is about a packet that was sent to a real: its client sent it to the VIP.
+/// The error is about a packet that was sent to a real: its client sent it to the VIP. Where it comes
+/// in, only the node itself may be that client: errors to others are translated where they leave.
 #[inline(always)]
 fn about_request<F: Messages>(
     skb: Skb,
     message: &Message<F>,
     quoted: &Quoted<F>,
+    leaving: bool,
 ) -> Result<bool, Refused> {
     let key = F::key(quoted.proto, quoted.dst, quoted.src, direction::REPLY);
     let Some(entry) = find::<F>(&key) else { return Ok(false) };
     let flow = entry.copy();
     let (vip, state) = (F::vip(&flow), F::state(&flow));
+    if !leaving && state.forwarding != forwarding::HOST {
+        return Ok(false);
+    }
     let client = End { port: state.client_port, ..quoted.src };
     requoted::<F>(skb, message, quoted, Side::Destination, vip, client)?;
     if !differ::<F>(&message.src, &quoted.dst.addr) {

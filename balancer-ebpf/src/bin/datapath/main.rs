@@ -164,7 +164,7 @@ impl<F: Steps<Skb, true> + Odd> Walk<F> for Ingress {
     }
     #[inline(always)]
     fn follow(skb: Skb, packet: &Packet<F>) -> bool {
-        onward::may_follow(packet) && F::follow(skb, packet, false)
+        onward::may_follow(packet, false) && F::follow(skb, packet, false)
     }
 }
 
@@ -234,7 +234,7 @@ impl<F: Steps<Skb, true> + Odd> Walk<F> for Egress {
     }
     #[inline(always)]
     fn follow(skb: Skb, packet: &Packet<F>) -> bool {
-        onward::may_follow(packet) && F::follow(skb, packet, true)
+        onward::may_follow(packet, true) && F::follow(skb, packet, true)
     }
 }
 
@@ -368,6 +368,9 @@ fn onward<W: Walk<F> + Program<Context = Skb>, F: Parts<Skb>>(
     reason: Reason,
     leaving: bool,
 ) -> i32 {
+    if !leaving && onward::is_forged(packet) {
+        return refuse::<W, F>(skb, packet, Reason::SpoofedSource, Skb::DROP);
+    }
     match onward::onward(skb, packet, leaving) {
         Ok(verdict) => W::end(reason, verdict),
         Err(Refused) => refuse::<W, F>(skb, packet, Reason::RewriteFailed, Skb::DROP),

@@ -41,10 +41,18 @@ pub(crate) fn onward<F: Maps + Outer>(
 }
 
 /// Whether later fragments can take the way of this one: not where it was turned
-/// round, or went to a real that answers by itself.
+/// round, went to a real that answers by itself, or is forged.
 #[inline(always)]
-pub(crate) fn may_follow<F: Family>(packet: &Packet<F>) -> bool {
+pub(crate) fn may_follow<F: Family>(packet: &Packet<F>, leaving: bool) -> bool {
     packet.onward.get() & (forwarding::HAIRPIN | forwarding::DSR) == 0
+        && (leaving || !is_forged(packet))
+}
+
+/// Whether a packet that came in claims to be of a connection that the node itself opened: nobody
+/// else sends those. (Of their replies the bit is not told.)
+#[inline(always)]
+pub(crate) fn is_forged<F: Family>(packet: &Packet<F>) -> bool {
+    packet.onward.get() & forwarding::HOST != 0
 }
 
 /// Turns a packet round whose sender is its receiver: it goes back to where it came from, as if
