@@ -1,6 +1,7 @@
 //! Packet in, verdict and packet out, through the programs as the kernel's verifier took them
 //! (`BPF_PROG_TEST_RUN`). Needs root.
 
+mod devices;
 mod dsr;
 mod edge;
 mod events;
@@ -10,6 +11,7 @@ mod flood;
 mod guard;
 mod hairpin;
 mod host;
+mod hostile;
 mod malformed;
 mod model;
 mod object;

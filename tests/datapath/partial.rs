@@ -11,7 +11,7 @@ use harness::{
     tap::{Tap, ones_complement_sum},
 };
 
-use crate::world::World;
+use crate::world::{Hook, World};
 
 /// The tap device's address.
 const MAC: [u8; 6] = [2, 0, 0, 0, 0, 2];
@@ -19,7 +19,7 @@ const MAC_TEXT: &str = "02:00:00:00:00:02";
 
 /// The frame with the pseudo-header's sum alone in its checksum, as a stack leaves it to a
 /// device that can sum.
-fn unfinished(segment: &Segment) -> Vec<u8> {
+pub(crate) fn unfinished(segment: &Segment) -> Vec<u8> {
     let mut frame = segment.bytes();
     let (ip, tcp) = (segment.ip_at(), segment.tcp_at());
     let addresses = if segment.src.is_ipv4() { ip + 12..ip + 20 } else { ip + 8..ip + 40 };
@@ -44,7 +44,7 @@ fn resets_have_right_checksums_whoever_is_to_fill_them_in() {
         netns.sysctl("net/ipv6/conf/tap0/disable_ipv6", "1").expect("a sysctl");
         let address = format!("link set tap0 address {MAC_TEXT}");
         netns.ip(&[address, "link set tap0 up".to_owned()]).expect("the device comes up");
-        netns.run(|| world.attach_ingress("tap0"));
+        netns.run(|| world.attach(&[Hook::Ingress], "tap0"));
         for (client, vip) in ends {
             for flags in [SYN, ACK] {
                 for options in [0, 8] {
@@ -60,11 +60,11 @@ fn resets_have_right_checksums_whoever_is_to_fill_them_in() {
                             tap.send(&sent.bytes(), None).expect("sent");
                         }
                         let ours = |frame: &[u8]| frame.starts_with(&sent.macs[0]);
-                        let (answer, left) = tap.receive(ours).expect("an answer");
+                        let answer = tap.receive(ours).expect("an answer");
                         let what = format!("offload {offload}, partial {partial}, {client}");
-                        verify_checksums(&answer).unwrap_or_else(|e| panic!("{what}: {e}"));
-                        assert_same(&what, &sent.answering_reset().bytes(), &answer);
-                        assert_eq!(left, offload && partial, "{what}: who fills it in");
+                        verify_checksums(&answer.frame).unwrap_or_else(|e| panic!("{what}: {e}"));
+                        assert_same(&what, &sent.answering_reset().bytes(), &answer.frame);
+                        assert_eq!(answer.left, offload && partial, "{what}: who fills it in");
                     }
                 }
             }

@@ -20,8 +20,7 @@ use aya::{
 use balancer_ebpf::{
     abi::{
         ClassVip, Counter, PortUse, Real, RouteEntry, RunWord, Settings, SourceEntry, Table,
-        TargetWord, VipEntry, VipKey4, VipKey6, map_names, pick, port_bit, program_names,
-        route_kind,
+        TargetWord, VipEntry, VipKey4, VipKey6, map_names, pick, port_bit, route_kind,
     },
     reason::{Fate, Reason},
 };
@@ -39,8 +38,9 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Capacity of one half of each two-half array.
 pub(crate) const HALF: u32 = 64;
-/// Jiffies a second, as the programs are told.
-pub(crate) const HZ: u32 = 100;
+/// Jiffies a second, as the programs are told: many more than there are, so that no time passes for
+/// them but what a test says.
+pub(crate) const HZ: u32 = 10_000;
 /// The interface of test runs without a context: the loopback.
 pub(crate) const LOOPBACK: u32 = 1;
 
@@ -71,7 +71,7 @@ pub(crate) struct World {
     pub(crate) interface: u32,
     /// Bytes of payload in each packet that a frame stands for; 0: it stands for itself.
     pub(crate) segment: u32,
-    attached: Option<SchedClassifierLinkId>,
+    attached: Vec<(&'static str, SchedClassifierLinkId)>,
 }
 
 fn array<const N: usize>(value: &(impl IntoBytes + Immutable)) -> [u8; N] {
@@ -112,7 +112,7 @@ impl World {
             next_vip: 1,
             interface: LOOPBACK,
             segment: 0,
-            attached: None,
+            attached: Vec::new(),
         };
         world.settings(u64::MAX);
         world
@@ -441,14 +441,20 @@ pub(crate) fn destination(frame: &[u8], sent: &Segment) -> SocketAddr {
 }
 
 impl World {
-    /// Attaches the ingress program in the calling thread's namespace, in which the world must be
+    /// Attaches programs to an interface of the calling thread's namespace, in which the world must be
     /// dropped too.
-    pub(crate) fn attach_ingress(&mut self, interface: &str) {
+    pub(crate) fn attach(&mut self, hooks: &[Hook], interface: &str) {
         // Before Linux 6.6 the programs hang on this queueing discipline.
         aya::programs::tc::qdisc_add_clsact(interface).expect("a fresh interface");
-        let attached =
-            self.program(program_names::INGRESS).attach(interface, TcAttachType::Ingress);
-        self.attached = Some(attached.expect("nothing else is attached"));
+        for hook in hooks {
+            let kind = match hook {
+                Hook::Ingress => TcAttachType::Ingress,
+                Hook::Egress => TcAttachType::Egress,
+                other => panic!("{other:?} is not attached"),
+            };
+            let attached = self.program(hook.program()).attach(interface, kind);
+            self.attached.push((hook.program(), attached.expect("nothing else is attached")));
+        }
     }
 }
 
@@ -457,8 +463,8 @@ impl Drop for World {
         if std::thread::panicking() {
             return;
         }
-        if let Some(attached) = self.attached.take() {
-            self.program(program_names::INGRESS).detach(attached).expect("attached by this test");
+        for (program, attached) in std::mem::take(&mut self.attached) {
+            self.program(program).detach(attached).expect("attached by this test");
         }
         if let Some(loaded) = self.loaded.take() {
             loaded.give_back();
