@@ -4,7 +4,7 @@ use balancer_ebpf::reason::Reason;
 use harness::{Root, TunnelEnd, root_or_skip};
 
 use super::{for_native, tunnel_end, tunnels_begin};
-use crate::odd::{Bed, FAR, REALS, SMALL, VIPS, WEB, end, met};
+use crate::odd::{Bed, FAR, REALS, SMALL, VIPS, WEB, end, exchange_with, met};
 
 const HOOKS: [&str; 3] = ["xdp:dsr-l2", "xdp:dsr-l2:generic", "xdp:dsr-ipip"];
 
@@ -35,12 +35,12 @@ fn client_learns_what_fits_on_the_way_to_the_real() {
         // Of a route's MTU that is not locked, Linux tells programs over IPv6 alone.
         let route = |real: &str| format!("route replace {real} dev v-bulk mtu lock {small}");
         bed.topology.node.ip(&REALS.map(route)).expect("small routes");
-        let instance = bed.load_at(hook, 5000);
-        for (family, web) in WEB.iter().enumerate() {
+        let instance = bed.load_at(hook, REALS, 5000);
+        let (web, real) = (&bed.topology.host("web").ns, &bed.topology.host("bulk").ns);
+        for (family, address) in WEB.into_iter().enumerate() {
             let before = met(&instance, Reason::TooBig);
-            let real = end(VIPS[family], 5000);
-            bed.exchange_with(real, &bed.topology.host("web").ns, web, family);
-            assert!(met(&instance, Reason::TooBig) > before, "{web} was told, {hook}");
+            exchange_with(family, (web, address), (real, end(VIPS[family], 5000)));
+            assert!(met(&instance, Reason::TooBig) > before, "{address} was told, {hook}");
         }
     }
 }
@@ -51,11 +51,12 @@ fn real_learns_what_fits_on_the_way_to_the_client() {
     let Some(root) = root_or_skip("e2e") else { return };
     for hook in HOOKS {
         let (bed, _tunnel) = bed(root);
-        let far = bed.far();
-        let instance = bed.load_at(hook, 5000);
-        for (family, address) in FAR.iter().enumerate() {
+        let far = bed.far_behind("web");
+        let instance = bed.load_at(hook, REALS, 5000);
+        let real = &bed.topology.host("bulk").ns;
+        for (family, address) in FAR.into_iter().enumerate() {
             let before = met(&instance, Reason::IcmpError);
-            bed.exchange_with(end(VIPS[family], 5000), &far, address, family);
+            exchange_with(family, (&far, address), (real, end(VIPS[family], 5000)));
             assert!(met(&instance, Reason::IcmpError) > before, "it was told, {address}, {hook}");
         }
     }
