@@ -1,67 +1,33 @@
 //! Random packets, in random states, while policies change: the programs and the model must agree
 //! on each.
 
-use std::{collections::BTreeSet, net::SocketAddr};
+use std::collections::BTreeSet;
 
 use balancer_ebpf::{abi::pick, reason::Reason};
-use harness::{
-    Segment,
-    packet::flags,
-    scaled,
-    wire::{self, MACS, protocol},
-};
+use harness::{NetNs, Segment, packet::flags, scaled};
 
-use super::{Fate, scene::Scene};
+use super::{Fate, frames::Random, scene::Scene};
 use crate::world::{Hook, TestRuns};
 
-/// Packets in one world: short enough that no tuple is given back for its age.
+/// Packets in one world: few enough that no tuple of TCP is given back for its age.
 const EPISODE: u32 = 5000;
 /// Names the number of packets, for a run outside CI.
 const PACKETS: &str = "BALANCER_RANDOM_PACKETS";
 /// Names the first episode's number, to repeat one that failed.
 const SEED: &str = "BALANCER_RANDOM_SEED";
 
-/// Reasons that need more than packets of others on TC: a full map, a limit, a kernel that refuses,
-/// another hook, connections that the stack does not simply route.
-const RARE: [Reason; 7] = [
+/// Reasons that need more than packets on TC: a full map, a limit, a kernel that refuses, another
+/// hook.
+const RARE: [Reason; 6] = [
     Reason::FlowTableFull,
     Reason::TuplesExhausted,
     Reason::RewriteFailed,
     Reason::LeftToTc,
-    Reason::StackReply,
     Reason::NewFlowLimit,
     Reason::TooBig,
 ];
 
-/// SplitMix64 (Steele, Lea, Flood 2014): equal seeds give equal packets on every machine.
-struct Random(u64);
-
-impl Random {
-    fn next(&mut self) -> u64 {
-        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
-        let mut z = self.0;
-        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
-        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
-        z ^ (z >> 31)
-    }
-    fn below(&mut self, end: usize) -> usize {
-        ((u128::from(self.next()) * end as u128) >> 64) as usize
-    }
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-    fn of<T: Copy>(&mut self, all: &[T]) -> T {
-        all[self.below(all.len())]
-    }
-}
-
-/// In more than one byte other than any real: the model does not know what becomes of a client that
-/// is its own real, and damage must not make one.
-const CLIENTS: [[&str; 5]; 2] = [
-    ["10.7.8.1", "10.7.8.2", "10.7.8.3", "10.7.8.66", "127.0.0.1"],
-    ["[fd07:8::1]", "[fd07:8::2]", "[fd07:8::3]", "[fd07:8::66]", "[::1]"],
-];
-const VIPS: [[&str; 6]; 2] = [
+const VIPS: [[&str; 9]; 2] = [
     [
         "240.0.0.1:80",
         "240.0.0.2:80",
@@ -69,6 +35,9 @@ const VIPS: [[&str; 6]; 2] = [
         "240.0.0.3:443",
         "240.0.0.4:80",
         "240.0.0.5:8080",
+        "240.0.0.1:80/udp",
+        "240.0.0.3:53/udp",
+        "240.0.0.6:53/udp",
     ],
     [
         "[fd62:616c::1]:80",
@@ -77,35 +46,35 @@ const VIPS: [[&str; 6]; 2] = [
         "[fd62:616c::3]:443",
         "[fd62:616c::4]:80",
         "[fd62:616c::5]:8080",
+        "[fd62:616c::1]:80/udp",
+        "[fd62:616c::3]:53/udp",
+        "[fd62:616c::6]:53/udp",
     ],
-];
-/// Dialled too, and no VIPs: an address, a port, both.
-const STRANGERS: [[&str; 3]; 2] = [
-    ["240.0.0.9:80", "240.0.0.1:81", "192.0.2.1:22"],
-    ["[fd62:616c::9]:80", "[fd62:616c::1]:81", "[2001:db8::1]:22"],
 ];
 /// Reals of each family, by id from here on.
 const FIRST_REAL: u32 = 2;
-const REALS: usize = 5;
+pub(super) const REALS: usize = 5;
+/// Clients that are reals too, at one place or the other.
+pub(super) const HAIRPINS: [[&str; 2]; 2] =
+    [["10.0.1.1", "10.0.1.12"], ["[fd00:1::1]", "[fd00:1::12]"]];
 
 /// Where a real is; one has a VIP's port. Each generation is at one of two places.
-fn place(family: usize, number: usize, generation: usize) -> String {
+pub(super) fn place(family: usize, number: usize, generation: usize) -> String {
     let port = if number == 0 { 80 } else { 8080 };
     let host = 1 + number + 10 * (generation % 2);
     [format!("10.0.1.{host}:{port}"), format!("[fd00:1::{host}]:{port}")][family].clone()
-}
-
-fn end(text: &str) -> SocketAddr {
-    text.parse().expect("an address and a port")
 }
 
 fn id(family: usize, number: usize) -> u32 {
     FIRST_REAL + (family * REALS + number) as u32
 }
 
-struct Episode {
-    scene: Scene,
-    random: Random,
+/// Packets in one world.
+pub(super) struct Episode {
+    pub(super) scene: Scene,
+    pub(super) random: Random,
+    /// Some packets are the node's own, some of workloads that reach themselves.
+    pub(super) all_ways: bool,
     generations: [[usize; REALS]; 2],
     /// The targets of each VIP that has any.
     tables: Vec<Vec<u32>>,
@@ -113,7 +82,7 @@ struct Episode {
     /// Reasons that packets met.
     met: BTreeSet<Reason>,
     /// Pieces of a packet that are still to come.
-    pieces: Vec<(Hook, Vec<u8>)>,
+    pub(super) pieces: Vec<(Hook, Vec<u8>)>,
 }
 
 impl Episode {
@@ -130,9 +99,14 @@ impl Episode {
         for vip in VIPS.as_flattened() {
             scene.vip(vip);
         }
+        let all_ways = random.one_in(2);
+        if all_ways {
+            scene.answer_inward();
+        }
         let mut episode = Self {
             tables: vec![Vec::new(); scene.vips.len()],
             scene,
+            all_ways,
             generations: [[0; REALS]; 2],
             reused: false,
             met: BTreeSet::new(),
@@ -148,8 +122,8 @@ impl Episode {
     /// Gives a VIP another table; with `previous` the one before still counts.
     fn publish(&mut self, number: usize, previous: bool) {
         let vip = self.scene.vips[number];
-        let family = usize::from(vip.is_ipv6());
-        if vip.port() == 443 {
+        let family = usize::from(vip.end.is_ipv6());
+        if vip.end.port() == 443 {
             return self.scene.deny(vip);
         }
         let slots = self.random.of(&[1, 3, 16]);
@@ -162,7 +136,7 @@ impl Episode {
             })
             .collect();
         let kernel_pick = match number % VIPS[0].len() {
-            2 => self.random.of(&[pick::RANDOM, pick::ROUND_ROBIN]),
+            2 | 7 => self.random.of(&[pick::RANDOM, pick::ROUND_ROBIN]),
             _ => pick::HASH,
         };
         let before = if previous { self.tables[number].clone() } else { Vec::new() };
@@ -175,7 +149,7 @@ impl Episode {
         let (family, number) = (self.random.below(2), self.random.below(REALS));
         let real = id(family, number);
         let vip = self.random.below(self.scene.vips.len());
-        match self.random.below(10) {
+        match self.random.below(12) {
             0..=2 => self.scene.gone(real, true),
             3..=5 => self.scene.gone(real, false),
             6 => {
@@ -189,189 +163,15 @@ impl Episode {
                 self.scene.real(real, &at);
             }
             8 => self.scene.withdraw(self.scene.vips[vip]),
+            // Far enough from what ends a flow or gives back a tuple, also one after the other.
+            9..=10 => {
+                let seconds = self.random.of(&[25, 40]);
+                self.scene.pass(seconds);
+            }
             _ => {
                 let previous = self.random.one_in(2);
                 self.publish(vip, previous);
             }
-        }
-    }
-
-    /// A packet, whether it makes sense or not.
-    fn frame(&mut self) -> (Hook, Vec<u8>) {
-        if let Some(piece) = self.pieces.pop() {
-            return piece;
-        }
-        if self.random.one_in(12) {
-            let (hook, mut frame) = self.icmp();
-            self.damage(&mut frame);
-            return (hook, frame);
-        }
-        let family = self.random.below(2);
-        let client =
-            format!("{}:{}", self.random.of(&CLIENTS[family]), 40_000 + self.random.below(6));
-        let (hook, mut segment) = if self.random.one_in(3) {
-            let known = self.scene.model.replies().count();
-            let ends = if known == 0 || self.random.one_in(8) {
-                (place(family, self.random.below(REALS), self.random.below(2)), client)
-            } else {
-                let at = self.random.below(known);
-                let (real, client) = self.scene.model.replies().nth(at).expect("one of them");
-                (real.to_string(), client.to_string())
-            };
-            (Hook::Egress, Segment::new(&ends.0, &ends.1))
-        } else {
-            let vip = if self.random.one_in(10) {
-                self.random.of(&STRANGERS[family])
-            } else {
-                self.random.of(&VIPS[family])
-            };
-            (Hook::Ingress, Segment::new(&client, vip))
-        };
-        segment.flags = match self.random.below(16) {
-            0..=4 => flags::SYN,
-            5..=8 => flags::ACK,
-            9..=10 => flags::SYN | flags::ACK,
-            11..=12 => flags::FIN | flags::ACK,
-            13 => flags::RST,
-            14 => flags::RST | flags::ACK,
-            _ => self.random.below(64) as u8,
-        };
-        (segment.seq, segment.ack) = (self.random.next() as u32, self.random.next() as u32);
-        self.shape(&mut segment);
-        let mut frame = segment.bytes();
-        if segment.vlans.is_empty() && segment.src.is_ipv6() && self.random.one_in(8) {
-            frame = self.extended(&frame);
-        } else if segment.vlans.is_empty() && self.random.one_in(10) {
-            return self.in_pieces(hook, &frame);
-        }
-        self.damage(&mut frame);
-        (hook, frame)
-    }
-
-    /// With some extension headers, not all of which may be looked behind.
-    fn extended(&mut self, frame: &[u8]) -> Vec<u8> {
-        let headers: Vec<_> = (0..=self.random.below(7))
-            .map(|_| {
-                let most = if self.random.one_in(4) { 32 } else { 3 };
-                let length = 8 * (1 + self.random.below(most));
-                let kind = self.random.of(&[
-                    protocol::HOP_BY_HOP,
-                    protocol::DESTINATION,
-                    protocol::ROUTING,
-                    protocol::FRAGMENT,
-                    protocol::AUTHENTICATION,
-                ]);
-                let mut rest = wire::padding(length);
-                match kind {
-                    protocol::ROUTING => rest[2] = u8::from(self.random.one_in(4)),
-                    protocol::FRAGMENT => {
-                        let offset = self.random.of(&[0, 0, 0, 1, 8]);
-                        rest = vec![0, 0, offset, 0, 0, 0, self.random.below(4) as u8];
-                    }
-                    _ => {}
-                }
-                (kind, rest)
-            })
-            .collect();
-        wire::ethernet(MACS, &wire::with_extensions(&frame[wire::IP_AT..], &headers))
-    }
-
-    /// Its fragments, in and out of order.
-    fn in_pieces(&mut self, hook: Hook, frame: &[u8]) -> (Hook, Vec<u8>) {
-        let (id, size) = (self.random.below(8) as u32, self.random.of(&[8, 24, 32, 64]));
-        let mut pieces: Vec<_> = wire::fragments(&frame[wire::IP_AT..], id, size)
-            .into_iter()
-            .map(|piece| (hook, wire::ethernet(MACS, &piece)))
-            .collect();
-        if self.random.one_in(3) {
-            let at = self.random.below(pieces.len());
-            pieces.rotate_left(at);
-        }
-        pieces.reverse();
-        self.pieces = pieces;
-        self.pieces.pop().expect("a packet has a piece")
-    }
-
-    /// An ICMP message, most often about a packet of a connection.
-    fn icmp(&mut self) -> (Hook, Vec<u8>) {
-        let hook = self.random.of(&[Hook::Ingress, Hook::Egress]);
-        let family = self.random.below(2);
-        let known: Vec<_> = match hook {
-            Hook::Egress => self.scene.model.replies().collect(),
-            _ => self.scene.model.ways().collect(),
-        };
-        // Who received the packet in question, and who sent it.
-        let (receiver, sender) = if known.is_empty() || self.random.one_in(6) {
-            let client = format!("{}:40000", self.random.of(&CLIENTS[family]));
-            let vip = self.random.of(&VIPS[family]);
-            (end(&client), end(vip))
-        } else {
-            let (there, back) = self.random.of(&known);
-            if self.random.one_in(10) { (back, there) } else { (there, back) }
-        };
-        let router = if sender.is_ipv4() { end("10.0.9.9:0") } else { end("[fd00:9::9]:0") };
-        let from = if self.random.one_in(2) { router.ip() } else { receiver.ip() };
-        let kinds: &[u8] = if sender.is_ipv4() { &[3, 11, 12, 5, 8] } else { &[1, 2, 3, 4, 128] };
-        let mut about = Segment::new(&sender.to_string(), &receiver.to_string()).flags(flags::ACK);
-        self.shape(&mut about);
-        about.vlans.clear();
-        let mut about = about.bytes()[wire::IP_AT..].to_vec();
-        if sender.is_ipv6() && self.random.one_in(4) {
-            let frame = wire::ethernet(MACS, &about);
-            about = self.extended(&frame)[wire::IP_AT..].to_vec();
-        }
-        about.truncate(24 + self.random.below(about.len()));
-        let kind = (self.random.of(kinds), self.random.of(&[0, 0, 3, 4]));
-        let rest = [0, 0, 5, self.random.next() as u8];
-        let mut packet = wire::icmp(from, sender.ip(), kind, rest, &about);
-        if sender.is_ipv6() && self.random.one_in(8) {
-            packet = wire::with_extensions(&packet, &[(protocol::DESTINATION, wire::padding(8))]);
-        }
-        (hook, wire::ethernet(MACS, &packet))
-    }
-
-    fn shape(&mut self, segment: &mut Segment) {
-        let length = if self.random.one_in(3) { self.random.below(100) } else { 0 };
-        segment.payload = (0..length).map(|_| self.random.next() as u8).collect();
-        segment.hops = self.random.of(&[0, 1, 2, 64, 255]);
-        if self.random.one_in(12) {
-            segment.vlans = (0..=self.random.below(2)).map(|tag| 5 + tag as u16).collect();
-        }
-        if self.random.one_in(8) {
-            segment.tcp_options = vec![1; 4 * self.random.below(11)];
-        }
-        if segment.src.is_ipv4() {
-            if self.random.one_in(12) {
-                segment.ip_options = vec![1; 4 * self.random.below(11)];
-            }
-            if self.random.one_in(20) {
-                segment.dont_fragment = false;
-                segment.more_fragments = self.random.one_in(2);
-                segment.fragment_offset = self.random.of(&[0, 0, 1, 3, 8191]);
-            }
-        }
-        if self.random.one_in(100) {
-            segment.src.set_port(self.random.of(&[0, 80, 8080]));
-        }
-    }
-
-    /// Some frames are not what they were when they were sent.
-    fn damage(&mut self, frame: &mut Vec<u8>) {
-        match self.random.below(30) {
-            0 => {
-                for _ in 0..=self.random.below(3) {
-                    let at = self.random.below(frame.len());
-                    frame[at] = self.random.next() as u8;
-                }
-            }
-            1 => {
-                // In the headers, where it tells.
-                let at = 12 + self.random.below(frame.len().min(60) - 12);
-                frame[at] ^= 1 << self.random.below(8);
-            }
-            2 => frame.truncate(15 + self.random.below(frame.len() - 15)),
-            3 => frame.resize(frame.len() + 1 + self.random.below(20), 0xaa),
-            _ => {}
         }
     }
 
@@ -437,16 +237,23 @@ fn number(variable: &str) -> Option<u64> {
 
 #[test]
 fn programs_and_model_agree_on_random_packets() {
+    let Some(root) = harness::root_or_skip("datapath") else { return };
     let mut left = number(PACKETS).unwrap_or(scaled(100_000, 5_000));
     let mut seed = number(SEED).unwrap_or(1);
     let (all, mut met) = (left, BTreeSet::new());
+    // Without routes: where the node's own packets go is as the stack has it.
+    let netns = NetNs::new(root, "random").expect("a namespace");
     while left > 0 {
         let packets = left.min(u64::from(EPISODE)) as u32;
-        let Some(mut episode) = Episode::new(seed) else { return };
-        if let Err(what) = episode.run(packets) {
-            panic!("episode {seed}, to be repeated with {SEED}={seed} {PACKETS}={EPISODE}: {what}");
-        }
-        met.append(&mut episode.met);
+        netns.run(|| {
+            let mut episode = Episode::new(seed).expect("the privileges are there");
+            if let Err(what) = episode.run(packets) {
+                panic!(
+                    "episode {seed}, to be repeated with {SEED}={seed} {PACKETS}={EPISODE}: {what}"
+                );
+            }
+            met.append(&mut episode.met);
+        });
         left -= u64::from(packets);
         seed += 1;
     }
@@ -461,7 +268,7 @@ fn programs_and_model_agree_on_random_packets() {
 fn the_model_notices_one_wrong_byte_and_a_wrong_reason() {
     let Some(mut scene) = Scene::new(1024) else { return };
     scene.real(2, "10.0.1.1:8080");
-    let vip: SocketAddr = scene.vip("240.0.0.1:80");
+    let vip = scene.vip("240.0.0.1:80");
     scene.route(vip, pick::HASH, &[2]);
     let frame = Segment::new("10.0.0.1:40000", "240.0.0.1:80").flags(flags::SYN).bytes();
     let right = scene.world.run_frame(Hook::Ingress, &frame);

@@ -5,6 +5,8 @@ use std::net::{IpAddr, SocketAddr};
 use balancer_ebpf::reason::Reason;
 use harness::wire::protocol;
 
+use super::Ends;
+
 /// Which end of the connection a hook asks for first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum End {
@@ -14,18 +16,24 @@ pub(crate) enum End {
 
 /// A packet of TCP or UDP.
 #[derive(Clone, Debug)]
-pub(crate) struct Tcp {
-    pub(crate) is_udp: bool,
-    /// Offsets of the headers.
+pub(crate) struct Packet {
+    pub(crate) ends: Ends,
+    /// Offset of the IP header.
     pub(crate) ip: usize,
-    pub(crate) tcp: usize,
+    /// Offset of the header of TCP or UDP.
+    pub(crate) at: usize,
     /// Where the payload ends; padding follows.
     pub(crate) end: usize,
-    pub(crate) src: SocketAddr,
-    pub(crate) dst: SocketAddr,
+    /// Of TCP.
     pub(crate) flags: u8,
     /// The first of several fragments.
     pub(crate) first: bool,
+}
+
+impl Packet {
+    pub(crate) fn is_udp(&self) -> bool {
+        self.ends.is_udp
+    }
 }
 
 /// Big-endian, as all on the wire.
@@ -33,28 +41,20 @@ pub(crate) fn pair(bytes: &[u8], at: usize) -> Option<u16> {
     Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]))
 }
 
-/// The port that settles an ordinary packet before anything else is read: untagged, TCP or UDP in an IP
-/// header without options or extension headers, not a fragment. `None`: no such packet.
-pub(crate) fn ordinary_port(frame: &[u8], end: End) -> Option<u16> {
-    let port = if end == End::Source { 0 } else { 2 };
-    match pair(frame, 12)? {
-        0x0800 => {
+/// The ports, source first, that settle an ordinary packet before anything else is read: untagged,
+/// TCP or UDP in an IP header without options or extension headers, not a fragment. `None`: no such
+/// packet.
+pub(crate) fn ordinary_ports(frame: &[u8]) -> Option<[u16; 2]> {
+    let ours = |at: usize| [protocol::TCP, protocol::UDP].contains(&frame[at]);
+    let at = match pair(frame, 12)? {
+        0x0800 if frame.len() >= 38 => {
             let whole = pair(frame, 20)? & 0x3fff == 0;
-            let ours = [protocol::TCP, protocol::UDP].contains(frame.get(23)?);
-            if frame[14] != 0x45 || !ours || !whole || frame.len() < 38 {
-                return None;
-            }
-            pair(frame, 34 + port)
+            (frame[14] == 0x45 && ours(23) && whole).then_some(34)?
         }
-        0x86dd => {
-            let ours = [protocol::TCP, protocol::UDP].contains(frame.get(20)?);
-            if *frame.get(14)? >> 4 != 6 || !ours || frame.len() < 58 {
-                return None;
-            }
-            pair(frame, 54 + port)
-        }
-        _ => None,
-    }
+        0x86dd if frame.len() >= 58 => (frame[14] >> 4 == 6 && ours(20)).then_some(54)?,
+        _ => return None,
+    };
+    Some([pair(frame, at)?, pair(frame, at + 2)?])
 }
 
 /// Where the IP header begins, and whether it is to be IPv4.
@@ -178,7 +178,7 @@ pub(crate) fn first_ip(frame: &[u8]) -> Result<Ip, Reason> {
 ///
 /// # Errors
 /// Why it passes untouched.
-pub(crate) fn tcp(frame: &[u8], ip: &Ip) -> Result<Tcp, Reason> {
+pub(crate) fn packet(frame: &[u8], ip: &Ip) -> Result<Packet, Reason> {
     let (packet, header) = (&frame[ip.at..], ip.payload - ip.at);
     let is_udp = ip.protocol == protocol::UDP;
     // Only what is longer than the field can say may leave its length out.
@@ -200,15 +200,14 @@ pub(crate) fn tcp(frame: &[u8], ip: &Ip) -> Result<Tcp, Reason> {
         return Err(Reason::Malformed);
     }
     let port = |at: usize| u16::from_be_bytes([segment[at], segment[at + 1]]);
-    Ok(Tcp {
+    let (src, dst) = (SocketAddr::new(ip.src, port(0)), SocketAddr::new(ip.dst, port(2)));
+    Ok(Packet {
+        ends: Ends { is_udp, src, dst },
         ip: ip.at,
-        tcp: ip.payload,
+        at: ip.payload,
         end: ip.at + length,
-        src: SocketAddr::new(ip.src, port(0)),
-        dst: SocketAddr::new(ip.dst, port(2)),
         flags: if is_udp { 0 } else { segment[13] & 0x3f },
         first: ip.more,
-        is_udp,
     })
 }
 

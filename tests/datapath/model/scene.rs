@@ -7,7 +7,7 @@ use balancer_ebpf::{
     abi::{RouteEntry, TargetWord, pick, real_flags, route_kind},
 };
 
-use super::{Model, Pick, Real, Route, Slot};
+use super::{Model, Pick, Real, Route, Slot, Vip};
 use crate::world::{HALF, LOOPBACK, World};
 
 /// Programs with what they are told, and the model with the same.
@@ -15,7 +15,7 @@ pub(crate) struct Scene {
     pub(crate) world: World,
     pub(crate) model: Model,
     /// VIPs in the order of their ids, from 1 on.
-    pub(crate) vips: Vec<SocketAddr>,
+    pub(crate) vips: Vec<Vip>,
 }
 
 fn end(text: &str) -> SocketAddr {
@@ -58,18 +58,21 @@ impl Scene {
         self.model.keeps = keeps;
     }
 
-    /// A VIP without a route yet.
-    pub(crate) fn vip(&mut self, at: &str) -> SocketAddr {
-        let vip = end(at);
+    /// A VIP without a route yet, of UDP with `/udp` at its end.
+    pub(crate) fn vip(&mut self, at: &str) -> Vip {
+        let vip = match at.strip_suffix("/udp") {
+            Some(at) => Vip { end: end(at), is_udp: true },
+            None => Vip { end: end(at), is_udp: false },
+        };
         let id = self.world.vip(at);
         self.vips.push(vip);
         assert_eq!(id as usize, self.vips.len(), "VIPs are numbered in turn");
-        self.model.vip_ports.push(vip.port());
-        self.model.addresses.push(vip.ip());
+        self.model.vip_ports.push(vip.end.port());
+        self.model.addresses.push(vip.end.ip());
         vip
     }
 
-    fn id(&self, vip: SocketAddr) -> u32 {
+    fn id(&self, vip: Vip) -> u32 {
         self.vips.iter().position(|v| *v == vip).expect("a VIP of this scene") as u32 + 1
     }
 
@@ -80,7 +83,7 @@ impl Scene {
         self.world.table(&[run], &words, &slots)
     }
 
-    fn publish(&mut self, vip: SocketAddr, entry: &RouteEntry, route: Option<Route>) {
+    fn publish(&mut self, vip: Vip, entry: &RouteEntry, route: Option<Route>) {
         let id = self.id(vip);
         assert!(id < HALF, "the maps have room for {HALF} VIPs");
         for half in 0..2 {
@@ -94,14 +97,14 @@ impl Scene {
     }
 
     /// Connections go to these targets, a slot each: ids of reals, or of what is none.
-    pub(crate) fn route(&mut self, vip: SocketAddr, kernel_pick: u8, targets: &[u32]) {
+    pub(crate) fn route(&mut self, vip: Vip, kernel_pick: u8, targets: &[u32]) {
         self.route_after(vip, kernel_pick, targets, &[]);
     }
 
     /// The same after a change: what has no entry may still be found by the table before.
     pub(crate) fn route_after(
         &mut self,
-        vip: SocketAddr,
+        vip: Vip,
         kernel_pick: u8,
         targets: &[u32],
         before: &[u32],
@@ -130,14 +133,29 @@ impl Scene {
     }
 
     /// Connections are refused.
-    pub(crate) fn deny(&mut self, vip: SocketAddr) {
+    pub(crate) fn deny(&mut self, vip: Vip) {
         let entry = RouteEntry { kind: route_kind::DENY, ..Default::default() };
         self.publish(vip, &entry, Some(Route::Denied));
     }
 
     /// The VIP is gone from the policies.
-    pub(crate) fn withdraw(&mut self, vip: SocketAddr) {
+    pub(crate) fn withdraw(&mut self, vip: Vip) {
         self.publish(vip, &RouteEntry::default(), None);
+    }
+
+    /// Has replies of all reals looked at where they come in, as after the first flow that the stack
+    /// does not simply route.
+    pub(crate) fn answer_inward(&mut self) {
+        for real in self.model.reals.values() {
+            self.world.answer_inward(real.end.port());
+            self.model.inward_ports.push(real.end.port());
+        }
+    }
+
+    /// Nobody says anything by UDP for so long.
+    pub(crate) fn pass(&mut self, seconds: u32) {
+        self.world.age_datagrams(seconds);
+        self.model.seconds += seconds;
     }
 
     /// A workload that is behind another interface than these tests' packets come from.

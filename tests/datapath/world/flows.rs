@@ -5,10 +5,12 @@ use std::{
     sync::atomic::{AtomicU32, Ordering},
 };
 
-use balancer_ebpf::abi::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, TCP, direction, map_names};
+use balancer_ebpf::abi::{
+    Flow4, Flow6, FlowKey4, FlowKey6, FlowState, TCP, UDP, direction, map_names,
+};
 use balancer_user::resolve::VipKey;
 
-use super::{World, array, value};
+use super::{HZ, World, array, value};
 
 /// Which flow map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,5 +183,37 @@ impl World {
             self.hash::<[u8; 40], [u8; size_of::<Flow6>()]>(name(flows, true)).remove(&array(&key))
         }
         .expect("the flow was there");
+    }
+}
+
+impl World {
+    /// Makes all flows of UDP look older.
+    pub(crate) fn age_datagrams(&mut self, seconds: u32) {
+        let older = |state: &mut FlowState| {
+            state.last_seen = state.last_seen.wrapping_sub(seconds * HZ);
+            state.refreshed = state.refreshed.wrapping_sub(seconds * HZ);
+        };
+        for name in [map_names::FLOWS4, map_names::HALF_OPEN4] {
+            let mut map = self.hash::<[u8; 16], [u8; 32]>(name);
+            let flows: Vec<_> = map.iter().collect::<Result<_, _>>().expect("flows");
+            for (key, bytes) in flows {
+                let mut flow: Flow4 = value(&bytes);
+                if value::<FlowKey4>(&key).proto == UDP {
+                    older(&mut flow.flow);
+                    map.insert(key, array(&flow), 0).expect("it is there");
+                }
+            }
+        }
+        for name in [map_names::FLOWS6, map_names::HALF_OPEN6] {
+            let mut map = self.hash::<[u8; 40], [u8; 44]>(name);
+            let flows: Vec<_> = map.iter().collect::<Result<_, _>>().expect("flows");
+            for (key, bytes) in flows {
+                let mut flow: Flow6 = value(&bytes);
+                if value::<FlowKey6>(&key).proto == UDP {
+                    older(&mut flow.flow);
+                    map.insert(key, array(&flow), 0).expect("it is there");
+                }
+            }
+        }
     }
 }

@@ -7,6 +7,8 @@ use balancer_ebpf::{
 };
 use harness::maps::Sums;
 
+use crate::model::is_datagram;
+
 use super::{
     Hook, Outcome, TC_ACT_REDIRECT, TC_ACT_SHOT, TC_ACT_UNSPEC, World, XDP_DROP, XDP_PASS,
     XDP_REDIRECT, XDP_TX, pool::data,
@@ -89,11 +91,6 @@ impl World {
     pub(crate) fn counted(&self, reason: Reason) -> u64 {
         TestRuns::new(self).counted()[reason as usize]
     }
-}
-
-fn is_datagram(frame: &[u8]) -> bool {
-    let read = etherparse::PacketHeaders::from_ethernet_slice(frame);
-    read.is_ok_and(|read| matches!(read.transport, Some(etherparse::TransportHeader::Udp(_))))
 }
 
 /// The beginning of `struct __sk_buff` (include/uapi/linux/bpf.h): of what a test may set, only

@@ -6,59 +6,56 @@ use balancer_ebpf::reason::Reason;
 use harness::wire::{self, protocol};
 
 use super::{
-    End, Fate, Model, is_martian,
+    End, Ends, Fate, Met, Model, is_martian,
     read::{self, Ip},
     write,
 };
-use crate::world::Hook;
 
 /// What an ICMP error quotes.
 struct Quoted {
     ip: Ip,
-    src: SocketAddr,
-    dst: SocketAddr,
+    ends: Ends,
 }
 
 impl Model {
-    fn key(hook: Hook, ip: &Ip, id: u32) -> (bool, [IpAddr; 2], u32, u8) {
-        (hook == Hook::Egress, [ip.src, ip.dst], id, ip.protocol)
+    fn key(met: &Met<'_>, ip: &Ip, id: u32) -> (bool, [IpAddr; 2], u32, u8) {
+        (met.leaves(), [ip.src, ip.dst], id, ip.protocol)
     }
 
     /// The others follow it.
-    pub(super) fn first_fragment(&mut self, hook: Hook, ip: &Ip, fate: &Fate) {
+    pub(super) fn first_fragment(&mut self, met: &Met<'_>, ip: &Ip, fate: &Fate) {
         let to = wire::addresses(&fate.out[ip.at..]);
         let id = ip.id.expect("there is a whole header behind it");
-        self.fragments.insert(Self::key(hook, ip, id), to);
+        self.fragments.insert(Self::key(met, ip, id), to);
     }
 
     /// A fragment to a VIP of which nothing is known; of others nothing need be.
-    fn unknown_fragment(&self, hook: Hook, ip: &Ip) -> bool {
-        hook == Hook::Ingress && self.addresses.contains(&ip.dst)
+    fn unknown_fragment(&self, met: &Met<'_>, ip: &Ip) -> bool {
+        !met.leaves() && self.addresses.contains(&ip.dst)
     }
 
-    pub(super) fn later_fragment(&mut self, hook: Hook, frame: &[u8], ip: &Ip) -> Fate {
-        let mut out = frame.to_vec();
-        let Some(id) = ip.id else { return Fate { reason: Reason::Malformed, out } };
-        let Some(to) = self.fragments.get(&Self::key(hook, ip, id)) else {
-            let unknown = self.unknown_fragment(hook, ip);
-            let reason = if unknown { Reason::Fragment } else { Reason::FragmentTail };
-            return Fate { reason, out };
+    pub(super) fn later_fragment(&mut self, met: &Met<'_>, ip: &Ip) -> Fate {
+        let Some(id) = ip.id else { return met.untouched(Reason::Malformed) };
+        let Some(to) = self.fragments.get(&Self::key(met, ip, id)) else {
+            let unknown = self.unknown_fragment(met, ip);
+            return met.untouched(if unknown { Reason::Fragment } else { Reason::FragmentTail });
         };
+        let mut out = met.frame.to_vec();
         write::put_address(&mut out[ip.at..], End::Source, to[0]);
         write::put_address(&mut out[ip.at..], End::Destination, to[1]);
         Fate { reason: Reason::FragmentFollowed, out }
     }
 
-    /// A whole packet, or a first fragment, that is not TCP.
-    pub(super) fn icmp(&mut self, hook: Hook, frame: &[u8], ip: &Ip) -> Fate {
-        let untouched = |reason| Fate { reason, out: frame.to_vec() };
+    /// A whole packet, or a first fragment, that is neither TCP nor UDP.
+    pub(super) fn icmp(&mut self, met: &Met<'_>, ip: &Ip) -> Fate {
+        let (frame, untouched) = (met.frame, |reason| met.untouched(reason));
         let v4 = ip.src.is_ipv4();
         let number = if v4 { protocol::ICMP } else { protocol::ICMP6 };
         if ip.protocol != number || ip.payload - ip.at > 60 {
             return untouched(Reason::NotTcp);
         }
         if ip.more {
-            let unknown = self.unknown_fragment(hook, ip);
+            let unknown = self.unknown_fragment(met, ip);
             return untouched(if unknown { Reason::Fragment } else { Reason::NotTcp });
         }
         let Some(header) = frame.get(ip.payload..ip.payload + 8) else {
@@ -66,14 +63,14 @@ impl Model {
         };
         let errors: &[u8] = if v4 { &[3, 11, 12] } else { &[1, 2, 3, 4] };
         if errors.contains(&header[0]) {
-            let translated = self.icmp_error(hook, frame, ip);
+            let translated = self.icmp_error(met, ip);
             return translated.unwrap_or_else(|| untouched(Reason::NotTcp));
         }
         let request = if v4 { 8 } else { 128 };
         let plain = ip.payload - ip.at == if v4 { 20 } else { 40 };
         if header[..2] == [request, 0]
             && plain
-            && hook == Hook::Ingress
+            && !met.leaves()
             && self.addresses.contains(&ip.dst)
             && !is_martian(ip.src)
         {
@@ -83,32 +80,38 @@ impl Model {
     }
 
     /// An error that is about a known connection, translated.
-    fn icmp_error(&mut self, hook: Hook, frame: &[u8], ip: &Ip) -> Option<Fate> {
-        let quoted = quoted(frame, ip)?;
-        if quoted.src.ip() != ip.dst {
+    fn icmp_error(&mut self, met: &Met<'_>, ip: &Ip) -> Option<Fate> {
+        let quoted = quoted(met.frame, ip)?;
+        if quoted.ends.src.ip() != ip.dst {
             return None;
         }
+        let about = quoted.ends.turned();
         // Whoever sent the quoted packet, and the way in which it was not yet translated.
-        let (end, to, port) = if hook == Hook::Egress {
-            let ((client, vip), _) = *self.back.get(&(quoted.dst, quoted.src))?;
-            (End::Destination, vip, client.port())
+        let (end, to, port, hairpin) = if let Some(connection) = self.connections.get(&about)
+            && let Some(real) = self.reals.get(&connection.real)
+            && real.generation == connection.generation
+            && !met.leaves()
+        {
+            (End::Source, real.end, connection.back.dst.port(), connection.hairpin)
         } else {
-            let connection = self.connections.get(&(quoted.dst, quoted.src))?;
-            let real = self.reals.get(&connection.real)?;
-            if real.generation != connection.generation {
+            let back = self.back.get(&about)?;
+            // Where it comes in, only the node itself may have sent it.
+            if !met.leaves() && (!back.inward || back.hairpin) {
                 return None;
             }
-            (End::Source, real.end, connection.port)
+            (End::Destination, back.way.dst, back.way.src.port(), back.hairpin)
         };
-        let mut out = frame.to_vec();
-        let before = frame[ip.payload + 8..].to_vec();
+        if hairpin {
+            // The page promises nothing for these.
+            return Some(met.found.clone());
+        }
+        let mut out = met.frame.to_vec();
+        let before = out[ip.payload + 8..].to_vec();
         translate_quoted(&mut out, &quoted, end, to, port);
-        if hook == Hook::Egress {
-            if ip.src == quoted.dst.ip() {
-                readdress(&mut out, ip, End::Source, to.ip());
-            }
-        } else {
+        if end == End::Source {
             readdress(&mut out, ip, End::Destination, to.ip());
+        } else if ip.src == quoted.ends.dst.ip() {
+            readdress(&mut out, ip, End::Source, to.ip());
         }
         let after = out[ip.payload + 8..].to_vec();
         write::adjust(&mut out[ip.payload + 2..ip.payload + 4], &even(before), &even(after));
@@ -124,27 +127,24 @@ fn even(mut bytes: Vec<u8>) -> Vec<u8> {
 /// The packet that an error is about, as far as its ports.
 fn quoted(frame: &[u8], ip: &Ip) -> Option<Quoted> {
     let inner = read::ip(frame, ip.payload + 8, ip.src.is_ipv4()).ok()?;
-    if inner.protocol != protocol::TCP || inner.offset != 0 {
+    let is_udp = inner.protocol == protocol::UDP;
+    if !(is_udp || inner.protocol == protocol::TCP) || inner.offset != 0 {
         return None;
     }
     let ports = frame.get(inner.payload..inner.payload + 4)?;
     let port = |at: usize| u16::from_be_bytes([ports[at], ports[at + 1]]);
     let (src, dst) = (SocketAddr::new(inner.src, port(0)), SocketAddr::new(inner.dst, port(2)));
-    Some(Quoted { ip: inner, src, dst })
+    Some(Quoted { ip: inner, ends: Ends { is_udp, src, dst } })
 }
 
 fn translate_quoted(out: &mut [u8], quoted: &Quoted, end: End, to: SocketAddr, port: u16) {
-    let at = quoted.ip.payload;
+    let (at, is_udp) = (quoted.ip.payload, quoted.ends.is_udp);
     let old = write::put_address(&mut out[quoted.ip.at..], end, to.ip());
-    let ports = out[at..at + 4].to_vec();
-    let (source, destination) =
-        if end == End::Source { (to.port(), port) } else { (port, to.port()) };
-    let new = [source.to_be_bytes(), destination.to_be_bytes()].concat();
-    out[at..at + 4].copy_from_slice(&new);
-    if out.len() >= at + 18 {
-        let check = &mut out[at + 16..at + 18];
-        write::adjust(check, &old, &write::octets(to.ip()));
-        write::adjust(check, &ports, &new);
+    let ports = write::put_ports(out, at, end, to.port(), port);
+    // Not every quotation is so long.
+    let sum = at + if is_udp { 6 } else { 16 };
+    if let Some(check) = out.get_mut(sum..sum + 2) {
+        write::adjust_sum(check, is_udp, &[(&old, &write::octets(to.ip())), (&ports.0, &ports.1)]);
     }
 }
 
