@@ -54,7 +54,7 @@ fn a_flow_remembers_its_next_hop_for_as_long_as_somebody_looks_after_it() {
     let Some(mut world) = world() else { return };
     let uplink = uplink(&mut world, true);
     world.hops(LONG, GENERATION);
-    world.next_hop(5, &uplink, MTU);
+    world.next_hop(5, uplink.index(), MTU);
     let packets = establish(&mut world);
     let all = |world: &mut World, remembered: bool| {
         for (sent, reason, expected) in &packets {
@@ -85,7 +85,7 @@ fn a_new_flow_asks_once_and_is_born_with_its_next_hop() {
     let Some(mut world) = world() else { return };
     let uplink = uplink(&mut world, true);
     world.hops(LONG, GENERATION);
-    world.next_hop(1, &uplink, MTU);
+    world.next_hop(1, uplink.index(), MTU);
     for [client, vip, real] in FAMILIES {
         let syn = Segment::new(client, vip).flags(SYN);
         finished(&mut world, &syn, Reason::NewFlow, syn.clone().to(real));
@@ -112,7 +112,7 @@ fn what_is_too_long_or_has_no_hops_left_is_not_sent_by_a_remembered_way() {
     let Some(mut world) = world() else { return };
     let uplink = uplink(&mut world, true);
     world.hops(LONG, GENERATION);
-    world.next_hop(1, &uplink, MTU);
+    world.next_hop(1, uplink.index(), MTU);
     let packets = establish(&mut world);
     for (sent, reason, expected) in &packets {
         finished(&mut world, sent, *reason, expected.clone());
@@ -134,7 +134,7 @@ fn a_way_with_a_smaller_mtu_than_its_interface_is_not_remembered() {
     let Some(mut world) = world() else { return };
     let uplink = uplink(&mut world, true);
     world.hops(LONG, GENERATION);
-    world.next_hop(1, &uplink, MTU);
+    world.next_hop(1, uplink.index(), MTU);
     cut_off(&uplink);
     for next in Uplink::GATEWAYS {
         uplink.ip(&format!("route add default via {next} mtu lock 1400"));
@@ -171,7 +171,7 @@ fn what_another_address_remembered_is_worth_nothing() {
     let Some(mut world) = world() else { return };
     let uplink = uplink(&mut world, true);
     world.hops(LONG, GENERATION);
-    world.next_hop(1, &uplink, MTU);
+    world.next_hop(1, uplink.index(), MTU);
     let packets = establish(&mut world);
     for (sent, reason, expected) in &packets {
         finished(&mut world, sent, *reason, expected.clone());

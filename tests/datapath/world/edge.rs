@@ -69,8 +69,8 @@ impl World {
     }
 
     /// Says that the uplink's next hop may be remembered.
-    pub(crate) fn next_hop(&mut self, id: u32, uplink: &Uplink, mtu: u32) {
-        let key = HopKey { to: Uplink::NEXT, from: Uplink::OWN, interface: uplink.index() };
+    pub(crate) fn next_hop(&mut self, id: u32, uplink: u32, mtu: u32) {
+        let key = HopKey { to: Uplink::NEXT, from: Uplink::OWN, interface: uplink };
         let value: [u8; 24] = zerocopy::transmute!(NextHop { key, mtu, unused: 0 });
         self.array::<24>(map_names::NEXT_HOPS).set(id, value, 0).expect("NEXT_HOPS");
         let key: [u8; 16] = zerocopy::transmute!(key);

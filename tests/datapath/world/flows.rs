@@ -194,7 +194,7 @@ impl World {
             state.refreshed = state.refreshed.wrapping_sub(seconds * HZ);
         };
         for name in [map_names::FLOWS4, map_names::HALF_OPEN4] {
-            let mut map = self.hash::<[u8; 16], [u8; 32]>(name);
+            let mut map = self.hash::<[u8; 16], [u8; size_of::<Flow4>()]>(name);
             let flows: Vec<_> = map.iter().collect::<Result<_, _>>().expect("flows");
             for (key, bytes) in flows {
                 let mut flow: Flow4 = value(&bytes);
@@ -205,7 +205,7 @@ impl World {
             }
         }
         for name in [map_names::FLOWS6, map_names::HALF_OPEN6] {
-            let mut map = self.hash::<[u8; 40], [u8; 44]>(name);
+            let mut map = self.hash::<[u8; 40], [u8; size_of::<Flow6>()]>(name);
             let flows: Vec<_> = map.iter().collect::<Result<_, _>>().expect("flows");
             for (key, bytes) in flows {
                 let mut flow: Flow6 = value(&bytes);

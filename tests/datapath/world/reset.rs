@@ -50,6 +50,8 @@ fn use_up(world: &mut World) {
     }
     world.set_active(9, 1);
     world.takes_frames(1);
+    world.hops(1, 1);
+    world.next_hop(1, 1, 1500);
     world.answer_inward(8080);
     world.allow(7, interface_flags::DIRECT);
     let table = world.equal_table(&[2], 16);

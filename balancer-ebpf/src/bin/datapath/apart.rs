@@ -57,7 +57,7 @@ pub(crate) trait Odd: Messages {
     /// See [`fragments::later`].
     fn later(skb: Skb, at: u32, leaving: bool) -> Reason;
     /// See [`icmp::icmp`].
-    fn icmp(skb: Skb, at: u32, leaving: bool, verdict: &mut i32) -> Reason;
+    fn icmp(skb: Skb, at: u32, leaving: bool, send: &mut u64) -> Reason;
 }
 
 /// The parts of the walk of a packet to a VIP, for each kind of context.
@@ -150,8 +150,8 @@ macro_rules! odd {
                 $later(skb.into_raw(), at, leaving.into())
             }
             #[inline(always)]
-            fn icmp(skb: Skb, at: u32, leaving: bool, verdict: &mut i32) -> Reason {
-                $icmp(skb.into_raw(), at, leaving.into(), verdict)
+            fn icmp(skb: Skb, at: u32, leaving: bool, send: &mut u64) -> Reason {
+                $icmp(skb.into_raw(), at, leaving.into(), send)
             }
         }
 
@@ -175,15 +175,10 @@ macro_rules! odd {
 
         #[unsafe(no_mangle)]
         #[inline(never)]
-        extern "C" fn $icmp(
-            ctx: *mut __sk_buff,
-            at: u32,
-            leaving: u32,
-            verdict: *mut i32,
-        ) -> Reason {
+        extern "C" fn $icmp(ctx: *mut __sk_buff, at: u32, leaving: u32, send: *mut u64) -> Reason {
             // SAFETY: null or a number; the verifier holds the callers to that.
-            let Some(verdict) = (unsafe { verdict.as_mut() }) else { return Reason::NotTcp };
-            icmp::icmp::<$family>(Skb::from_raw(ctx), at, leaving != 0, verdict)
+            let Some(send) = (unsafe { send.as_mut() }) else { return Reason::NotTcp };
+            icmp::icmp::<$family>(Skb::from_raw(ctx), at, leaving != 0, send)
         }
     };
 }

@@ -178,6 +178,42 @@ struct Message<F: Family> {
     end: u32,
 }
 
+/// An error that goes to its real as it is. As a word, for functions that the verifier judges by
+/// themselves.
+struct Sending {
+    real: u32,
+    /// Where the packet ends.
+    end: u32,
+    /// Inside another packet.
+    tunnel: bool,
+}
+
+impl Sending {
+    const TUNNEL: u64 = 1 << 63;
+
+    /// Not 0: no real has that id.
+    #[inline(always)]
+    fn into_word(self) -> u64 {
+        let tunnel = if self.tunnel { Self::TUNNEL } else { 0 };
+        u64::from(self.real) | u64::from(self.end) << 32 | tunnel
+    }
+
+    #[inline(always)]
+    fn from_word(word: u64) -> Self {
+        let end = (word & !Self::TUNNEL) >> 32;
+        Self { real: word as u32, end: end as u32, tunnel: word & Self::TUNNEL != 0 }
+    }
+}
+
+/// Sends an error to its real as it is, its IP header at offset `at`; the verdict. `send`: what [`icmp`]
+/// has said of it.
+#[inline(always)]
+pub(crate) fn send<F: Outer>(skb: Skb, at: u32, send: u64) -> i32 {
+    let Sending { real, end, tunnel } = Sending::from_word(send);
+    let Some(real) = maps::real(real) else { return Skb::DROP };
+    straight::to_real::<F>(skb, at, end, &real.end::<F>().addr, tunnel)
+}
+
 /// The packet that an error quotes, as it was sent.
 struct Quoted<F: Family> {
     proto: u8,
@@ -186,10 +222,10 @@ struct Quoted<F: Family> {
     place: Place,
 }
 
-/// A packet that is not TCP, with its IP header at offset `at`. `verdict`: what the program returns,
-/// where it is not the one that passes a packet to the stack.
+/// A packet that is not TCP, with its IP header at offset `at`. `send`: a [`Sending`], of an error that
+/// goes to its real as it is; else it stays 0. That is done where the stack is shallow again.
 #[inline(always)]
-pub(crate) fn icmp<F: Messages>(skb: Skb, at: u32, leaving: bool, verdict: &mut i32) -> Reason {
+pub(crate) fn icmp<F: Messages>(skb: Skb, at: u32, leaving: bool, send: &mut u64) -> Reason {
     // Few packets come here: what they may quote is made linear at once.
     if skb.pull(HEADERS_MAX).is_err() {
         return Reason::NotTcp;
@@ -210,7 +246,7 @@ pub(crate) fn icmp<F: Messages>(skb: Skb, at: u32, leaving: bool, verdict: &mut 
     let end = at + ip.total_len;
     let (message, plain) = (Message::<F> { src, dst, place, end }, ip.header_len == F::PLAIN_LEN);
     if F::is_error(kind) {
-        return error(skb, &message, leaving, verdict);
+        return error(skb, &message, leaving, send);
     }
     let asks = kind == F::ECHO[0] && code == 0 && plain;
     if asks && !leaving && F::is_vip_address(&message.dst) && !F::is_martian(&message.src) {
@@ -236,7 +272,7 @@ fn echo<F: Messages>(skb: Skb, place: &Place) -> Result<(), Refused> {
 /// An error: about a packet from a VIP, met by its client or on the way there; or about one to a
 /// real.
 #[inline(always)]
-fn error<F: Messages>(skb: Skb, message: &Message<F>, leaving: bool, verdict: &mut i32) -> Reason {
+fn error<F: Messages>(skb: Skb, message: &Message<F>, leaving: bool, send: &mut u64) -> Reason {
     let at = message.place.tcp + HEADER_LEN;
     let Ok((ip, src, dst)) = F::header(skb, at) else { return Reason::NotTcp };
     if (ip.protocol != TCP && ip.protocol != UDP) || ip.piece == Piece::Later {
@@ -253,7 +289,7 @@ fn error<F: Messages>(skb: Skb, message: &Message<F>, leaving: bool, verdict: &m
     }
     let mut done = Ok(false);
     if !leaving {
-        done = about_reply::<F>(skb, message, &quoted, verdict);
+        done = about_reply::<F>(skb, message, &quoted, send);
     }
     // The node's own requests are translated where they leave, and errors about them come in.
     if let Ok(false) = done {
@@ -280,14 +316,13 @@ fn about_reply<F: Messages>(
     skb: Skb,
     message: &Message<F>,
     quoted: &Quoted<F>,
-    verdict: &mut i32,
+    send: &mut u64,
 ) -> Result<bool, Refused> {
     let key = F::key(quoted.proto, quoted.dst, quoted.src, direction::FORWARD);
     let Some(entry) = find::<F>(&key) else { return Ok(false) };
     let state: FlowState = entry.state_copy();
     let named = maps::real(state.real).filter(|real| real.generation() == state.generation);
     let Some(real) = named else { return Ok(false) };
-    let end = real.end::<F>();
     if state.forwarding & forwarding::DSR != 0 {
         if message.end <= quoted.place.ip {
             // Longer than its length says.
@@ -295,9 +330,10 @@ fn about_reply<F: Messages>(
         }
         // The real has the VIP's address: the error is for it as it is.
         let tunnel = state.forwarding & forwarding::DSR_IPIP != 0;
-        *verdict = straight::to_real::<F>(skb, message.place.ip, message.end, &end.addr, tunnel);
-        return if *verdict == Skb::DROP { Err(Refused) } else { Ok(true) };
+        *send = Sending { real: state.real, end: message.end, tunnel }.into_word();
+        return Ok(true);
     }
+    let end = real.end::<F>();
     let client = End { port: state.client_port, ..quoted.dst };
     requoted::<F>(skb, message, quoted, Side::Source, end, client)?;
     F::readdress(skb, &message.place, Side::Destination, &message.dst, &end.addr)?;

@@ -243,7 +243,17 @@ impl<F: Steps<Skb, true> + Odd> Walk<F> for Egress {
 fn odd<F: Odd>(skb: Skb, at: u32, none: Reason, leaving: bool, verdict: &mut i32) -> Reason {
     match none {
         Reason::FragmentTail => F::later(skb, at, leaving),
-        Reason::NotTcp => F::icmp(skb, at, leaving, verdict),
+        Reason::NotTcp => {
+            let mut send = 0;
+            let reason = F::icmp(skb, at, leaving, &mut send);
+            if send != 0 {
+                *verdict = icmp::send::<F>(skb, at, send);
+                if *verdict == Skb::DROP {
+                    return Reason::RewriteFailed;
+                }
+            }
+            reason
+        }
         none => none,
     }
 }
