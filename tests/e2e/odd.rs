@@ -78,8 +78,8 @@ impl Bed {
         instance
     }
 
-    /// A namespace behind a host, beyond a link that takes small packets only. Both its end of the link
-    /// and the node believe in long ones.
+    /// A namespace behind a host, beyond a link that takes small packets only. It asks for long ones, and
+    /// the node believes that they arrive.
     pub(crate) fn far_behind(&self, host: &str) -> NetNs {
         let (behind, node) = (self.topology.host(host), &self.topology.node);
         let far = NetNs::new(self.root, "far").expect("a namespace");
@@ -104,8 +104,8 @@ impl Bed {
             "link set eth0 up".to_owned(),
             format!("addr add {}/32 dev eth0", FAR[0]),
             format!("addr add {}/128 dev eth0 nodad", FAR[1]),
-            "route add default via 169.254.7.1 dev eth0 onlink".to_owned(),
-            "route add default via fe80::7 dev eth0".to_owned(),
+            format!("route add default via 169.254.7.1 dev eth0 onlink mtu {SMALL} advmss 1460"),
+            format!("route add default via fe80::7 dev eth0 mtu {SMALL} advmss 1440"),
         ])
         .expect("addresses");
         let interface = &behind.interface;

@@ -15,12 +15,11 @@ use std::{
 use balancer_ebpf::abi::HopKey;
 use netlink_packet_core::{NetlinkMessage, NetlinkPayload};
 use netlink_packet_route::RouteNetlinkMessage;
-use netlink_sys::{
-    AsyncSocket as _, AsyncSocketExt as _, SocketAddr, TokioSocket, protocols::NETLINK_ROUTE,
-};
+use netlink_sys::{AsyncSocketExt as _, TokioSocket};
 use tokio::{sync::watch, time};
 use tracing::{debug, info, warn};
 
+use super::network;
 use crate::kernel::{KernelError, Neighbour, NextHops, View, interfaces, neighbours};
 
 /// `RTNLGRP_LINK`, `_NEIGH`, `_IPV4_IFADDR`, `_IPV4_ROUTE`, `_IPV4_RULE`, `_IPV6_IFADDR`,
@@ -151,7 +150,8 @@ struct Fresh {
 impl Fresh {
     fn begin(view: &Arc<View>, devices: BTreeSet<u32>) -> Result<Self, KernelError> {
         // Heard before the first look: nothing falls in between.
-        let socket = listen().map_err(|e| KernelError::system("hearing of next hops", e))?;
+        let socket = network::listen_to(&GROUPS)
+            .map_err(|e| KernelError::system("hearing of next hops", e))?;
         let mut fresh = Self {
             hops: NextHops::take_over(Arc::clone(view))?,
             socket,
@@ -241,14 +241,4 @@ fn length(messages: &[u8]) -> usize {
     const HEADER: usize = 16;
     let said = messages.first_chunk().map_or(0, |bytes| u32::from_ne_bytes(*bytes) as usize);
     said.next_multiple_of(4).max(HEADER)
-}
-
-/// A socket that hears of changes from now on.
-fn listen() -> io::Result<TokioSocket> {
-    let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-    socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-    for group in GROUPS {
-        socket.socket_mut().add_membership(group)?;
-    }
-    Ok(socket)
 }

@@ -25,10 +25,15 @@ const PAUSE: Duration = Duration::from_secs(1);
 
 /// A socket that hears of changes from now on.
 pub(crate) fn listen() -> io::Result<TokioSocket> {
+    listen_to(&GROUPS)
+}
+
+/// The same for these groups of rtnetlink.
+pub(super) fn listen_to(groups: &[u32]) -> io::Result<TokioSocket> {
     let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
     socket.socket_mut().bind(&SocketAddr::new(0, 0))?;
-    for group in GROUPS {
-        socket.socket_mut().add_membership(group)?;
+    for group in groups {
+        socket.socket_mut().add_membership(*group)?;
     }
     Ok(socket)
 }

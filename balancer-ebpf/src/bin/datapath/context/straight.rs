@@ -134,7 +134,8 @@ fn question<'a, F: Family>(
 }
 
 /// Sends a packet to a real that answers by itself, in a tunnel or else on the link; the verdict. Its
-/// IP header begins at offset `at`, and it ends at `end`. A device may have to cut it into segments: those fit as they are, or are made shorter by as much as a tunnel needs.
+/// IP header begins at offset `at`, and it ends at `end`. A device may have to cut it into segments:
+/// those fit as they are, or are made shorter by as much as a tunnel needs.
 #[inline(never)]
 pub(crate) fn to_real<F: Outer>(skb: Skb, at: u32, end: u32, to: &F::Addr, tunnel: bool) -> i32 {
     let came_by = skb.ifindex();
