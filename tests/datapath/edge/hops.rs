@@ -49,6 +49,14 @@ fn establish(world: &mut World) -> Vec<(Segment, Reason, Segment)> {
     packets
 }
 
+/// XDP finishes each of them.
+#[track_caller]
+fn all_finished(world: &mut World, packets: &[(Segment, Reason, Segment)]) {
+    for (sent, reason, expected) in packets {
+        finished(world, sent, *reason, expected.clone());
+    }
+}
+
 #[test]
 fn a_flow_remembers_its_next_hop_for_as_long_as_somebody_looks_after_it() {
     let Some(mut world) = world() else { return };
@@ -114,9 +122,7 @@ fn what_is_too_long_or_has_no_hops_left_is_not_sent_by_a_remembered_way() {
     world.hops(LONG, GENERATION);
     world.next_hop(1, uplink.index(), MTU);
     let packets = establish(&mut world);
-    for (sent, reason, expected) in &packets {
-        finished(&mut world, sent, *reason, expected.clone());
-    }
+    all_finished(&mut world, &packets);
     cut_off(&uplink);
     for (sent, reason, expected) in &packets {
         let headers = if sent.src.is_ipv4() { 40 } else { 60 };
@@ -140,9 +146,7 @@ fn a_way_with_a_smaller_mtu_than_its_interface_is_not_remembered() {
         uplink.ip(&format!("route add default via {next} mtu lock 1400"));
     }
     let packets = establish(&mut world);
-    for (sent, reason, expected) in &packets {
-        finished(&mut world, sent, *reason, expected.clone());
-    }
+    all_finished(&mut world, &packets);
     for [client, vip, real] in FAMILIES {
         let flow = world.flow(Flows::Open, client, vip, FORWARD).expect("a flow");
         assert_eq!(flow.hop, 0);
@@ -157,9 +161,7 @@ fn a_neighbour_that_nobody_looks_after_is_not_remembered() {
     let uplink = uplink(&mut world, true);
     world.hops(LONG, GENERATION);
     let packets = establish(&mut world);
-    for (sent, reason, expected) in &packets {
-        finished(&mut world, sent, *reason, expected.clone());
-    }
+    all_finished(&mut world, &packets);
     cut_off(&uplink);
     for (sent, _, _) in &packets {
         untouched(&mut world, &sent.bytes(), Reason::LeftToTc);
@@ -173,9 +175,7 @@ fn what_another_address_remembered_is_worth_nothing() {
     world.hops(LONG, GENERATION);
     world.next_hop(1, uplink.index(), MTU);
     let packets = establish(&mut world);
-    for (sent, reason, expected) in &packets {
-        finished(&mut world, sent, *reason, expected.clone());
-    }
+    all_finished(&mut world, &packets);
     cut_off(&uplink);
     for [client, vip, real] in FAMILIES {
         let there = world.flow(Flows::Open, client, vip, FORWARD).expect("a flow").hop;
