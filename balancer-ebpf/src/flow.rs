@@ -4,6 +4,7 @@
 use crate::{
     abi::{
         Flow4, Flow6, FlowKey4, FlowKey6, FlowState, UDP, VipKey4, VipKey6, direction, flow_state,
+        forwarding,
     },
     hash, tcp_state,
 };
@@ -23,6 +24,8 @@ pub trait Family: Sized {
     const NUMBER: u8;
     /// An address, network order.
     type Addr: Copy;
+    /// All zeros: no address of a host.
+    const NO_ADDRESS: Self::Addr;
     /// Key of the flow maps.
     type Key: Copy;
     /// Value of the flow maps.
@@ -41,22 +44,28 @@ pub trait Family: Sized {
     /// The key's direction.
     fn direction(key: &Self::Key) -> u8;
     /// The key under which the packets of `real` come, of the connection with the key `forward`.
-    /// `client_port`: the client's, as the real sees it; `hairpin`: the real sees the VIP's
-    /// address.
+    /// `client` and `client_port`: the client's, as the real sees it.
     fn reply_key(
         real: End<Self::Addr>,
         forward: &Self::Key,
+        client: &Self::Addr,
         client_port: [u8; 2],
-        hairpin: bool,
     ) -> Self::Key;
+    /// The key's addresses, source first, where they lie.
+    fn addresses(key: &Self::Key) -> (&Self::Addr, &Self::Addr);
     /// Turns the key into one of the other direction, ends unchanged.
     fn set_direction(key: &mut Self::Key, direction: u8);
-    /// A value.
-    fn flow(state: FlowState, vip: End<Self::Addr>) -> Self::Flow;
+    /// Makes a value of zeros that of the connection with the key `forward`.
+    fn fill(flow: &mut Self::Flow, state: FlowState, forward: &Self::Key);
     /// What does not depend on the family.
     fn state(flow: &Self::Flow) -> FlowState;
     /// Changes what the flow remembers of its next hop, see [`hop_of`](crate::abi::hop_of).
     fn set_hop(flow: &mut Self::Flow, hop: u32);
+    /// What is translated to or from the client's address in flows with
+    /// [`forwarding::SNAT`](crate::abi::forwarding::SNAT), where it lies.
+    fn client(flow: &Self::Flow) -> &Self::Addr;
+    /// Writes that address.
+    fn set_client(flow: &mut Self::Flow, addr: &Self::Addr);
     /// Writes [`FlowState::client_port`].
     fn set_client_port(flow: &mut Self::Flow, port: [u8; 2]);
     /// The VIP that the client dialled.
@@ -72,6 +81,8 @@ pub trait Family: Sized {
     fn is_martian(addr: &Self::Addr) -> bool;
     /// The words of an address as they lie in memory.
     fn words(addr: &Self::Addr) -> &[[u8; 4]];
+    /// Writes an address, from its words as they lie in memory.
+    fn set_words(addr: &mut Self::Addr, words: &[u32; 4]);
     /// The flow hash.
     fn hash(key: &Self::Key, source_only: bool) -> u32;
 
@@ -102,6 +113,7 @@ macro_rules! family {
         impl Family for $family {
             const NUMBER: u8 = $number;
             type Addr = [u8; $len];
+            const NO_ADDRESS: [u8; $len] = [0; $len];
             type Key = $key;
             type Flow = $flow;
             type VipKey = $vip_key;
@@ -135,14 +147,17 @@ macro_rules! family {
                 key.direction
             }
             #[inline(always)]
+            fn addresses(key: &$key) -> (&Self::Addr, &Self::Addr) {
+                (&key.src, &key.dst)
+            }
+            #[inline(always)]
             fn reply_key(
                 real: End<Self::Addr>,
                 forward: &$key,
+                client: &Self::Addr,
                 client_port: [u8; 2],
-                hairpin: bool,
             ) -> $key {
                 // The address is copied once, from where it lies: the programs' stack is short.
-                let client = if hairpin { &forward.dst } else { &forward.src };
                 $key {
                     src: real.addr,
                     dst: *client,
@@ -158,8 +173,10 @@ macro_rules! family {
                 key.direction = direction;
             }
             #[inline(always)]
-            fn flow(state: FlowState, vip: End<Self::Addr>) -> $flow {
-                $flow { flow: state, vip: vip.addr, vip_port: vip.port, zero: [0; 2], hop: 0 }
+            fn fill(flow: &mut $flow, state: FlowState, forward: &$key) {
+                flow.flow = state;
+                copy(&mut flow.vip, &forward.dst);
+                flow.vip_port = forward.dport;
             }
             #[inline(always)]
             fn state(flow: &$flow) -> FlowState {
@@ -168,6 +185,22 @@ macro_rules! family {
             #[inline(always)]
             fn set_hop(flow: &mut $flow, hop: u32) {
                 flow.hop = hop;
+            }
+            #[inline(always)]
+            fn client(flow: &$flow) -> &Self::Addr {
+                &flow.client
+            }
+            #[inline(always)]
+            fn set_words(addr: &mut Self::Addr, words: &[u32; 4]) {
+                let mut i = 0;
+                while i < $len / 4 {
+                    addr.as_chunks_mut::<4>().0[i] = words[i].to_ne_bytes();
+                    i += 1;
+                }
+            }
+            #[inline(always)]
+            fn set_client(flow: &mut $flow, addr: &Self::Addr) {
+                copy(&mut flow.client, addr);
             }
             #[inline(always)]
             fn set_client_port(flow: &mut $flow, port: [u8; 2]) {
@@ -212,6 +245,17 @@ macro_rules! family {
 family!(V4, 4, 4, FlowKey4, Flow4, VipKey4, hash::flow4, martian4);
 family!(V6, 6, 16, FlowKey6, Flow6, VipKey6, hash::flow6, martian6);
 
+/// Copies an address word by word: as a whole it would be a call, which goes byte by byte.
+#[inline(always)]
+fn copy<const N: usize>(to: &mut [u8; N], from: &[u8; N]) {
+    let (to, from) = (to.as_chunks_mut::<4>().0, from.as_chunks::<4>().0);
+    let mut i = 0;
+    while i < from.len() {
+        to[i] = u32::from_ne_bytes(from[i]).to_ne_bytes();
+        i += 1;
+    }
+}
+
 #[inline(always)]
 fn martian4(addr: &[u8; 4]) -> bool {
     let first = addr[0];
@@ -250,9 +294,12 @@ pub enum Owner {
 #[inline(always)]
 pub fn owner<F: Family>(found: &F::Flow, forward: &F::Key, now: u32, hz: u32) -> Owner {
     let state = F::state(found);
-    let same_port =
-        u16::from_ne_bytes(state.client_port) == u16::from_ne_bytes(F::src(forward).port);
-    if same_port && F::same(&F::vip(found), &F::dst(forward)) {
+    let own = F::src(forward);
+    let same_port = u16::from_ne_bytes(state.client_port) == u16::from_ne_bytes(own.port);
+    // The key says whose the flow is, unless the real sees another address.
+    let same_client = state.forwarding & forwarding::SNAT == 0
+        || F::same(&End { addr: *F::client(found), ..own }, &own);
+    if same_port && same_client && F::same(&F::vip(found), &F::dst(forward)) {
         return Owner::Same;
     }
     let over = tcp_state::closed(state.state)
@@ -265,10 +312,12 @@ pub fn owner<F: Family>(found: &F::Flow, forward: &F::Key, now: u32, hz: u32) ->
     }
 }
 
-/// The forward key of the connection that owns a reply entry, from the client's address.
+/// The forward key of the connection that owns a reply entry. `client`: its client's address, as far
+/// as packets say; of a flow with [`forwarding::SNAT`] the entry knows it.
 #[inline(always)]
 pub fn forward_key<F: Family>(proto: u8, client: F::Addr, reply: &F::Flow) -> F::Key {
-    let port = F::state(reply).client_port;
+    let FlowState { client_port: port, forwarding, .. } = F::state(reply);
+    let client = if forwarding & forwarding::SNAT == 0 { client } else { *F::client(reply) };
     F::key(proto, End { addr: client, port }, F::vip(reply), direction::FORWARD)
 }
 
@@ -282,7 +331,8 @@ mod tests {
     const HZ: u32 = 100;
 
     fn reply(vip: End<[u8; 4]>, client_port: [u8; 2], state: u8, last_seen: u32) -> Flow4 {
-        V4::flow(FlowState { state, last_seen, client_port, ..Default::default() }, vip)
+        let flow = FlowState { state, last_seen, client_port, ..Default::default() };
+        Flow4 { flow, vip: vip.addr, vip_port: vip.port, ..Default::default() }
     }
 
     fn ask(found: &Flow4, now: u32) -> Owner {
@@ -358,6 +408,22 @@ mod tests {
         assert_eq!(V4::real_addr(&V4::wide(&[1, 2, 3, 4])), [1, 2, 3, 4]);
         assert_eq!(V4::wide(&[1, 2, 3, 4])[4..], [0; 12]);
         assert_eq!(V6::wide(&[7; 16]), [7; 16]);
+    }
+
+    #[test]
+    fn tuple_of_the_nodes_is_that_of_one_client() {
+        let mut found = reply(VIP, CLIENT.port, flow_state::ESTABLISHED, 0);
+        found.flow.forwarding = forwarding::SNAT;
+        found.client = CLIENT.addr;
+        assert_eq!(ask(&found, 9), Owner::Same);
+        found.client = [10, 0, 0, 2];
+        assert_eq!(ask(&found, 9), Owner::Other);
+        let node = [192, 0, 2, 1];
+        let other = End { addr: [10, 0, 0, 2], ..CLIENT };
+        assert_eq!(
+            forward_key::<V4>(TCP, node, &found),
+            V4::key(TCP, other, VIP, direction::FORWARD)
+        );
     }
 
     #[test]

@@ -72,13 +72,14 @@ reasons! {
     Reply = "reply", Forward, "A packet of a known flow, real to client.";
     NewFlow = "new_flow", Forward, "A SYN, or the first datagram of a flow, for which a real was picked.";
     HalfOpen = "half_open", Forward, "A packet of a flow whose handshake is not complete, or a datagram before the client has gone on after an answer.";
+    Unanswered = "unanswered", Forward, "A SYN again, a second or more after the flow began, and no answer of its real has passed here.";
     FlowAdopted = "flow_adopted", Forward, "A packet without an entry; the hash found its real.";
     TupleClash = "tuple_clash", Forward, "A SYN or first datagram whose real already talks to this client address and port through another VIP: another real, or another source port, was taken.";
     LeftToTc = "left_to_tc", Pass, "XDP does not finish such a packet; TC and the stack get it as it came.";
     FragmentFollowed = "fragment_followed", Forward, "A fragment without ports; it went where the packet's first one had gone.";
     IcmpError = "icmp_error", Forward, "An ICMP error about a packet of a known flow, translated as is what it quotes; unchanged where its real answers by itself.";
     Echo = "echo", Answer, "An ICMP echo request to a VIP's address.";
-    TooBig = "too_big", Answer, "A packet for a real that answers by itself, beyond the MTU of the way there; its sender is told which fits.";
+    TooBig = "too_big", Answer, "A packet of a flow with snat, or for a real that answers by itself, beyond the MTU of the way there; its sender is told which fits.";
     FlowLost = "flow_lost", Reset, "A packet without an entry, on a route that cannot tell its real.";
     RealGone = "real_gone", Reset, "The flow's real has left the inventory.";
     Blackhole = "blackhole", Reset, "The share of a backend without usable reals.";
@@ -91,14 +92,15 @@ reasons! {
     NewFlowLimit = "new_flow_limit", Drop, "A flow that would be new, where this CPU has let in as many for the VIP, or in all, as limits.new_flows allows.";
     FlowTableFull = "flow_table_full", Drop, "The flow could not be recorded.";
     TuplesExhausted = "tuples_exhausted", Drop, "No real and no source port was free for this client tuple.";
+    SnatFailed = "snat_failed", Drop, "A packet of a flow with snat that cannot be sent on: no address of the node on the way to the real, no route, no hop left.";
     RewriteFailed = "rewrite_failed", Drop, "The kernel refused to change the packet, or has no way to a real that answers by itself.";
 }
 
 impl Reason {
     /// The bit in [`Trace::reasons`](crate::abi::Trace::reasons).
     #[inline(always)]
-    pub const fn bit(self) -> u32 {
-        1 << self as u32
+    pub const fn bit(self) -> u64 {
+        1 << self as u64
     }
 
     /// The packet is the first that was sent on of a flow without an entry.
@@ -143,6 +145,11 @@ impl Reason {
             Self::UnknownReply => {
                 "Nothing for connections straight to the real. Where clients of a VIP time out, \
                  their entries were evicted: raise limits.flows."
+            }
+            Self::Unanswered => {
+                "Nothing while it is rare. Else the real is down or does not listen, or its answers do \
+                 not come by this node: look at its route to the client, or give the interface that \
+                 clients come by `snat` (docs/operations.md)."
             }
             Self::FlowAdopted => {
                 "Nothing after a restart of the node or a move of traffic to it. If it goes on, \
@@ -197,6 +204,10 @@ impl Reason {
             Self::TuplesExhausted => {
                 "Spread the clients' source ports, or give the service more reals."
             }
+            Self::SnatFailed => {
+                "Look at the route to the reals, and that the interface it leads by is attached to and \
+                 has an address of their family."
+            }
             Self::RewriteFailed => {
                 "With direct server return, look at the routes to the reals. Else report it with the \
                  kernel's release (`balancer status`): its helpers refuse packets that they should \
@@ -206,4 +217,4 @@ impl Reason {
     }
 }
 
-const _: () = assert!(Reason::ALL.len() <= 32, "each reason has a bit of `Trace::reasons`");
+const _: () = assert!(Reason::ALL.len() <= 64, "each reason has a bit of `Trace::reasons`");

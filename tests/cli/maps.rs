@@ -42,7 +42,7 @@ const MAPS: [&str; 34] = [
     "EVENTS",
     "TRACE",
     "TRACED",
-    "XDP_DEVICES",
+    "DEVICES",
     "HOPS",
     "NEXT_HOPS",
     "HOP_IDS",

@@ -26,8 +26,14 @@ const FAMILIES: [[&str; 3]; 2] = [
 const SERVICE: u32 = 1;
 
 /// Everything, without end and limit.
-const ALL: Trace =
-    Trace { until_ns: u64::MAX, reasons: u32::MAX, sample: 0, interval_ns: 0, ahead_ns: 0 };
+const ALL: Trace = Trace {
+    until_ns: u64::MAX,
+    reasons: u64::MAX,
+    sample: 0,
+    interval_ns: 0,
+    ahead_ns: 0,
+    zero: 0,
+};
 
 fn world([_, vip, real]: [&str; 3]) -> Option<World> {
     let mut world = World::new()?;

@@ -12,7 +12,7 @@ use harness::{
     wire,
 };
 
-use crate::world::{FlowFound, Flows, HZ, Hook, LOOPBACK, REPLY, World, edge::uplink};
+use crate::world::{FORWARD, FlowFound, Flows, HZ, Hook, LOOPBACK, REPLY, World, edge::uplink};
 
 const CLIENT: &str = "10.0.0.1:40000";
 const VIP: &str = "240.0.0.1:80";
@@ -84,6 +84,13 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
         Reason::NewFlow => world.reason(Hook::Ingress, &there(SYN)),
         Reason::HalfOpen => {
             world.reason(Hook::Ingress, &there(SYN));
+            world.reason(Hook::Ingress, &there(SYN))
+        }
+        Reason::Unanswered => {
+            world.reason(Hook::Ingress, &there(SYN));
+            world.change_flow(Flows::HalfOpen, (CLIENT, VIP, FORWARD), |state| {
+                state.refreshed = state.refreshed.wrapping_sub(HZ);
+            });
             world.reason(Hook::Ingress, &there(SYN))
         }
         // Nothing leads there: the test runs where no packet is routed.
@@ -166,6 +173,13 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
                 world.put_flow(Flows::Open, REAL, &client, REPLY, &FlowFound { state, ..template });
             }
             world.reason(Hook::Ingress, &there(SYN))
+        }
+        Reason::SnatFailed => {
+            // Nothing leads to the real: the test runs where no packet is routed.
+            world.snat(61_000, 100);
+            let reason = world.reason(Hook::Ingress, &there(SYN));
+            assert_eq!(world.flows(), 0, "nothing is recorded of what cannot be sent");
+            reason
         }
         Reason::RewriteFailed => {
             // The kernel refuses a change to a packet only when it has no memory for it, which a

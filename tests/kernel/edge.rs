@@ -28,7 +28,7 @@ fn attach(datapath: &mut Datapath, at: Attachment) -> Result<Attached, KernelErr
 
 /// Indexes of the interfaces that take frames.
 fn devices(datapath: &Datapath) -> Vec<u32> {
-    let devices = datapath.xdp_devices().expect("a map").into_iter();
+    let devices = datapath.devices().expect("a map").into_iter();
     devices.filter(|(_, device)| device.takes_frames != 0).map(|(index, _)| index).collect()
 }
 
@@ -101,7 +101,7 @@ fn what_is_asked_for_last_counts() {
         }
         datapath.detach("d0").expect("detach");
         assert_eq!((xdp_on("d0"), datapath.links().expect("links")), (None, vec![]));
-        assert_eq!(datapath.xdp_devices().expect("a map"), []);
+        assert_eq!(datapath.devices().expect("a map"), []);
     });
 }
 
@@ -132,7 +132,7 @@ fn mode_is_changed_under_traffic_and_tunnels_begin_at_the_interface() {
         ])
         .expect("addresses");
         datapath.forget_gone_interfaces().expect("pins");
-        let devices = datapath.xdp_devices().expect("a map");
+        let devices = datapath.devices().expect("a map");
         let [(at, device)] = devices[..] else { panic!("{devices:?}") };
         assert_eq!((at, device.takes_frames, device.source4), (index("d0"), 1, [10, 0, 9, 1]));
         let six: std::net::Ipv6Addr = "fd00:9::1".parse().expect("an address");
@@ -201,6 +201,6 @@ fn interfaces_that_went_are_forgotten() {
         ns.ip(&["link del d0".to_owned()]).expect("ip");
         assert_eq!(datapath.forget_gone_interfaces().expect("pins"), ["d0"]);
         assert_eq!(datapath.links().expect("links"), []);
-        assert_eq!(datapath.xdp_devices().expect("a map"), []);
+        assert_eq!(datapath.devices().expect("a map"), []);
     });
 }

@@ -5,7 +5,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 /// Bytes of the ring buffer `EVENTS`: a power of two, whole pages.
 pub const EVENTS_BYTES: usize = 256 << 10;
 
-/// What a tracer asks for: the element of `TRACE`. User space writes `until_ns` last. 32 bytes.
+/// What a tracer asks for: the element of `TRACE`. User space writes `until_ns` last. 40 bytes.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
 )]
@@ -15,14 +15,16 @@ pub struct Trace {
     /// first program that finds it past makes it 0, so a tracer that was killed costs nothing.
     pub until_ns: u64,
     /// Bit [`Reason::bit`](crate::reason::Reason::bit): packets that met it are told of.
-    pub reasons: u32,
-    /// Of new flows one in so many is told of, at random; 0 and 1: each.
-    pub sample: u32,
+    pub reasons: u64,
     /// Nanoseconds that an event takes of its CPU's allowance; 0: no limit.
     pub interval_ns: u64,
     /// How far ahead of the clock the allowance may be used up, nanoseconds: a burst of
     /// `ahead_ns / interval_ns + 1` events.
     pub ahead_ns: u64,
+    /// Of new flows one in so many is told of, at random; 0 and 1: each.
+    pub sample: u32,
+    /// Zero.
+    pub zero: u32,
 }
 
 /// What became of the events of one CPU: the element of `TRACED`. 40 bytes.
@@ -93,7 +95,7 @@ pub struct Event {
 }
 
 const _: () = {
-    assert!(size_of::<Trace>() == 32);
+    assert!(size_of::<Trace>() == 40);
     assert!(size_of::<Traced>() == 40);
     assert!(size_of::<Event>() == 96);
 };

@@ -113,7 +113,11 @@ pub mod forwarding {
     pub const DSR_L2: u8 = 8;
     /// As [`DSR_L2`], but requests travel to the real inside another packet.
     pub const DSR_IPIP: u8 = 16;
-    /// Either of them.
+    /// The real sees an address and a port of the node as its client's, so that its answers come
+    /// here whatever its routes. Both directions are translated where they come in and go past the
+    /// stack, which takes no packet that comes in from an address of its own.
+    pub const SNAT: u8 = 32;
+    /// Either way by which reals answer by themselves.
     pub const DSR: u8 = DSR_L2 | DSR_IPIP;
 }
 
@@ -145,7 +149,7 @@ pub struct FlowState {
     pub client_port: [u8; 2],
 }
 
-/// Value of `FLOWS4` and `HALF_OPEN4`. 36 bytes.
+/// Value of `FLOWS4` and `HALF_OPEN4`. 40 bytes.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
 )]
@@ -159,11 +163,14 @@ pub struct Flow4 {
     pub vip_port: [u8; 2],
     /// Zero.
     pub zero: [u8; 2],
+    /// Of [`forwarding::SNAT`]; else zero. Forward entry: the address that the real sees as its
+    /// client's. Reply entry: the client's own. Network order.
+    pub client: [u8; 4],
     /// The next hop that XDP found for this direction, see [`hop_of`](super::hop_of); 0: none.
     pub hop: u32,
 }
 
-/// Value of `FLOWS6` and `HALF_OPEN6`. 48 bytes.
+/// Value of `FLOWS6` and `HALF_OPEN6`. 64 bytes.
 #[derive(
     Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
 )]
@@ -177,6 +184,9 @@ pub struct Flow6 {
     pub vip_port: [u8; 2],
     /// Zero.
     pub zero: [u8; 2],
+    /// Of [`forwarding::SNAT`]; else zero. Forward entry: the address that the real sees as its
+    /// client's. Reply entry: the client's own. Network order.
+    pub client: [u8; 16],
     /// The next hop that XDP found for this direction, see [`hop_of`](super::hop_of); 0: none.
     pub hop: u32,
 }

@@ -64,9 +64,14 @@ pub mod map_names {
     pub const TRACE: &str = "TRACE";
     /// Per-CPU `array[1]` of [`Traced`](crate::abi::Traced).
     pub const TRACED: &str = "TRACED";
-    /// Hash of [`XDP_DEVICES_MAX`](crate::abi::XDP_DEVICES_MAX): index of an interface with an XDP
-    /// program of ours (`u32`) → [`XdpDevice`](crate::abi::XdpDevice).
-    pub const XDP_DEVICES: &str = "XDP_DEVICES";
+    /// Hash of [`DEVICES_MAX`](crate::abi::DEVICES_MAX): index of an interface with programs of ours
+    /// (`u32`) → [`Device`](crate::abi::Device).
+    pub const DEVICES: &str = "DEVICES";
+    /// `array[1]` of [`SnatPorts`](crate::abi::SnatPorts), mmapable.
+    pub const SNAT: &str = "SNAT";
+    /// Per-CPU `array[3]` of 64 bytes: what a program works with and the stack has no room for. Nobody else
+    /// reads or writes it.
+    pub const SCRATCH: &str = "SCRATCH";
     /// `array[1]` of [`Hops`](crate::abi::Hops), mmapable.
     pub const HOPS: &str = "HOPS";
     /// Array of [`NextHop`](crate::abi::NextHop), by number.
@@ -105,7 +110,9 @@ pub mod map_names {
         EVENTS,
         TRACE,
         TRACED,
-        XDP_DEVICES,
+        DEVICES,
+        SNAT,
+        SCRATCH,
         HOPS,
         NEXT_HOPS,
         HOP_IDS,

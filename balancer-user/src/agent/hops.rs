@@ -104,7 +104,7 @@ fn look(fresh: &mut Option<Fresh>, maps: Option<&Arc<View>>) -> Result<(), Kerne
     let devices = match maps {
         // By others a frame goes back at most, and those ask each time.
         Some(view) => {
-            let devices = view.xdp_devices()?.into_iter();
+            let devices = view.devices()?.into_iter();
             devices.filter(|(_, device)| device.takes_frames != 0).map(|(index, _)| index).collect()
         }
         None => BTreeSet::new(),

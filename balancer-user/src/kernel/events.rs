@@ -65,6 +65,7 @@ impl TraceRequest {
             sample: self.sample,
             interval_ns,
             ahead_ns: interval_ns * u64::from(burst),
+            zero: 0,
         }
     }
 }

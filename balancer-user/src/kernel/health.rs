@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use aya::programs::ProgramInfo;
 use balancer_ebpf::abi::{
-    CHUNK_WORDS, ID_FIRST, REAL_FIRST, Real, VipEntry, XdpDevice, map_names, route_kind,
+    CHUNK_WORDS, Device, ID_FIRST, REAL_FIRST, Real, VipEntry, map_names, route_kind,
 };
 use zerocopy::FromBytes as _;
 
@@ -125,12 +125,12 @@ impl View {
     ///
     /// # Errors
     /// See [`View::vips`].
-    pub fn xdp_devices(&self) -> Result<Vec<(u32, XdpDevice)>, KernelError> {
-        let name = map_names::XDP_DEVICES;
+    pub fn devices(&self) -> Result<Vec<(u32, Device)>, KernelError> {
+        let name = map_names::DEVICES;
         let mut found = Vec::new();
         each_raw(name, &self.pinned(name)?, |key, value| {
             if let (Ok(key), Ok(device)) =
-                (<[u8; 4]>::try_from(key), XdpDevice::read_from_bytes(value))
+                (<[u8; 4]>::try_from(key), Device::read_from_bytes(value))
             {
                 found.push((u32::from_ne_bytes(key), device));
             }

@@ -12,10 +12,10 @@ use std::path::{Path, PathBuf};
 
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, ClassVip, Counter, EVENTS_BYTES, FRAGMENTS_MAX, Flow4, Flow6, FlowKey4,
-        FlowKey6, Fragment, FragmentKey, HOPS_MAX, HopKey, Hops, Interface, NewFlows, NextHop,
-        PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry, SLOTS_PER_WORD, Settings, SourceEntry,
-        Trace, Traced, VipEntry, VipKey4, VipKey6, XDP_DEVICES_MAX, XdpDevice, map_names,
+        CHUNK_WORDS, ClassVip, Counter, DEVICES_MAX, Device, EVENTS_BYTES, FRAGMENTS_MAX, Flow4,
+        Flow6, FlowKey4, FlowKey6, Fragment, FragmentKey, HOPS_MAX, HopKey, Hops, Interface,
+        NewFlows, NextHop, PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry, SLOTS_PER_WORD,
+        Settings, SnatPorts, SourceEntry, Trace, Traced, VipEntry, VipKey4, VipKey6, map_names,
     },
     reason::Reason,
 };
@@ -237,7 +237,9 @@ pub(crate) const SHAPES: &[MapShape] = &[
     map(map_names::EVENTS, 0, 0, |_| EVENTS_BYTES as u64, "").bytes(),
     map(map_names::TRACE, 4, size_of::<Trace>(), |_| 1, ""),
     map(map_names::TRACED, 4, size_of::<Traced>(), |_| 1, "").per_cpu(),
-    map(map_names::XDP_DEVICES, 4, size_of::<XdpDevice>(), |_| XDP_DEVICES_MAX as u64, "").hash(),
+    map(map_names::DEVICES, 4, size_of::<Device>(), |_| DEVICES_MAX as u64, "").hash(),
+    map(map_names::SNAT, 4, size_of::<SnatPorts>(), |_| 1, ""),
+    map(map_names::SCRATCH, 4, 64, |_| 3, "").per_cpu(),
     map(map_names::HOPS, 4, size_of::<Hops>(), |_| 1, ""),
     map(map_names::NEXT_HOPS, 4, size_of::<NextHop>(), |_| HOPS_MAX as u64, ""),
     map(map_names::HOP_IDS, size_of::<HopKey>(), 4, |_| HOPS_MAX as u64, "").hash(),

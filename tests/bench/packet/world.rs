@@ -17,9 +17,9 @@ use aya::{
 };
 use balancer_ebpf::{
     abi::{
-        self, CHUNK_WORDS, ClassVip, HopKey, Hops, ID_FIRST, NextHop, PortUse, REAL_FIRST, Real,
-        RouteEntry, Settings, SourceEntry, TCP, Table, TargetWord, VipEntry, VipKey4, VipKey6,
-        XdpDevice, global_names, map_names, pick, port_bit, program_names, route_kind,
+        self, CHUNK_WORDS, ClassVip, Device, HopKey, Hops, ID_FIRST, NextHop, PortUse, REAL_FIRST,
+        Real, RouteEntry, Settings, SourceEntry, TCP, Table, TargetWord, VipEntry, VipKey4,
+        VipKey6, global_names, map_names, pick, port_bit, program_names, route_kind,
     },
     reason::Reason,
 };
@@ -173,9 +173,9 @@ impl World {
         let edge = loaded(program_names::XDP_NAT)?;
         let driver = Driver::load(&ingress, &egress, &edge)?;
         let mut world = Self { ebpf, driver };
-        let device = XdpDevice { takes_frames: 1, ..XdpDevice::default() };
-        let device: [u8; size_of::<XdpDevice>()] = zerocopy::transmute!(device);
-        world.insert(map_names::XDP_DEVICES, uplink, device)?;
+        let device = Device { takes_frames: 1, ..Device::default() };
+        let device: [u8; size_of::<Device>()] = zerocopy::transmute!(device);
+        world.insert(map_names::DEVICES, uplink, device)?;
         world.keep_hops(uplink)?;
         world.fill(hz, clients)?;
         Ok(world)

@@ -2,7 +2,9 @@
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
-use balancer_ebpf::abi::{HopKey, Hops, Interface, NextHop, XdpDevice, map_names, reply_port_bit};
+use balancer_ebpf::abi::{
+    Device, HopKey, Hops, Interface, NextHop, SnatPorts, map_names, reply_port_bit,
+};
 use harness::{Root, Uplink};
 
 use super::{LOOPBACK, World, array};
@@ -21,22 +23,38 @@ pub(crate) fn uplink(world: &mut World, takes_frames: bool) -> Uplink {
 impl World {
     /// Tells the XDP program that an interface takes frames of XDP programs.
     pub(crate) fn takes_frames(&mut self, index: u32) {
-        self.xdp_device(index, &XdpDevice { takes_frames: 1, ..XdpDevice::default() });
+        self.device(index, &Device { takes_frames: 1, ..Device::default() });
     }
 
     /// Tells it that an interface loses frames of XDP programs.
     pub(crate) fn loses_frames(&mut self, index: u32) {
-        self.xdp_device(index, &XdpDevice::default());
+        self.device(index, &Device::default());
     }
 
     /// Gives the node addresses at the interface of XDP test runs, for tunnels to begin at.
     pub(crate) fn tunnels_from(&mut self, four: Ipv4Addr, six: Ipv6Addr) {
-        let device = XdpDevice { takes_frames: 0, source4: four.octets(), source6: six.octets() };
-        self.xdp_device(LOOPBACK, &device);
+        let addresses =
+            Device { source4: four.octets(), source6: six.octets(), ..Device::default() };
+        self.device(LOOPBACK, &addresses);
     }
 
-    fn xdp_device(&mut self, index: u32, device: &XdpDevice) {
-        self.hash::<u32, [u8; 24]>(map_names::XDP_DEVICES)
+    /// Has flows that come in by the interface of test runs seen by reals as the node's, from one of
+    /// `count` ports from `first` on.
+    pub(crate) fn snat(&mut self, first: u32, count: u32) {
+        self.device(LOOPBACK, &Device { snat: 1, ..Device::default() });
+        let ports = SnatPorts { first, count };
+        self.array::<8>(map_names::SNAT).set(0, array(&ports), 0).expect("SNAT");
+    }
+
+    /// Says which addresses the node has at an interface that takes frames.
+    pub(crate) fn addresses(&mut self, index: u32, four: Ipv4Addr, six: Ipv6Addr) {
+        let device =
+            Device { takes_frames: 1, source4: four.octets(), source6: six.octets(), snat: 0 };
+        self.device(index, &device);
+    }
+
+    fn device(&mut self, index: u32, device: &Device) {
+        self.hash::<u32, [u8; size_of::<Device>()]>(map_names::DEVICES)
             .insert(index, array(device), 0)
             .expect("a device");
     }

@@ -9,12 +9,12 @@ use super::{Hook, World, array, pool::data, value};
 impl World {
     /// Asks for events.
     pub(crate) fn trace(&mut self, trace: &Trace) {
-        self.array::<32>(map_names::TRACE).set(0, array(trace), 0).expect("TRACE");
+        self.array::<{ size_of::<Trace>() }>(map_names::TRACE).set(0, array(trace), 0).expect("TRACE");
     }
 
     /// What is asked for now.
     pub(crate) fn asked(&mut self) -> Trace {
-        value(&self.array::<32>(map_names::TRACE).get(&0, 0).expect("TRACE"))
+        value(&self.array::<{ size_of::<Trace>() }>(map_names::TRACE).get(&0, 0).expect("TRACE"))
     }
 
     /// Takes the events that were told since the last call.

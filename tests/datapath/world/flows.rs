@@ -24,6 +24,7 @@ pub(crate) enum Flows {
 pub(crate) struct FlowFound {
     pub(crate) state: FlowState,
     pub(crate) vip: SocketAddr,
+    pub(crate) client: IpAddr,
     pub(crate) hop: u32,
 }
 
@@ -43,14 +44,16 @@ impl World {
                 let flow: Flow4 =
                     value(&map.get(&array(&FlowKey4 { proto, ..key4(src, dst, way) }), 0).ok()?);
                 let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
-                Some(FlowFound { state: flow.flow, vip, hop: flow.hop })
+                let client = flow.client.into();
+                Some(FlowFound { state: flow.flow, vip, client, hop: flow.hop })
             }
             (IpAddr::V6(_), _) => {
                 let map = self.hash::<[u8; 40], [u8; size_of::<Flow6>()]>(name(flows, true));
                 let flow: Flow6 =
                     value(&map.get(&array(&FlowKey6 { proto, ..key6(src, dst, way) }), 0).ok()?);
                 let vip = SocketAddr::new(flow.vip.into(), u16::from_be_bytes(flow.vip_port));
-                Some(FlowFound { state: flow.flow, vip, hop: flow.hop })
+                let client = flow.client.into();
+                Some(FlowFound { state: flow.flow, vip, client, hop: flow.hop })
             }
         }
     }
@@ -69,7 +72,7 @@ impl World {
         let hop = found.hop;
         match found.vip.ip() {
             IpAddr::V4(vip) => {
-                let flow = Flow4 { flow, vip: vip.octets(), vip_port, zero: [0; 2], hop };
+                let flow = Flow4 { flow, vip: vip.octets(), vip_port, hop, ..Flow4::default() };
                 self.hash::<[u8; 16], [u8; size_of::<Flow4>()]>(name(flows, false)).insert(
                     array(&FlowKey4 { proto, ..key4(src, dst, way) }),
                     array(&flow),
@@ -77,7 +80,7 @@ impl World {
                 )
             }
             IpAddr::V6(vip) => {
-                let flow = Flow6 { flow, vip: vip.octets(), vip_port, zero: [0; 2], hop };
+                let flow = Flow6 { flow, vip: vip.octets(), vip_port, hop, ..Flow6::default() };
                 self.hash::<[u8; 40], [u8; size_of::<Flow6>()]>(name(flows, true)).insert(
                     array(&FlowKey6 { proto, ..key6(src, dst, way) }),
                     array(&flow),

@@ -25,7 +25,7 @@ const FAMILIES: [[&str; 3]; 2] = [
 fn use_up(world: &mut World) {
     world.settings(7);
     world.limit_new_flows(u32::MAX);
-    world.trace(&Trace { until_ns: u64::MAX, reasons: u32::MAX, ..Default::default() });
+    world.trace(&Trace { until_ns: u64::MAX, reasons: u64::MAX, ..Default::default() });
     world.epoch(3);
     for (id, [client, vip, real]) in (2..).zip(FAMILIES) {
         world.real(id, real, 1);
@@ -50,6 +50,7 @@ fn use_up(world: &mut World) {
     }
     world.set_active(9, 1);
     world.takes_frames(1);
+    world.snat(61_000, 9);
     world.hops(1, 1);
     world.next_hop(1, 1, 1500);
     world.answer_inward(8080);

@@ -69,7 +69,7 @@ fn mode_and_where_tunnels_begin_follow_the_configuration_and_the_addresses() {
     let node = &world.bed.topology.node;
     node.ip(&["addr add 10.71.0.9/32 dev v-web-1".to_owned()]).expect("an address");
     let source = || {
-        let devices = instance.json(&["maps", "dump", "XDP_DEVICES"]).expect("a dump");
+        let devices = instance.json(&["maps", "dump", "DEVICES"]).expect("a dump");
         let text = devices.to_string();
         text.contains(r#""source4":"10.71.0.9""#)
     };

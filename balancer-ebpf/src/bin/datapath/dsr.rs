@@ -27,7 +27,7 @@ use crate::{
     maps::{self, Entry, Maps, NotInserted, RealRef, Stage},
     outer::{Outer, tell_sender},
     parse::Packet,
-    record::{Candidate, Choice},
+    record::{self, Candidate, Choice},
     route, stray,
 };
 
@@ -78,7 +78,7 @@ pub(crate) fn walk<F: Steps<Xdp, true> + Outer>(
         }
         Reach::TooBig => {
             reason = Reason::TooBig;
-            tell_sender::<F>(xdp, packet, way.mtu)
+            tell_sender::<Xdp, F>(xdp, packet, way.mtu)
         }
         Reach::ByTc | Reach::Nowhere => return Reason::LeftToTc,
     };
@@ -182,13 +182,12 @@ fn promote<F: Maps>(packet: &Packet<F>, entry: Entry<F>, seen: u8, now: u32) -> 
         // Another CPU is moving it.
         return 1;
     }
-    let flow = entry.copy();
-    let mut state = F::state(&flow);
+    let mut state = entry.state_copy();
     state.state = after;
     (state.last_seen, state.refreshed) = (now, now);
-    let moved = F::flow(state, F::vip(&flow));
+    let Some(moved) = record::value(packet, state) else { return 0 };
     let key = F::own_key(packet);
-    if F::insert(Stage::Open, &key, &moved) == Err(NotInserted::Full) {
+    if F::insert(Stage::Open, &key, moved) == Err(NotInserted::Full) {
         entry.change(0, flow_state::ESTABLISHED);
         return 0;
     }
@@ -259,8 +258,8 @@ fn record<F: Maps>(packet: &Packet<F>, candidate: &Candidate<F>, stage: Stage) -
         forwarding: candidate.forwarding,
         client_port: F::src(&packet.key).port,
     };
-    let flow = F::flow(state, F::dst(&packet.key));
-    match F::insert(stage, &F::own_key(packet), &flow) {
+    let Some(flow) = record::value(packet, state) else { return Reason::FlowTableFull };
+    match F::insert(stage, &F::own_key(packet), flow) {
         Ok(()) => {}
         // Another CPU was faster: TC goes by its entry.
         Err(NotInserted::Exists) => return Reason::LeftToTc,

@@ -7,7 +7,7 @@
 
 use aya_ebpf::{macros::xdp, programs::XdpContext};
 use balancer_ebpf::{
-    abi::{PortUse, direction},
+    abi::{PortUse, direction, forwarding},
     packet::ETHERNET_LEN,
     reason::Reason,
 };
@@ -20,7 +20,7 @@ use crate::{
     maps::{self, Maps},
     outer::Outer,
     parse::{Packet, Read},
-    run,
+    refuse, run, snat,
 };
 
 /// At the edge: VIP → real and real → VIP, addresses translated.
@@ -87,8 +87,12 @@ impl<F: Steps<Xdp, true> + Read> Walk<F> for Edge {
     }
 
     #[inline(always)]
-    fn forwarded(_xdp: Xdp, packet: &Packet<F>, reason: Reason) -> i32 {
-        Self::end(reason, packet.onward.get().into())
+    fn forwarded(xdp: Xdp, packet: &Packet<F>, reason: Reason) -> i32 {
+        let onward = packet.onward.get();
+        if onward & forwarding::SNAT != 0 && snat::other_end(xdp, packet) != 0 {
+            return refuse::<Self, F>(xdp, packet, Reason::RewriteFailed, Xdp::DROP);
+        }
+        Self::end(reason, (onward & !forwarding::SNAT).into())
     }
 }
 

@@ -36,8 +36,7 @@ pub(crate) fn reply<C: Context, F: Maps + Translate, const INWARD: bool>(
             None => return Reason::UnknownReply,
         },
     };
-    let flow = entry.copy();
-    let state = F::state(&flow);
+    let (state, vip) = (entry.state_copy(), F::vip(entry.view()));
     if INWARD {
         let direct = state.forwarding & forwarding::DIRECT != 0;
         if state.forwarding == 0 || direct && packet.fragment {
@@ -45,12 +44,17 @@ pub(crate) fn reply<C: Context, F: Maps + Translate, const INWARD: bool>(
         }
         packet.onward.set(state.forwarding & !forwarding::HOST);
     } else {
-        packet.onward.set(state.forwarding & forwarding::HAIRPIN);
+        packet.onward.set(state.forwarding & (forwarding::HAIRPIN | forwarding::SNAT));
     }
-    if C::PLAIN && state.forwarding != 0 {
+    if C::PLAIN && state.forwarding & !forwarding::SNAT != 0 {
         return Reason::LeftToTc;
     }
-    let way = match ctx.way::<F>(packet, &F::dst(&packet.key).addr, entry.hop()) {
+    let to = if state.forwarding & forwarding::SNAT == 0 {
+        F::addresses(&packet.key).1
+    } else {
+        F::client(entry.view())
+    };
+    let way = match ctx.way::<F>(packet, to, state.forwarding, entry.hop()) {
         Ok(way) => way,
         Err(reason) => return reason,
     };
@@ -58,7 +62,7 @@ pub(crate) fn reply<C: Context, F: Maps + Translate, const INWARD: bool>(
     let is_udp = F::proto(&packet.key) == UDP;
     if is_udp
         && datagram::silent(state.last_seen, now, maps::hz())
-        && client_silent(packet, &flow, now)
+        && client_silent(packet, entry, now)
     {
         return Reason::UnknownReply;
     }
@@ -79,7 +83,7 @@ pub(crate) fn reply<C: Context, F: Maps + Translate, const INWARD: bool>(
         entry.seen(now);
     }
     count(ctx, &state);
-    let (from, vip) = (F::src(&packet.key), F::vip(&flow));
+    let from = F::src(&packet.key);
     let seen_port = F::dst(&packet.key).port;
     let ports = [
         u32::from_ne_bytes([from.port[0], from.port[1], seen_port[0], seen_port[1]]),
@@ -111,8 +115,8 @@ fn count<C: Context>(ctx: C, state: &FlowState) {
 
 /// Whether the client of a silent UDP real has been silent too.
 #[inline(never)]
-fn client_silent<F: Maps>(packet: &Packet<F>, reply: &F::Flow, now: u32) -> bool {
-    let forward = request_key(packet, reply);
+fn client_silent<F: Maps>(packet: &Packet<F>, reply: Entry<F>, now: u32) -> bool {
+    let forward = request_key(packet, reply.view());
     let entry = match F::find(Stage::Open, &forward) {
         Some(entry) => Some(entry),
         None => F::find(Stage::HalfOpen, &forward),
@@ -135,8 +139,7 @@ fn request_key<F: Family>(packet: &Packet<F>, reply: &F::Flow) -> F::Key {
 fn mark<F: Maps>(packet: &Packet<F>, reply: Entry<F>, seen: u8, now: u32) {
     reply.change(seen, 0);
     reply.seen(now);
-    let flow = reply.copy();
-    let forward = request_key(packet, &flow);
+    let forward = request_key(packet, reply.view());
     // The real that counts the connection is the forward entry's: a reply entry may be all that
     // is left of an earlier connection, whose real had another id.
     if let Some(entry) = F::find(Stage::Open, &forward) {

@@ -199,7 +199,7 @@ pub(crate) fn to_real<F: Translate + Read>(
     let question = Fib::of::<F>(&mut question, ctx.ifindex());
     let mut more = 0;
     if tunnel {
-        if !maps::tunnel_source::<F>(ctx.ifindex(), &mut way.source) {
+        if !maps::own_address::<F>(ctx.ifindex(), &mut way.source) {
             return Reach::Nowhere;
         }
         more = F::HEADER_LEN;

@@ -334,14 +334,20 @@ fn about_reply<F: Messages>(
         return Ok(true);
     }
     let end = real.end::<F>();
-    let client = End { port: state.client_port, ..quoted.dst };
+    let seen = if state.forwarding & forwarding::SNAT == 0 {
+        quoted.dst.addr
+    } else {
+        *F::client(entry.view())
+    };
+    let client = End { addr: seen, port: state.client_port };
     requoted::<F>(skb, message, quoted, Side::Source, end, client)?;
     F::readdress(skb, &message.place, Side::Destination, &message.dst, &end.addr)?;
     Ok(true)
 }
 
 /// The error is about a packet that was sent to a real: its client sent it to the VIP. Where it comes
-/// in, only the node itself may be that client: errors to others are translated where they leave.
+/// in, only the node itself may be that client, or be taken for it: errors to others are translated where
+/// they leave.
 #[inline(always)]
 fn about_request<F: Messages>(
     skb: Skb,
@@ -351,13 +357,17 @@ fn about_request<F: Messages>(
 ) -> Result<bool, Refused> {
     let key = F::key(quoted.proto, quoted.dst, quoted.src, direction::REPLY);
     let Some(entry) = find::<F>(&key) else { return Ok(false) };
-    let flow = entry.copy();
-    let (vip, state) = (F::vip(&flow), F::state(&flow));
-    if !leaving && state.forwarding != forwarding::HOST {
+    let (vip, state) = (F::vip(entry.view()), entry.state_copy());
+    let snat = state.forwarding == forwarding::SNAT;
+    if !leaving && !snat && state.forwarding != forwarding::HOST {
         return Ok(false);
     }
-    let client = End { port: state.client_port, ..quoted.src };
+    let addr = if snat { *F::client(entry.view()) } else { quoted.src.addr };
+    let client = End { addr, port: state.client_port };
     requoted::<F>(skb, message, quoted, Side::Destination, vip, client)?;
+    if snat {
+        F::readdress(skb, &message.place, Side::Destination, &message.dst, &client.addr)?;
+    }
     if !differ::<F>(&message.src, &quoted.dst.addr) {
         // The real itself refused: its client knows it by the VIP. A router keeps its name.
         F::readdress(skb, &message.place, Side::Source, &message.src, &vip.addr)?;
@@ -372,8 +382,7 @@ fn differ<F: Family>(a: &F::Addr, b: &F::Addr) -> bool {
     !F::same(&a, &b)
 }
 
-/// Translates what is quoted: `side` becomes `end`, the other side keeps its address and gets
-/// the port of `other`. All checksums that are there stay as right or wrong as they were.
+/// Translates what is quoted: `side` becomes `end`, the other side `other`. All checksums that are there stay as right or wrong as they were.
 #[inline(always)]
 fn requoted<F: Messages>(
     skb: Skb,
@@ -383,11 +392,17 @@ fn requoted<F: Messages>(
     end: End<F::Addr>,
     other: End<F::Addr>,
 ) -> Result<(), Refused> {
-    let (before, (src, dst)) = match side {
-        Side::Source => (quoted.src.addr, (end.port, other.port)),
-        Side::Destination => (quoted.dst.addr, (other.port, end.port)),
+    let (before, beside, (src, dst)) = match side {
+        Side::Source => (quoted.src, (quoted.dst, Side::Destination), (end.port, other.port)),
+        Side::Destination => (quoted.dst, (quoted.src, Side::Source), (other.port, end.port)),
     };
+    let (before, (beside, other_side)) = (before.addr, beside);
     let mut all = F::requote(skb, quoted.place.ip, side, &before, &end.addr)?;
+    let mut addresses = changed::<F>(&before, &end.addr);
+    if differ::<F>(&beside.addr, &other.addr) {
+        all += F::requote(skb, quoted.place.ip, other_side, &beside.addr, &other.addr)?;
+        addresses += changed::<F>(&beside.addr, &other.addr);
+    }
     let old = [quoted.src.port, quoted.dst.port].as_flattened().as_chunks::<4>().0[0];
     let new = [src[0], src[1], dst[0], dst[1]];
     let (old, new) = (u32::from_ne_bytes(old), u32::from_ne_bytes(new));
@@ -399,7 +414,7 @@ fn requoted<F: Messages>(
         && !(inner.optional && check == [0; 2])
     {
         let check = u16::from_ne_bytes(check);
-        let sum = u64::from(!check) + ports + changed::<F>(&before, &end.addr);
+        let sum = u64::from(!check) + ports + addresses;
         let adjusted = match !checksum::fold(sum) {
             0 if inner.optional => u16::MAX,
             adjusted => adjusted,

@@ -7,7 +7,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated as helpers;
 use balancer_ebpf::{
-    abi::{FlowState, PortUse, REAL_NONE, UDP, direction, forwarding},
+    abi::{FlowState, PortUse, REAL_NONE, UDP, direction, flow_state, forwarding},
     datagram,
     flow::{End, Family},
     packet::tcp_flags::{FIN, RST, SYN},
@@ -20,10 +20,10 @@ use crate::{
     cleared::cleared,
     context::{Context, Refused, Side, Translate},
     dsr, events, guard,
-    maps::{self, Entry, Maps, RealRef, Stage},
+    maps::{self, Entry, Maps, RealRef, Stage, Use},
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
-    route,
+    route, snat,
 };
 
 /// Slots that are tried for a real that does not yet talk to the client's address and port.
@@ -76,9 +76,18 @@ fn begin<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     packet: &Packet<F>,
     opens: bool,
 ) -> Reason {
-    let mut candidate = MaybeUninit::uninit();
-    // SAFETY: all fields are numbers, for which 0 is a value.
-    let candidate = unsafe { cleared(&mut candidate) };
+    // Who records has no room on the stack; who does not may be interrupted by one who does.
+    let mut own = MaybeUninit::uninit();
+    let candidate: &mut Candidate<F> = if RECORD {
+        // SAFETY: all fields are numbers, for which 0 is a value.
+        let Some(scratch) = (unsafe { maps::scratch(Use::Candidate) }) else {
+            return Reason::FlowTableFull;
+        };
+        scratch
+    } else {
+        // SAFETY: as above.
+        unsafe { cleared(&mut own) }
+    };
     let mut reason = if opens {
         <F as Steps<C, RECORD>>::open(ctx, packet, candidate)
     } else {
@@ -113,7 +122,7 @@ fn keep<F: Maps, const RECORD: bool>(
     if now.wrapping_sub(state.last_seen) < maps::hz() {
         return true;
     }
-    if over(packet, Stage::Open, state, real, now) {
+    if over(packet, Stage::Open, entry, real, now) {
         return false;
     }
     if RECORD {
@@ -130,13 +139,13 @@ fn keep<F: Maps, const RECORD: bool>(
 fn over<F: Maps>(
     packet: &Packet<F>,
     stage: Stage,
-    state: &FlowState,
+    entry: Entry<F>,
     real: RealRef,
     now: u32,
 ) -> bool {
     F::proto(&packet.key) == UDP
-        && datagram::silent(state.last_seen, now, maps::hz())
-        && record::real_silent(packet, stage, real, state, now)
+        && datagram::silent(entry.state_copy().last_seen, now, maps::hz())
+        && record::real_silent(packet, stage, real, entry, now)
 }
 
 /// Counts the packet and sends it on to the real. `memory`: where its way may be remembered.
@@ -148,11 +157,11 @@ fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
     real: RealRef,
     reason: Reason,
 ) -> Reason {
-    if C::PLAIN && state.forwarding != 0 {
+    if C::PLAIN && state.forwarding & !forwarding::SNAT != 0 {
         return Reason::LeftToTc;
     }
     let (from, to) = (F::dst(&packet.key), real.end::<F>());
-    let way = match ctx.way::<F>(packet, &to.addr, memory) {
+    let way = match ctx.way::<F>(packet, &to.addr, state.forwarding, memory) {
         Ok(way) => way,
         Err(reason) => return reason,
     };
@@ -240,7 +249,7 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     let stands = usable.or_else(|| named.filter(|real| !grace_over(*real)));
     // A datagram asks for nothing but to arrive: where its real is gone, another one is found.
     let anew = if is_udp {
-        stands.is_none_or(|real| over(packet, stage, &state, real, now))
+        stands.is_none_or(|real| over(packet, stage, entry, real, now))
     } else {
         opens && (usable.is_none() || tcp_state::closing(state.state))
     };
@@ -263,6 +272,7 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     let mut memory = entry.hop();
     let mut carried = match stage {
         Stage::Open => Reason::Established,
+        Stage::HalfOpen if opens && !is_udp && unanswered(&state, now) => Reason::Unanswered,
         Stage::HalfOpen => Reason::HalfOpen,
     };
     if RECORD {
@@ -281,11 +291,11 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
                 && let Some(moved) = F::find(Stage::Open, &F::own_key(packet))
             {
                 moved.mark(seen, state.real, now);
-                record::tell_reply(packet, Stage::Open, real, &state, now);
+                record::tell_reply(packet, Stage::Open, real, moved, now);
             }
         } else if stage == Stage::HalfOpen || seen != 0 {
             entry.mark(seen, state.real, now);
-            record::tell_reply(packet, stage, real, &state, now);
+            record::tell_reply(packet, stage, real, entry, now);
         } else {
             // Over it is not: that was asked above.
             let _lives = keep::<F, RECORD>(packet, entry, &state, real, now);
@@ -293,6 +303,13 @@ pub(crate) fn known<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
     }
     *reason = send::<C, F, RECORD>(ctx, packet, (&state, memory), real, carried);
     Known::Ends
+}
+
+/// Whether a SYN that comes again has waited in vain for an answer of its real.
+#[inline(always)]
+fn unanswered(state: &FlowState, now: u32) -> bool {
+    // Of a half-open flow `refreshed` is when it began.
+    state.state & flow_state::SYN_ACK == 0 && now.wrapping_sub(state.refreshed) >= maps::hz()
 }
 
 /// Whether a gone real's flows are to be reset now.
@@ -335,10 +352,14 @@ pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
             Choice::Usable => {
                 // Before anything is recorded: who gets the packet decides once more.
                 let memory = &raw mut candidate.hop;
-                if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr, memory) {
+                if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr, 0, memory) {
                     return reason;
                 }
                 candidate.forwarding = forwarding::<C, F, RECORD>(ctx, packet, candidate);
+                if candidate.forwarding & forwarding::SNAT != 0 {
+                    first = (candidate.id, candidate.counter);
+                    break;
+                }
                 if C::PLAIN && candidate.forwarding != 0 {
                     return Reason::LeftToTc;
                 }
@@ -364,7 +385,13 @@ pub(crate) fn open<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         Some(found) => {
             *candidate = found;
             candidate.forwarding = forwarding::<C, F, RECORD>(ctx, packet, candidate);
-            translated::<F, RECORD>(packet, candidate)
+            if candidate.forwarding & forwarding::SNAT == 0 {
+                return translated::<F, RECORD>(packet, candidate, ANY_PORT, true);
+            }
+            if snat::address(ctx, candidate) == 0 {
+                return Reason::SnatFailed;
+            }
+            translated::<F, RECORD>(packet, candidate, maps::snat_ports(), false)
         }
         // Every real that was looked at has left the inventory since the table was made.
         None => Reason::RealGone,
@@ -382,11 +409,12 @@ pub(crate) fn forwarding<C: Context, F: Family, const RECORD: bool>(
     let mut forwarding = if packet.host { forwarding::HOST } else { 0 };
     if F::same(&End { port: candidate.end.port, ..client }, &candidate.end) {
         forwarding |= forwarding::HAIRPIN;
-    } else if RECORD
-        && forwarding == 0
-        && ctx.may_go_straight::<F>(&client.addr, &candidate.end.addr)
-    {
-        forwarding = forwarding::DIRECT;
+    } else if RECORD && forwarding == 0 {
+        if snat::is_asked(ctx) {
+            forwarding = forwarding::SNAT;
+        } else if ctx.may_go_straight::<F>(&client.addr, &candidate.end.addr) {
+            forwarding = forwarding::DIRECT;
+        }
     }
     if RECORD && forwarding != 0 {
         // Before the packet that will be answered goes on.
@@ -403,22 +431,27 @@ pub(crate) fn count_connection<const RECORD: bool>(counter: u32) {
     }
 }
 
-/// No real is free for the client's address and port: another source port.
+/// Source ports that are nobody's in particular: the lowest, and how many there are.
+const ANY_PORT: (u32, u32) = (1024, 65_536 - 1024);
+
+/// Takes another source port than the client's, of `count` from `first` on. `clash`: no real was free
+/// for the client's own.
 #[inline(always)]
 fn translated<F: Records<RECORD>, const RECORD: bool>(
     packet: &Packet<F>,
     candidate: &mut Candidate<F>,
+    (first, count): (u32, u32),
+    clash: bool,
 ) -> Reason {
-    const LOWEST: u32 = 1024;
     let mut tried = 0;
     while tried < PORTS {
         // SAFETY: the helper takes nothing.
         let random = unsafe { helpers::bpf_get_prandom_u32() };
-        let port = LOWEST + ((u64::from(random) * u64::from(65_536 - LOWEST)) >> 32) as u32;
+        let port = first + ((u64::from(random) * u64::from(count)) >> 32) as u32;
         candidate.client_port = (port as u16).to_be_bytes();
         match <F as Records<RECORD>>::record(packet, candidate, Stage::HalfOpen) {
             Outcome::Clash => tried += 1,
-            outcome => return opened::<F, RECORD>(packet, candidate, outcome, true),
+            outcome => return opened::<F, RECORD>(packet, candidate, outcome, clash),
         }
     }
     Reason::TuplesExhausted

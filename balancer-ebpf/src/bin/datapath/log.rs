@@ -50,7 +50,7 @@ mod lines {
     };
 
     /// Room for all reasons; a power of two, see [`name`].
-    const REASONS: usize = 32;
+    const REASONS: usize = 64;
     const _: () = assert!(Reason::ALL.len() <= REASONS);
 
     /// The reasons' names, filled up with blanks: a line is written piece by piece, and the

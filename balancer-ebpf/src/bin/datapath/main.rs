@@ -34,6 +34,7 @@ mod outer;
 mod parse;
 mod record;
 mod route;
+mod snat;
 mod stray;
 
 use core::mem::MaybeUninit;
@@ -381,9 +382,9 @@ fn onward<W: Walk<F> + Program<Context = Skb>, F: Parts<Skb>>(
     if !leaving && onward::is_forged(packet) {
         return refuse::<W, F>(skb, packet, Reason::SpoofedSource, Skb::DROP);
     }
-    match onward::onward(skb, packet, leaving) {
+    match onward::onward(skb, packet, reason, leaving) {
         Ok(verdict) => W::end(reason, verdict),
-        Err(Refused) => refuse::<W, F>(skb, packet, Reason::RewriteFailed, Skb::DROP),
+        Err(reason) => refuse::<W, F>(skb, packet, reason, Skb::DROP),
     }
 }
 

@@ -5,6 +5,7 @@ use aya_ebpf::bindings::TC_ACT_REDIRECT;
 use balancer_ebpf::{
     abi::{direction, forwarding},
     flow::Family,
+    reason::Reason,
 };
 
 use crate::{
@@ -13,15 +14,28 @@ use crate::{
     maps::Maps,
     outer::Outer,
     parse::Packet,
+    snat,
 };
 
 /// Sends the packet on; the verdict. `leaving`: it was about to leave by this interface.
+///
+/// # Errors
+/// It cannot be, for this reason.
 #[inline(always)]
 pub(crate) fn onward<F: Maps + Outer>(
     skb: Skb,
     packet: &Packet<F>,
+    reason: Reason,
     leaving: bool,
-) -> Result<i32, Refused> {
+) -> Result<i32, Reason> {
+    if packet.onward.get() & forwarding::SNAT != 0 {
+        return snat::onward(skb, packet, reason).map_err(|Refused| Reason::SnatFailed);
+    }
+    by_way(skb, packet, leaving).map_err(|Refused| Reason::RewriteFailed)
+}
+
+#[inline(always)]
+fn by_way<F: Maps + Outer>(skb: Skb, packet: &Packet<F>, leaving: bool) -> Result<i32, Refused> {
     let how = packet.onward.get();
     if how & forwarding::DSR != 0 {
         return dsr::onward(skb, packet, how);
@@ -41,10 +55,10 @@ pub(crate) fn onward<F: Maps + Outer>(
 }
 
 /// Whether later fragments can take the way of this one: not where it was turned
-/// round, went to a real that answers by itself, or is forged.
+/// round, had its source translated too, went to a real that answers by itself, or is forged.
 #[inline(always)]
 pub(crate) fn may_follow<F: Family>(packet: &Packet<F>, leaving: bool) -> bool {
-    packet.onward.get() & (forwarding::HAIRPIN | forwarding::DSR) == 0
+    packet.onward.get() & (forwarding::HAIRPIN | forwarding::SNAT | forwarding::DSR) == 0
         && (leaving || !is_forged(packet))
 }
 

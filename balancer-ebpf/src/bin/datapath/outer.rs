@@ -14,7 +14,7 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    context::{Context, Refused, Translate, Xdp},
+    context::{Context, Refused, Translate},
     parse::{Packet, Read},
 };
 
@@ -115,21 +115,21 @@ fn words(addr: &[u8; 16]) -> [u32; 4] {
 
 /// Turns the packet into the ICMP error that says which MTU fits; 0: done.
 #[inline(never)]
-pub(crate) fn tell_sender<F: Outer>(xdp: Xdp, packet: &Packet<F>, mtu: u32) -> u32 {
-    u32::from(told(xdp, packet, mtu).is_err())
+pub(crate) fn tell_sender<C: Context, F: Outer>(ctx: C, packet: &Packet<F>, mtu: u32) -> u32 {
+    u32::from(told(ctx, packet, mtu).is_err())
 }
 
 #[inline(always)]
-fn told<F: Outer>(xdp: Xdp, packet: &Packet<F>, mtu: u32) -> Result<(), Refused> {
-    if xdp.len() < ETHERNET_LEN + F::QUOTED {
+fn told<C: Context, F: Outer>(ctx: C, packet: &Packet<F>, mtu: u32) -> Result<(), Refused> {
+    if ctx.len() < ETHERNET_LEN + F::QUOTED {
         return Err(Refused);
     }
-    xdp.swap_ethernet()?;
-    let frame: [u32; 3] = xdp.words(0).ok_or(Refused)?;
-    xdp.cut(ETHERNET_LEN + F::QUOTED)?;
+    ctx.swap_ethernet()?;
+    let frame: [u32; 3] = ctx.words(0).ok_or(Refused)?;
+    ctx.cut(ETHERNET_LEN + F::QUOTED)?;
     let before = F::HEADER_LEN + ICMP_LEN;
-    xdp.grow(before)?;
-    let quoted = xdp.bytes(ETHERNET_LEN + before, F::QUOTED).ok_or(Refused)?;
+    ctx.grow(before)?;
+    let quoted = ctx.bytes(ETHERNET_LEN + before, F::QUOTED).ok_or(Refused)?;
     // SAFETY: inside the bytes just checked; the helper only reads them.
     let sum = unsafe {
         helpers::bpf_csum_diff(core::ptr::null_mut(), 0, quoted as *mut u32, F::QUOTED, 0)
@@ -137,8 +137,8 @@ fn told<F: Outer>(xdp: Xdp, packet: &Packet<F>, mtu: u32) -> Result<(), Refused>
     if sum < 0 {
         return Err(Refused);
     }
-    xdp.store(0, &frame, false)?;
-    xdp.put_pair(ETHERNET_LEN - 2, F::ETHERTYPE)?;
+    ctx.store(0, &frame, false)?;
+    ctx.put_pair(ETHERNET_LEN - 2, F::ETHERTYPE)?;
     let (client, vip) = (F::src(&packet.key).addr, F::dst(&packet.key).addr);
-    F::too_big(xdp, mtu, sum as u64, &vip, &client)
+    F::too_big(ctx, mtu, sum as u64, &vip, &client)
 }

@@ -30,7 +30,7 @@ pub(crate) struct Packet<F: Family> {
     /// The node itself sends it.
     pub(crate) host: bool,
     /// What is left to do once the walk has translated the packet: in TC programs bits of
-    /// `forwarding`, in XDP programs what the program returns. A cell, because whoever sends the
+    /// `forwarding`, in XDP programs what the program returns, and `forwarding::SNAT`. A cell, because whoever sends the
     /// packet on has it as something to read.
     pub(crate) onward: Cell<u8>,
 }

@@ -8,7 +8,7 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    maps::{self, Entry, Maps, NotInserted, RealRef, RouteHead, Stage},
+    maps::{self, Entry, Maps, NotInserted, RealRef, RouteHead, Stage, Use},
     parse::Packet,
     route,
 };
@@ -28,6 +28,8 @@ pub(crate) struct Candidate<F: Family> {
     pub(crate) counter: u32,
     /// What the flow will remember of its next hop.
     pub(crate) hop: u32,
+    /// The address that the real will see, where that is the node's; else zero.
+    pub(crate) client: F::Addr,
 }
 
 impl<F: Family> Candidate<F> {
@@ -48,6 +50,7 @@ impl<F: Family> Candidate<F> {
             generation: real.generation(),
             counter,
             hop: 0,
+            client: F::NO_ADDRESS,
         })
     }
 }
@@ -108,15 +111,62 @@ pub(crate) enum Outcome {
     Full,
 }
 
-/// The key under which the real's packets will come. `forwarding`: the flow's.
+/// The key under which the real's packets will come, in this CPU's scratch memory. `forwarding`: the
+/// flow's; `node`: the address of the node that the real sees in flows with [`forwarding::SNAT`].
 #[inline(always)]
-pub(crate) fn reply_key<F: Family>(
+fn reply_key<'a, F: Family + 'a>(
     real: End<F::Addr>,
     packet: &Packet<F>,
     client_port: [u8; 2],
-    forwarding: u8,
-) -> F::Key {
-    F::reply_key(real, &packet.key, client_port, forwarding & forwarding::HAIRPIN != 0)
+    (forwarding, node): (u8, &F::Addr),
+) -> Option<&'a F::Key> {
+    let (client, vip) = F::addresses(&packet.key);
+    let seen = match forwarding & (forwarding::HAIRPIN | forwarding::SNAT) {
+        0 => client,
+        forwarding::SNAT => node,
+        _ => vip,
+    };
+    // SAFETY: all fields are numbers, for which 0 is a value.
+    let key: &mut F::Key = unsafe { maps::scratch(Use::ReplyKey) }?;
+    *key = F::reply_key(real, &packet.key, seen, client_port);
+    Some(key)
+}
+
+/// The same, of a flow that is recorded; `state`: as its entry was read.
+#[inline(always)]
+fn known_reply_key<'a, F: Family + 'a>(
+    real: RealRef,
+    packet: &Packet<F>,
+    entry: Entry<F>,
+    state: &FlowState,
+) -> Option<&'a F::Key> {
+    let seen = (state.forwarding, F::client(entry.view()));
+    reply_key(real.end::<F>(), packet, state.client_port, seen)
+}
+
+/// The value of an entry, in this CPU's scratch memory.
+#[inline(always)]
+pub(crate) fn value<'a, F: Family + 'a>(
+    packet: &Packet<F>,
+    state: FlowState,
+) -> Option<&'a mut F::Flow> {
+    // SAFETY: all fields are numbers, for which 0 is a value.
+    let flow = unsafe { maps::scratch(Use::Flow) }?;
+    F::fill(flow, state, &packet.key);
+    Some(flow)
+}
+
+/// The value of a reply entry, in this CPU's scratch memory. `state`: with the client's own port.
+#[inline(always)]
+fn reply_value<'a, F: Family + 'a>(
+    packet: &Packet<F>,
+    state: FlowState,
+) -> Option<&'a mut F::Flow> {
+    let flow = value(packet, state)?;
+    if state.forwarding & forwarding::SNAT != 0 {
+        F::set_client(flow, F::addresses(&packet.key).0);
+    }
+    Some(flow)
 }
 
 /// Records the connection of `packet` with the candidate; without `RECORD` only says what would
@@ -128,20 +178,23 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
     stage: Stage,
 ) -> Outcome {
     let now = maps::jiffies();
-    let reply = reply_key(candidate.end, packet, candidate.client_port, candidate.forwarding);
+    let seen = (candidate.forwarding, &candidate.client);
+    let Some(reply) = reply_key(candidate.end, packet, candidate.client_port, seen) else {
+        return Outcome::Full;
+    };
     // Adoption too asks after handshakes: their tuples are taken like those of connections.
     let other = match stage {
         Stage::Open => Stage::HalfOpen,
         Stage::HalfOpen => Stage::Open,
     };
-    if let Some(found) = F::find(other, &reply)
-        && !make_way::<F, RECORD>(packet, &reply, other, found, now)
+    if let Some(found) = F::find(other, reply)
+        && !make_way::<F, RECORD>(packet, reply, other, found, now)
     {
         return Outcome::Clash;
     }
     if !RECORD {
-        return match F::find(stage, &reply) {
-            Some(found) if !make_way::<F, RECORD>(packet, &reply, stage, found, now) => {
+        return match F::find(stage, reply) {
+            Some(found) if !make_way::<F, RECORD>(packet, reply, stage, found, now) => {
                 Outcome::Clash
             }
             _ => Outcome::Recorded,
@@ -157,15 +210,15 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
         forwarding: candidate.forwarding,
         client_port: F::src(&packet.key).port,
     };
-    let mut flow = F::flow(state, F::dst(&packet.key));
+    let Some(flow) = reply_value(packet, state) else { return Outcome::Full };
     // The reply's way first: an entry for the way there promises that the way back is known.
-    let mut inserted = F::insert(stage, &reply, &flow);
+    let mut inserted = F::insert(stage, reply, flow);
     if inserted == Err(NotInserted::Exists) {
-        match F::find(stage, &reply) {
-            Some(found) if !make_way::<F, RECORD>(packet, &reply, stage, found, now) => {
+        match F::find(stage, reply) {
+            Some(found) if !make_way::<F, RECORD>(packet, reply, stage, found, now) => {
                 return Outcome::Clash;
             }
-            _ => inserted = F::insert(stage, &reply, &flow),
+            _ => inserted = F::insert(stage, reply, flow),
         }
     }
     match inserted {
@@ -174,10 +227,11 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
         Err(NotInserted::Exists) => return Outcome::Clash,
         Err(NotInserted::Full) => return Outcome::Full,
     }
-    F::set_client_port(&mut flow, candidate.client_port);
-    F::set_hop(&mut flow, candidate.hop);
+    F::set_client_port(flow, candidate.client_port);
+    F::set_client(flow, &candidate.client);
+    F::set_hop(flow, candidate.hop);
     let key = F::own_key(packet);
-    match F::insert(stage, &key, &flow) {
+    match F::insert(stage, &key, flow) {
         Ok(()) => {
             if candidate.state & flow_state::ESTABLISHED != 0 && !tcp_state::closed(candidate.state)
             {
@@ -194,12 +248,12 @@ pub(crate) fn record<F: Maps, const RECORD: bool>(
                         == u16::from_ne_bytes(candidate.client_port)
             });
             if !same {
-                F::remove(stage, &reply);
+                F::remove(stage, reply);
             }
             Outcome::Beaten
         }
         Err(NotInserted::Full) => {
-            F::remove(stage, &reply);
+            F::remove(stage, reply);
             Outcome::Full
         }
     }
@@ -264,26 +318,27 @@ pub(crate) fn promote<F: Maps>(
     }
     let mut state = entry.state_copy();
     let client_port = state.client_port;
+    let Some(reply) = known_reply_key(real, packet, entry, &state) else { return false };
     state.state = after;
     (state.last_seen, state.refreshed) = (now, now);
     state.client_port = F::src(&packet.key).port;
-    let mut flow = F::flow(state, F::dst(&packet.key));
-    let reply = reply_key::<F>(real.end::<F>(), packet, client_port, state.forwarding);
+    let Some(flow) = reply_value(packet, state) else { return false };
     // What is there already is a leftover of this tuple: `record` lets no other connection's be.
-    let back = F::insert(Stage::Open, &reply, &flow);
-    F::set_client_port(&mut flow, client_port);
+    let back = F::insert(Stage::Open, reply, flow);
+    F::set_client_port(flow, client_port);
+    F::set_client(flow, F::client(entry.view()));
     let key = F::own_key(packet);
     if back == Err(NotInserted::Full)
-        || F::insert(Stage::Open, &key, &flow) == Err(NotInserted::Full)
+        || F::insert(Stage::Open, &key, flow) == Err(NotInserted::Full)
     {
         if back == Ok(()) {
-            F::remove(Stage::Open, &reply);
+            F::remove(Stage::Open, reply);
         }
         entry.change(0, flow_state::ESTABLISHED);
         return false;
     }
     F::remove(Stage::HalfOpen, &key);
-    F::remove(Stage::HalfOpen, &reply);
+    F::remove(Stage::HalfOpen, reply);
     // Both may have sent FIN before the handshake was complete: nothing would count it down.
     if !tcp_state::closed(after) {
         maps::active_up(state.real);
@@ -296,10 +351,11 @@ pub(crate) fn promote<F: Maps>(
 pub(crate) fn forget<F: Maps>(packet: &Packet<F>, entry: Entry<F>, real: *const Real, now: u32) {
     let state = entry.state_copy();
     entry.mark(flow_state::RESET, state.real, now);
-    if let Some(real) = RealRef::from_raw(real) {
-        let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port, state.forwarding);
-        remove_own::<F>(packet, Stage::Open, &reply, now);
-        remove_own::<F>(packet, Stage::HalfOpen, &reply, now);
+    if let Some(real) = RealRef::from_raw(real)
+        && let Some(reply) = known_reply_key(real, packet, entry, &state)
+    {
+        remove_own::<F>(packet, Stage::Open, reply, now);
+        remove_own::<F>(packet, Stage::HalfOpen, reply, now);
     }
     let key = F::own_key(packet);
     F::remove(Stage::Open, &key);
@@ -322,11 +378,11 @@ pub(crate) fn tell_reply<F: Maps>(
     packet: &Packet<F>,
     stage: Stage,
     real: RealRef,
-    state: &FlowState,
+    entry: Entry<F>,
     now: u32,
 ) {
-    let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port, state.forwarding);
-    if let Some(found) = F::find(stage, &reply) {
+    let Some(reply) = known_reply_key(real, packet, entry, &entry.state_copy()) else { return };
+    if let Some(found) = F::find(stage, reply) {
         found.change(tcp_state::from_client(packet.flags), 0);
         found.seen(now);
     }
@@ -338,11 +394,13 @@ pub(crate) fn real_silent<F: Maps>(
     packet: &Packet<F>,
     stage: Stage,
     real: RealRef,
-    state: &FlowState,
+    entry: Entry<F>,
     now: u32,
 ) -> bool {
-    let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port, state.forwarding);
-    !F::find(stage, &reply).is_some_and(|found| {
+    let Some(reply) = known_reply_key(real, packet, entry, &entry.state_copy()) else {
+        return true;
+    };
+    !F::find(stage, reply).is_some_and(|found| {
         let found = found.view();
         owner::<F>(found, &packet.key, now, maps::hz()) == Owner::Same
             && !datagram::silent(F::state(found).last_seen, now, maps::hz())
@@ -354,10 +412,9 @@ pub(crate) fn real_silent<F: Maps>(
 #[inline(never)]
 pub(crate) fn refresh<F: Maps>(packet: &Packet<F>, entry: Entry<F>, real: RealRef, now: u32) {
     entry.refreshed(now);
-    let flow = entry.copy();
-    let mut state = F::state(&flow);
-    let reply = reply_key::<F>(real.end::<F>(), packet, state.client_port, state.forwarding);
-    match F::find(Stage::Open, &reply) {
+    let mut state = entry.state_copy();
+    let Some(reply) = known_reply_key(real, packet, entry, &state) else { return };
+    match F::find(Stage::Open, reply) {
         Some(found) if owner::<F>(found.view(), &packet.key, now, maps::hz()) == Owner::Same => {
             found.seen(now);
         }
@@ -366,8 +423,9 @@ pub(crate) fn refresh<F: Maps>(packet: &Packet<F>, entry: Entry<F>, real: RealRe
         None => {
             (state.last_seen, state.refreshed) = (now, now);
             state.client_port = F::src(&packet.key).port;
+            let Some(flow) = reply_value(packet, state) else { return };
             // Refused: tried again in ten seconds; until then replies are seen as unknown.
-            let _refused = F::insert(Stage::Open, &reply, &F::flow(state, F::vip(&flow)));
+            let _refused = F::insert(Stage::Open, reply, flow);
         }
     }
 }

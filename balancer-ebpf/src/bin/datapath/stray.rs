@@ -2,7 +2,7 @@
 
 use aya_ebpf::helpers::generated as helpers;
 use balancer_ebpf::{
-    abi::{REAL_BLACKHOLE, REAL_NONE, Table, TargetWord, pick},
+    abi::{REAL_BLACKHOLE, REAL_NONE, Table, TargetWord, forwarding, pick},
     packet::tcp_flags::RST,
     reason::Reason,
     tcp_state,
@@ -31,11 +31,15 @@ pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         return reason;
     }
     let memory = &raw mut candidate.hop;
-    if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr, memory) {
+    if let Err(reason) = ctx.way::<F>(packet, &candidate.end.addr, 0, memory) {
         return reason;
     }
     candidate.state = tcp_state::adopted(packet.flags);
     candidate.forwarding = forwarding::<C, F, RECORD>(ctx, packet, candidate);
+    if candidate.forwarding & forwarding::SNAT != 0 {
+        // Which port the real knows its client by is lost with the entry.
+        return Reason::FlowLost;
+    }
     if C::PLAIN && candidate.forwarding != 0 {
         return Reason::LeftToTc;
     }

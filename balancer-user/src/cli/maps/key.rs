@@ -12,7 +12,7 @@ use crate::resolve::{VipKey, VipProtocol};
 /// A key of any map.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Key {
-    /// Of an array, and of `XDP_DEVICES`.
+    /// Of an array, and of `DEVICES`.
     Index(u32),
     /// Of `VIP_IDS4` and `VIP_IDS6`.
     Vip(VipKey),
@@ -80,7 +80,7 @@ impl Key {
                 "INTERFACE TO FROM, its number and two Ethernet addresses, such as \
                  `3 02:00:00:00:00:02 02:00:00:00:00:01`",
             ),
-            map_names::XDP_DEVICES => {
+            map_names::DEVICES => {
                 (text.parse().ok().map(Self::Index), "a number: the index of the interface")
             }
             _ => (text.parse().ok().map(Self::Index), "a number: the index of the element"),

@@ -4,8 +4,8 @@ use std::net::IpAddr;
 
 use balancer_ebpf::{
     abi::{
-        CHUNK_WORDS, RouteEntry, Table, XdpDevice, flow_state, forwarding, interface_flags,
-        map_names, pick, real_flags, route_flags, route_kind, vip_flags,
+        CHUNK_WORDS, Device, RouteEntry, Table, flow_state, forwarding, interface_flags, map_names,
+        pick, real_flags, route_flags, route_kind, vip_flags,
     },
     reason::Reason,
 };
@@ -92,8 +92,8 @@ fn dictionary(view: &View, name: &str) -> Result<Vec<(Key, Value)>, KernelError>
                 })
                 .collect()
         }
-        map_names::XDP_DEVICES => view
-            .xdp_devices()?
+        map_names::DEVICES => view
+            .devices()?
             .into_iter()
             .map(|(interface, device)| (Key::Index(interface), device_row(interface, &device)))
             .collect(),
@@ -148,7 +148,7 @@ fn fragment_row(row: &FragmentRow) -> (Key, Value) {
     (key, value)
 }
 
-fn device_row(interface: u32, device: &XdpDevice) -> Value {
+fn device_row(interface: u32, device: &Device) -> Value {
     let source = |addr: IpAddr| (!addr.is_unspecified()).then(|| addr.to_string());
     json!({
         "key": interface,

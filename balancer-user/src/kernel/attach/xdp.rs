@@ -13,7 +13,7 @@ use aya::{
     maps::{HashMap, Map, MapData},
     programs::ProgramInfo,
 };
-use balancer_ebpf::abi::{XdpDevice, map_names, program_names};
+use balancer_ebpf::abi::{Device, map_names, program_names};
 use zerocopy::FromBytes as _;
 
 use super::{
@@ -266,7 +266,7 @@ pub(super) fn detach(pins: &Pins, interface: &str) -> Result<(), KernelError> {
 /// Tells the programs which interfaces have one of theirs, which of those take frames, and which
 /// addresses the node has there.
 pub(super) fn note_devices(pins: &Pins) -> Result<(), KernelError> {
-    let name = map_names::XDP_DEVICES;
+    let name = map_names::DEVICES;
     let failed = |e| map_failed(name, e);
     let mut wanted = BTreeMap::new();
     for link in links(pins)?.into_iter().filter(|link| link.live) {
@@ -277,12 +277,11 @@ pub(super) fn note_devices(pins: &Pins) -> Result<(), KernelError> {
     let map = MapData::from_pin(pins.map(name)).map_err(failed)?;
     let mut present = BTreeMap::new();
     read::each_raw(name, &map, |key, value| {
-        if let (Ok(key), Ok(device)) = (<[u8; 4]>::try_from(key), XdpDevice::read_from_bytes(value))
-        {
+        if let (Ok(key), Ok(device)) = (<[u8; 4]>::try_from(key), Device::read_from_bytes(value)) {
             present.insert(u32::from_ne_bytes(key), device);
         }
     })?;
-    let map = HashMap::<_, u32, [u8; size_of::<XdpDevice>()]>::try_from(Map::HashMap(map));
+    let map = HashMap::<_, u32, [u8; size_of::<Device>()]>::try_from(Map::HashMap(map));
     let mut map = map.map_err(failed)?;
     for gone in present.keys().filter(|index| !wanted.contains_key(index)) {
         map.remove(gone).map_err(failed)?;
@@ -290,7 +289,7 @@ pub(super) fn note_devices(pins: &Pins) -> Result<(), KernelError> {
     let changed = present != wanted;
     for (index, device) in wanted {
         if present.get(&index) != Some(&device) {
-            let device: [u8; size_of::<XdpDevice>()] = zerocopy::transmute!(device);
+            let device: [u8; size_of::<Device>()] = zerocopy::transmute!(device);
             map.insert(index, device, 0).map_err(failed)?;
         }
     }
@@ -298,12 +297,13 @@ pub(super) fn note_devices(pins: &Pins) -> Result<(), KernelError> {
     if changed { hops::forget_pinned(pins) } else { Ok(()) }
 }
 
-fn device(link: &Link) -> Result<XdpDevice, KernelError> {
+fn device(link: &Link) -> Result<Device, KernelError> {
     let (source4, source6) = own_addresses(&link.interface)?;
-    Ok(XdpDevice {
+    Ok(Device {
         takes_frames: u32::from(link.hook == Hook::Xdp),
         source4: source4.map_or([0; 4], |addr| addr.octets()),
         source6: source6.map_or([0; 16], |addr| addr.octets()),
+        snat: 0,
     })
 }
 

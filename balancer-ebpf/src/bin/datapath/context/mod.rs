@@ -107,20 +107,24 @@ pub(crate) trait Context: Copy {
     fn checksum_is_partial(self, check: u32) -> Result<bool, Refused>;
     /// Writes a value. `summed`: a device may have summed up what was there.
     fn store<T>(self, at: u32, value: &T, summed: bool) -> Result<(), Refused>;
+    /// Makes room for `len` bytes before the packet.
+    fn grow(self, len: u32) -> Result<(), Refused>;
     /// Cuts off what is beyond `len` bytes.
     fn cut(self, len: u32) -> Result<(), Refused>;
     /// Sends the packet back to where it came from; the verdict. `leaving`: it was about to leave
     /// by this interface.
     fn send_back(self, leaving: bool) -> Result<i32, Refused>;
     /// How the packet would go on if it were for `to`. Asked before anything of it is changed.
-    /// `memory`: where that may be remembered for the next packet to the same address.
+    /// `forwarding`: the flow's, as far as it is known; `memory`: where the way may be remembered for
+    /// the next packet to the same address.
     ///
     /// # Errors
-    /// It cannot, for this reason: it is to be left as it came.
+    /// It cannot, for this reason: it is to be left as it came, or answered.
     fn way<F: Translate>(
         self,
         packet: &Packet<F>,
         to: &F::Addr,
+        forwarding: u8,
         memory: *mut u32,
     ) -> Result<Self::Way, Reason>;
     /// Sends the translated packet on.

@@ -12,10 +12,10 @@ use aya_ebpf::{
     helpers::generated as helpers,
     programs::TcContext,
 };
-use balancer_ebpf::{flow::Family, reason::Reason};
+use balancer_ebpf::{abi::forwarding, flow::Family, reason::Reason};
 
 use super::{Check, Context, OFFSET_MASK, Place, Refused, Translate, done, straight};
-use crate::{maps, parse::Packet};
+use crate::{fib::Way, maps, parse::Packet};
 
 /// `__sk_buff::pkt_type` of a frame to this machine (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
@@ -230,6 +230,12 @@ impl Context for Skb {
     }
 
     #[inline(always)]
+    fn grow(self, len: u32) -> Result<(), Refused> {
+        // SAFETY: the context is live while the program runs.
+        done(unsafe { helpers::bpf_skb_change_head(self.0, len, 0) })
+    }
+
+    #[inline(always)]
     fn cut(self, len: u32) -> Result<(), Refused> {
         // SAFETY: the context is live while the program runs.
         done(unsafe { helpers::bpf_skb_change_tail(self.0, len, 0) })
@@ -255,11 +261,23 @@ impl Context for Skb {
     #[inline(always)]
     fn way<F: Translate>(
         self,
-        _packet: &Packet<F>,
-        _to: &F::Addr,
+        packet: &Packet<F>,
+        to: &F::Addr,
+        forwarding: u8,
         _memory: *mut u32,
     ) -> Result<(), Reason> {
-        Ok(())
+        if forwarding & forwarding::SNAT == 0 {
+            return Ok(());
+        }
+        // The stack can do nothing for it any more once it is translated.
+        match straight::reach::<F>(self, &packet.place, to) {
+            Way::Known | Way::Unresolved => Ok(()),
+            Way::TooBig => {
+                packet.onward.set(forwarding::SNAT);
+                Err(Reason::TooBig)
+            }
+            Way::None => Err(Reason::SnatFailed),
+        }
     }
 
     #[inline(always)]

@@ -144,7 +144,7 @@ pub(crate) fn to_real<F: Outer>(skb: Skb, at: u32, end: u32, to: &F::Addr, tunne
     fib.to::<F>(to);
     let mut source = [0; 4];
     if tunnel {
-        if !maps::tunnel_source::<F>(came_by, &mut source) {
+        if !maps::own_address::<F>(came_by, &mut source) {
             return Skb::DROP;
         }
         fib.src = source;
@@ -241,6 +241,36 @@ pub(super) fn goes<F: Translate>(skb: Skb, place: &Place) -> u32 {
         send(fib)
     };
     u32::from(gone)
+}
+
+/// How far the packet, as it came, would come on the way to `to`. Not inlined, for the stack's sake.
+#[inline(never)]
+pub(super) fn reach<F: Translate>(skb: Skb, place: &Place, to: &F::Addr) -> Way {
+    let mut room = MaybeUninit::uninit();
+    let Some(fib) = question::<F>(skb, place, &mut room) else { return Way::None };
+    if F::hops_left(skb, place.ip) != Some(true) {
+        return Way::None;
+    }
+    fib.to::<F>(to);
+    fib.ask(skb.into_raw())
+}
+
+/// What fits on the way to `to`, where the packet does not; else 0.
+#[inline(never)]
+pub(crate) fn mtu<F: Translate>(skb: Skb, place: &Place, to: &F::Addr) -> u32 {
+    let mut room = MaybeUninit::uninit();
+    let Some(fib) = question::<F>(skb, place, &mut room) else { return 0 };
+    fib.to::<F>(to);
+    if fib.ask(skb.into_raw()) == Way::TooBig { fib.total_len.into() } else { 0 }
+}
+
+/// Sends the packet, as it is now, to its destination's next hop, past the stack; 0: it cannot be.
+#[inline(never)]
+pub(crate) fn go_on<F: Translate>(skb: Skb, place: &Place) -> u32 {
+    let mut room = MaybeUninit::uninit();
+    let Some(fib) = question::<F>(skb, place, &mut room) else { return 0 };
+    let leads_on = fib.ask(skb.into_raw()).leads_on();
+    u32::from(leads_on && count_hop::<F>(skb, place.ip) && send(fib))
 }
 
 /// Takes one from the packet's remaining hops; false: there is none left.

@@ -9,7 +9,7 @@ use aya_ebpf::{
     helpers::generated as helpers,
     programs::XdpContext,
 };
-use balancer_ebpf::{checksum, flow::Family, reason::Reason};
+use balancer_ebpf::{abi::forwarding, checksum, flow::Family, reason::Reason};
 
 use super::{Check, Context, Place, Refused, Translate, done};
 use crate::{
@@ -32,13 +32,6 @@ impl Xdp {
     pub(crate) fn holds(self, len: u32) -> bool {
         let (start, end) = self.bounds();
         start + len as usize <= end
-    }
-
-    /// Makes room for `len` bytes before the packet.
-    #[inline(always)]
-    pub(crate) fn grow(self, len: u32) -> Result<(), Refused> {
-        // SAFETY: the context is live while the program runs.
-        done(unsafe { helpers::bpf_xdp_adjust_head(self.0, -(len as i32)) })
     }
 
     /// Replaces a checksum of TCP or UDP, which is always complete here.
@@ -163,6 +156,12 @@ impl Context for Xdp {
     }
 
     #[inline(always)]
+    fn grow(self, len: u32) -> Result<(), Refused> {
+        // SAFETY: the context is live while the program runs.
+        done(unsafe { helpers::bpf_xdp_adjust_head(self.0, -(len as i32)) })
+    }
+
+    #[inline(always)]
     fn cut(self, len: u32) -> Result<(), Refused> {
         let by = len.wrapping_sub(self.len()) as i32;
         // SAFETY: the context is live while the program runs.
@@ -190,6 +189,7 @@ impl Context for Xdp {
         self,
         packet: &Packet<F>,
         to: &F::Addr,
+        _forwarding: u8,
         memory: *mut u32,
     ) -> Result<Hop, Reason> {
         hop::find(self, packet, to, memory)
@@ -199,7 +199,7 @@ impl Context for Xdp {
     fn leave<F: Translate>(self, packet: &Packet<F>, hop: &Hop) -> Result<(), Refused> {
         F::decrement_hops(self, packet.place.ip)?;
         self.store(0, &hop.addresses, false)?;
-        packet.onward.set(hop.verdict as u8);
+        packet.onward.set(packet.onward.get() & forwarding::SNAT | hop.verdict as u8);
         Ok(())
     }
 }

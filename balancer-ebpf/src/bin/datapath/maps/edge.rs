@@ -1,4 +1,4 @@
-//! The interfaces with an XDP program of ours, and next hops by them that user space keeps fresh.
+//! The interfaces with programs of ours, and next hops by them that user space keeps fresh.
 
 use core::ptr::NonNull;
 
@@ -8,7 +8,7 @@ use aya_ebpf::{
     macros::btf_map,
 };
 use balancer_ebpf::{
-    abi::{HOPS_MAX, HopKey, Hops, NextHop, XDP_DEVICES_MAX, XdpDevice},
+    abi::{DEVICES_MAX, Device, HOPS_MAX, HopKey, Hops, NextHop},
     flow::Family,
 };
 
@@ -78,28 +78,38 @@ impl Next {
 /// A hash map and not a map of devices: that knows only the interfaces of one network namespace, and
 /// no element of this one can be read back.
 #[btf_map]
-static XDP_DEVICES: HashMap<u32, XdpDevice, XDP_DEVICES_MAX> = HashMap::new();
+static DEVICES: HashMap<u32, Device, DEVICES_MAX> = HashMap::new();
 
 /// Whether the driver of this interface takes packets of XDP programs. One that does not would
 /// lose them without a word.
 #[inline(always)]
 pub(crate) fn takes_frames(interface: u32) -> bool {
     // SAFETY: a live element; an aligned word is read whole.
-    XDP_DEVICES
+    DEVICES
         .get_ptr(interface)
         .is_some_and(|device| unsafe { (&raw const (*device).takes_frames).read_volatile() } != 0)
+}
+
+/// Whether flows that begin with a packet that comes in by this interface have their source
+/// translated too.
+#[inline(always)]
+pub(crate) fn asks_for_snat(interface: u32) -> bool {
+    // SAFETY: a live element; an aligned word is read whole.
+    DEVICES
+        .get_ptr(interface)
+        .is_some_and(|device| unsafe { (&raw const (*device).snat).read_volatile() } != 0)
 }
 
 /// Writes the node's address at this interface; what is left of `source` stays. False: it has none
 /// of the family.
 #[inline(always)]
-pub(crate) fn tunnel_source<F: Family>(interface: u32, source: &mut [u32; 4]) -> bool {
-    let Some(device) = XDP_DEVICES.get_ptr(interface) else { return false };
+pub(crate) fn own_address<F: Family>(interface: u32, source: &mut [u32; 4]) -> bool {
+    let Some(device) = DEVICES.get_ptr(interface) else { return false };
     let (first, words) = if F::NUMBER == 4 { (1, 1) } else { (2, 4) };
     let (mut any, mut i) = (0, 0);
     while i < words {
-        // SAFETY: a live element of six words, of which the first is no address, the second that
-        // of IPv4, and the others that of IPv6.
+        // SAFETY: a live element, of whose words the first is no address, the second that of IPv4,
+        // and the four that follow that of IPv6.
         source[i] = unsafe { device.cast::<u32>().add(first + i).read_volatile() };
         any |= source[i];
         i += 1;
@@ -109,5 +119,5 @@ pub(crate) fn tunnel_source<F: Family>(interface: u32, source: &mut [u32; 4]) ->
 
 const _: () = {
     use core::mem::offset_of;
-    assert!(offset_of!(XdpDevice, source4) == 4 && offset_of!(XdpDevice, source6) == 8);
+    assert!(offset_of!(Device, source4) == 4 && offset_of!(Device, source6) == 8);
 };

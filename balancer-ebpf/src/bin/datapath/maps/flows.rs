@@ -145,13 +145,6 @@ impl<F: Family> Entry<F> {
         NonNull::new(flow).map(Self)
     }
 
-    /// All of it.
-    #[inline(always)]
-    pub(crate) fn copy(self) -> F::Flow {
-        // SAFETY: a live element; any bytes are a valid value.
-        unsafe { self.0.read() }
-    }
-
     /// To look at single fields, each as it is at that moment.
     #[inline(always)]
     pub(crate) fn view<'a>(self) -> &'a F::Flow {

@@ -13,6 +13,8 @@ mod events;
 mod flows;
 mod fragments;
 mod guard;
+mod scratch;
+mod snat;
 
 use aya_ebpf::{
     Global,
@@ -31,11 +33,13 @@ use balancer_ebpf::{
     reason::Reason,
 };
 
-pub(crate) use edge::{hop_generation, hop_id, next_hop, takes_frames, tunnel_source};
+pub(crate) use edge::{asks_for_snat, hop_generation, hop_id, next_hop, own_address, takes_frames};
 pub(crate) use events::{leave, room, traced};
 pub(crate) use flows::{Entry, Maps, NotInserted, Stage};
 pub(crate) use fragments::{fragment, remember_fragment};
 pub(crate) use guard::{new_flows, new_flows_limit};
+pub(crate) use scratch::{Use, scratch};
+pub(crate) use snat::snat_ports;
 
 use crate::atomic;
 
