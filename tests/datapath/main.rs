@@ -18,6 +18,7 @@ mod object;
 mod partial;
 mod picks;
 mod reasons;
+mod snat;
 mod straight;
 mod survival;
 mod tuples;

@@ -320,6 +320,29 @@ fn a_flow_that_began_on_the_stack_stays_there() {
     });
 }
 
+/// A flow may begin at TC because XDP cannot ask for a neighbour.
+#[test]
+fn xdp_carries_what_tc_has_sent_past_the_stack() {
+    each(interface_flags::DIRECT, |node| {
+        node.connect();
+        let [_, vip, real] = node.ends;
+        for interface in node.interfaces {
+            node.world.takes_frames(interface);
+        }
+        let get = node.there(ACK | PSH).payload(b"GET");
+        let told = node.back(ACK | PSH).payload(b"200 OK");
+        for (sent, reason, on, macs) in [
+            (&get, Reason::Established, get.clone().to(real), [OUT, REAL]),
+            (&told, Reason::Reply, told.clone().from(vip), [IN, CLIENT]),
+        ] {
+            let outcome = node.world.run_frame(Hook::Edge, &sent.bytes());
+            assert_eq!(outcome.reason, reason);
+            let expected = Segment { macs, hops: sent.hops - 1, ..on };
+            assert_same(reason.name(), &expected.bytes(), &outcome.packet);
+        }
+    });
+}
+
 #[test]
 fn a_flow_whose_replies_would_leave_by_another_interface_is_the_stacks() {
     each(interface_flags::DIRECT, |node| {

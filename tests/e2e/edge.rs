@@ -1,10 +1,15 @@
 //! XDP on the node's interfaces: packets are sent on before the stack has seen them.
 
-use std::fs;
+use std::{fs, net::TcpStream, time::Duration};
 
+use balancer_ebpf::reason::Reason;
 use harness::{Shell, root_or_skip};
 
-use crate::bed::{Bed, MAGLEV, VIP4, VIP6, split};
+use crate::{
+    bed::{Bed, MAGLEV, VIP4, VIP6, split, vip},
+    dsr,
+    odd::met,
+};
 
 /// What native XDP asks of veth pairs: complete checksums, and somebody who takes frames at the
 /// other end.
@@ -83,4 +88,38 @@ fn generic_xdp_goes_on_where_asked_for() {
     }
     let status = instance.balancer(&["status"]).expect("status");
     assert!(status.contains("xdp-generic, nat"), "{status}");
+}
+
+/// Nobody ever knows the Ethernet address of the only real of one family: its clients wait in vain,
+/// and nobody else does.
+#[test]
+fn a_hop_that_never_resolves_is_counted_and_in_nobody_elses_way() {
+    let Some(root) = root_or_skip("e2e") else { return };
+    for hook in ["xdp", "xdp:dsr-l2"] {
+        let bed = Bed::new(root);
+        let _servers = dsr::prepare(&bed);
+        let reals = ["a", "b"].map(|real| &bed.topology.host(real).ns);
+        let ignore = |value: &str| {
+            for real in reals {
+                real.sysctl("net/ipv4/conf/all/arp_ignore", value).expect("sysctl");
+            }
+        };
+        ignore("8");
+        let instance = bed.instance();
+        let routes = split("redis", "*", "redis", &[("1.0", 1)], MAGLEV);
+        let args = load_args(&bed, &routes, hook);
+        instance.balancer(&args.iter().map(String::as_str).collect::<Vec<_>>()).expect("load");
+        bed.topology.host("web-1").ns.run(|| {
+            let waited = TcpStream::connect_timeout(&vip(VIP4), Duration::from_secs(4));
+            waited.expect_err("nobody can be sent to");
+        });
+        // It came, and came again twice: TC had each of them.
+        assert!(met(&instance, Reason::LeftToTc) >= 3, "{hook}");
+        if hook == "xdp" {
+            assert!(met(&instance, Reason::Unanswered) >= 1, "told that no answer came");
+        }
+        assert_eq!(bed.dial("web-1", VIP6, 24_000..24_020).len(), 20, "{hook}");
+        ignore("0");
+        assert_eq!(bed.dial("web-1", VIP4, 24_100..24_110).len(), 10, "{hook}: once it resolves");
+    }
 }

@@ -117,6 +117,8 @@ pub mod forwarding {
     /// here whatever its routes. Both directions are translated where they come in and go past the
     /// stack, which takes no packet that comes in from an address of its own.
     pub const SNAT: u8 = 32;
+    /// What XDP carries too: it sends packets past the stack whatever the flow says.
+    pub const BY_XDP: u8 = DIRECT | SNAT;
     /// Either way by which reals answer by themselves.
     pub const DSR: u8 = DSR_L2 | DSR_IPIP;
 }

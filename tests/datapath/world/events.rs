@@ -9,7 +9,9 @@ use super::{Hook, World, array, pool::data, value};
 impl World {
     /// Asks for events.
     pub(crate) fn trace(&mut self, trace: &Trace) {
-        self.array::<{ size_of::<Trace>() }>(map_names::TRACE).set(0, array(trace), 0).expect("TRACE");
+        self.array::<{ size_of::<Trace>() }>(map_names::TRACE)
+            .set(0, array(trace), 0)
+            .expect("TRACE");
     }
 
     /// What is asked for now.

@@ -70,23 +70,26 @@ impl World {
         let (src, dst, proto) = ends(src, dst);
         let (flow, vip_port) = (found.state, found.vip.port().to_be_bytes());
         let hop = found.hop;
-        match found.vip.ip() {
-            IpAddr::V4(vip) => {
-                let flow = Flow4 { flow, vip: vip.octets(), vip_port, hop, ..Flow4::default() };
+        match (found.vip.ip(), found.client) {
+            (IpAddr::V4(vip), IpAddr::V4(client)) => {
+                let (vip, client) = (vip.octets(), client.octets());
+                let flow = Flow4 { flow, vip, vip_port, zero: [0; 2], client, hop };
                 self.hash::<[u8; 16], [u8; size_of::<Flow4>()]>(name(flows, false)).insert(
                     array(&FlowKey4 { proto, ..key4(src, dst, way) }),
                     array(&flow),
                     0,
                 )
             }
-            IpAddr::V6(vip) => {
-                let flow = Flow6 { flow, vip: vip.octets(), vip_port, hop, ..Flow6::default() };
+            (IpAddr::V6(vip), IpAddr::V6(client)) => {
+                let (vip, client) = (vip.octets(), client.octets());
+                let flow = Flow6 { flow, vip, vip_port, zero: [0; 2], client, hop };
                 self.hash::<[u8; 40], [u8; size_of::<Flow6>()]>(name(flows, true)).insert(
                     array(&FlowKey6 { proto, ..key6(src, dst, way) }),
                     array(&flow),
                     0,
                 )
             }
+            (vip, client) => panic!("{vip} and {client} are of two families"),
         }
         .expect("a flow");
     }

@@ -46,7 +46,7 @@ pub(crate) fn reply<C: Context, F: Maps + Translate, const INWARD: bool>(
     } else {
         packet.onward.set(state.forwarding & (forwarding::HAIRPIN | forwarding::SNAT));
     }
-    if C::PLAIN && state.forwarding & !forwarding::SNAT != 0 {
+    if C::PLAIN && state.forwarding & !forwarding::BY_XDP != 0 {
         return Reason::LeftToTc;
     }
     let to = if state.forwarding & forwarding::SNAT == 0 {

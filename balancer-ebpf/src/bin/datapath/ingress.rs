@@ -157,7 +157,7 @@ fn send<C: Context, F: Maps + Translate, const RECORD: bool>(
     real: RealRef,
     reason: Reason,
 ) -> Reason {
-    if C::PLAIN && state.forwarding & !forwarding::SNAT != 0 {
+    if C::PLAIN && state.forwarding & !forwarding::BY_XDP != 0 {
         return Reason::LeftToTc;
     }
     let (from, to) = (F::dst(&packet.key), real.end::<F>());
