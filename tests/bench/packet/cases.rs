@@ -104,6 +104,19 @@ const COLD: Case = Case { size: Size::Large, flows: MANY, ..BASE };
 /// All of them. A case's clients come from its place in this list.
 pub(crate) const CASES: &[Case] = &[
     Case { name: "tc.non_vip.1024", before: Before::Nothing, reason: Reason::NonVip, ..BASE },
+    Case {
+        name: "tc.unknown_destination.1024",
+        before: Before::Nothing,
+        reason: Reason::UnknownDestination,
+        ..BASE
+    },
+    Case {
+        name: "tc.stray_reset.1024",
+        kind: Kind::Rst,
+        before: Before::Nothing,
+        reason: Reason::StrayReset,
+        ..BASE
+    },
     Case { name: "tc.established.1024", ..BASE },
     Case { name: "tc.established.262144", ..COLD },
     Case { name: "tc.established_shuffled.262144", order: Order::Shuffled, ..COLD },
@@ -188,6 +201,10 @@ impl Case {
         let other = match (self.reason, self.sender) {
             // The same address at a port that nobody uses.
             (Reason::NonVip, _) => (vip.ip(), vip.port() + 1).into(),
+            // A real's address at the port of VIPs.
+            (Reason::UnknownDestination, _) => {
+                (self.service.real(self.family, 0).ip(), vip.port()).into()
+            }
             (_, Sender::Client) => vip,
             (_, Sender::Real) => self.service.real(self.family, 0),
         };
@@ -206,9 +223,11 @@ impl Case {
     fn verdict(&self, target: Target) -> u32 {
         /// `TC_ACT_UNSPEC`, of every translation; `XDP_PASS` and `XDP_REDIRECT` (linux/bpf.h).
         const UNSPEC: u32 = u32::MAX;
+        const SHOT: u32 = 2;
         const PASS: u32 = 2;
         const REDIRECT: u32 = 4;
         match (self.xdp, target, self.reason) {
+            (false, Target::Ingress, Reason::StrayReset) => SHOT,
             (false, ..) => UNSPEC,
             (true, Target::Nothing, _) | (true, _, Reason::NonVip) => PASS,
             (true, ..) => REDIRECT,

@@ -17,6 +17,7 @@ pub(crate) enum Kind {
     SynAck,
     /// With 100 bytes of payload.
     Data,
+    Rst,
 }
 
 /// Who sends it.
@@ -101,6 +102,7 @@ pub(crate) fn frame(kind: Kind, src: SocketAddr, dst: SocketAddr) -> Result<Vec<
         Kind::Syn => (tcp.syn(), &[]),
         Kind::SynAck => (tcp.syn().ack(2000), &[]),
         Kind::Data => (tcp.ack(2000), &[7; 100]),
+        Kind::Rst => (tcp.rst(), &[]),
     };
     let mut frame = Vec::with_capacity(tcp.size(payload.len()));
     tcp.write(&mut frame, payload)?;

@@ -22,7 +22,7 @@ use crate::{
     outer::Outer,
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
-    route, stray,
+    route, snat, stray,
 };
 
 /// The parts that look at no packet.
@@ -50,8 +50,10 @@ pub(crate) trait Parts<C: Context>: Choose {
     fn tell(ctx: C, packet: &Packet<Self>, reason: Reason);
 }
 
-/// The parts for packets that are not whole, or not TCP.
+/// The parts for packets that few are like: not whole, not TCP, or with another source.
 pub(crate) trait Odd: Messages {
+    /// See [`snat::onward`].
+    fn onward(skb: Skb, packet: &Packet<Self>, reason: Reason) -> Result<i32, Refused>;
     /// See [`fragments::follow`].
     fn follow(skb: Skb, packet: &Packet<Self>, leaving: bool) -> bool;
     /// See [`fragments::later`].
@@ -139,8 +141,15 @@ macro_rules! records {
 }
 
 macro_rules! odd {
-    ($family:ident: $follow:ident, $later:ident, $icmp:ident) => {
+    ($family:ident: $onward:ident, $follow:ident, $later:ident, $icmp:ident) => {
         impl Odd for $family {
+            #[inline(always)]
+            fn onward(skb: Skb, packet: &Packet<Self>, reason: Reason) -> Result<i32, Refused> {
+                match $onward(skb.into_raw(), packet, reason) {
+                    Skb::DROP => Err(Refused),
+                    verdict => Ok(verdict),
+                }
+            }
             #[inline(always)]
             fn follow(skb: Skb, packet: &Packet<Self>, leaving: bool) -> bool {
                 $follow(skb.into_raw(), packet, leaving.into()) != 0
@@ -153,6 +162,18 @@ macro_rules! odd {
             fn icmp(skb: Skb, at: u32, leaving: bool, send: &mut u64) -> Reason {
                 $icmp(skb.into_raw(), at, leaving.into(), send)
             }
+        }
+
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        extern "C" fn $onward(
+            ctx: *mut __sk_buff,
+            packet: *const Packet<$family>,
+            reason: Reason,
+        ) -> i32 {
+            // SAFETY: null or a whole packet; the verifier holds the callers to that.
+            let Some(packet) = (unsafe { packet.as_ref() }) else { return Skb::DROP };
+            snat::onward(Skb::from_raw(ctx), packet, reason).unwrap_or(Skb::DROP)
         }
 
         #[unsafe(no_mangle)]
@@ -319,5 +340,5 @@ parts!(Xdp, V4: answer4_xdp, tell4_xdp);
 parts!(Xdp, V6: answer6_xdp, tell6_xdp);
 steps!(Xdp, V4, Flow4, true: known4_xdp, open4_xdp, stray4_xdp);
 steps!(Xdp, V6, Flow6, true: known6_xdp, open6_xdp, stray6_xdp);
-odd!(V4: follow4, later4, icmp4);
-odd!(V6: follow6, later6, icmp6);
+odd!(V4: snat4, follow4, later4, icmp4);
+odd!(V6: snat6, follow6, later6, icmp6);

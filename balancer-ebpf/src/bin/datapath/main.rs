@@ -373,7 +373,7 @@ fn portless<W: Walk<F>, F: Parts<W::Context>>(ctx: W::Context, at: u32, none: i3
 
 /// Sends on what the stack does not simply route. Not inlined: as [`refuse`].
 #[inline(never)]
-fn onward<W: Walk<F> + Program<Context = Skb>, F: Parts<Skb>>(
+fn onward<W: Walk<F> + Program<Context = Skb>, F: Parts<Skb> + Odd>(
     skb: Skb,
     packet: &Packet<F>,
     reason: Reason,

@@ -9,12 +9,12 @@ use balancer_ebpf::{
 };
 
 use crate::{
+    apart::Odd,
     context::{Context as _, Refused, Side, Skb, Translate, straight},
     dsr,
     maps::Maps,
     outer::Outer,
     parse::Packet,
-    snat,
 };
 
 /// Sends the packet on; the verdict. `leaving`: it was about to leave by this interface.
@@ -22,14 +22,14 @@ use crate::{
 /// # Errors
 /// It cannot be, for this reason.
 #[inline(always)]
-pub(crate) fn onward<F: Maps + Outer>(
+pub(crate) fn onward<F: Odd>(
     skb: Skb,
     packet: &Packet<F>,
     reason: Reason,
     leaving: bool,
 ) -> Result<i32, Reason> {
     if packet.onward.get() & forwarding::SNAT != 0 {
-        return snat::onward(skb, packet, reason).map_err(|Refused| Reason::SnatFailed);
+        return F::onward(skb, packet, reason).map_err(|Refused| Reason::SnatFailed);
     }
     by_way(skb, packet, leaving).map_err(|Refused| Reason::RewriteFailed)
 }
