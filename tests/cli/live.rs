@@ -203,3 +203,19 @@ fn reader_that_goes_away_is_no_error() {
     let output = child.wait_with_output().expect("it ends");
     Ended::new("balancer show vips -o json | true".to_owned(), output).exits(0);
 }
+
+#[test]
+fn status_says_to_which_reals_there_is_no_route() {
+    let Some(root) = root_or_skip("cli") else { return };
+    let topology = topology(root);
+    let world = World::new(root, &topology);
+    world.load(&ATTACH).exits(0);
+    let findings = || world.json(&["status"])["findings"].to_string();
+    assert!(!findings().contains("no route"), "{}", findings());
+    let lost = topology.host("redis-2").addresses[0];
+    topology.node.ip(&[format!("route del {lost}")]).expect("there was a route");
+    let expected = format!("no route to 1 of 3 addresses of reals, to {lost} for one");
+    assert!(findings().contains(&expected), "{}", findings());
+    topology.node.ip(&[format!("route add blackhole {lost}")]).expect("a route");
+    assert!(findings().contains(&expected), "a route that leads nowhere is none");
+}

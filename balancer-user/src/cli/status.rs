@@ -1,6 +1,6 @@
 //! `balancer status`: what is loaded and attached, how full it is, what stands in its way.
 
-use std::{fmt::Write as _, fs, num::NonZeroU32};
+use std::{collections::BTreeSet, fmt::Write as _, fs, num::NonZeroU32};
 
 use serde::Serialize;
 
@@ -42,6 +42,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     match Datapath::open_read_only(&bpffs) {
         Ok(view) => {
             links = status.read(&view).map_err(failed)?;
+            status.look_at_reals(&view).map_err(failed)?;
         }
         Err(KernelError::NotLoaded { .. }) => {}
         Err(error) => return Err(failed(error)),
@@ -206,6 +207,28 @@ impl Status {
             });
         }
         Ok(links)
+    }
+
+    /// Whether the kernel has a way to each real. A real that is gone needs none.
+    fn look_at_reals(&mut self, view: &View) -> Result<(), KernelError> {
+        /// More than these take `status` longer than anybody waits for it.
+        const ASKED_MAX: usize = 10_000;
+        let reals = view.reals()?.into_iter().filter(|real| real.gone_for.is_none());
+        let addresses: BTreeSet<_> = reals.map(|real| real.addr.ip()).collect();
+        let asked = addresses.len().min(ASKED_MAX);
+        let without = kernel::without_route(addresses.iter().copied().take(asked))?;
+        if let Some(first) = without.first() {
+            let of = if asked == addresses.len() { "" } else { "the first " };
+            self.finding(
+                format!(
+                    "no route to {} of {of}{asked} addresses of reals, to {first} for one: packets to \
+                     them are lost",
+                    without.len()
+                ),
+                format!("ip route get {first}"),
+            );
+        }
+        Ok(())
     }
 
     fn look_at_kernel(&mut self, links: &[kernel::Link]) -> Result<(), KernelError> {

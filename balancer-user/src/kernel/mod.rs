@@ -59,7 +59,7 @@ pub use health::{MapFill, ProgramRow};
 pub use hops::NextHops;
 pub use lock::{Lock, lock};
 pub use neighbours::{Neighbour, neighbours};
-pub use netlink::{Interface, interfaces};
+pub use netlink::{Interface, interfaces, without_route};
 pub use publish::{BeforeFlip, PublishOptions, Published, Written};
 pub use raw::{Element, MapRow};
 pub(crate) use read::real_address;

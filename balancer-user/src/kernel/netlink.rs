@@ -264,38 +264,32 @@ fn uplinks(connection: &mut Connection) -> io::Result<BTreeSet<u32>> {
     Ok(uplinks)
 }
 
+/// Those of these addresses to which the kernel has no route.
+///
+/// # Errors
+/// rtnetlink does not answer.
+pub fn without_route(
+    addresses: impl IntoIterator<Item = IpAddr>,
+) -> Result<Vec<IpAddr>, KernelError> {
+    let mut connection = Connection::open().map_err(failed("opening rtnetlink"))?;
+    let mut without = Vec::new();
+    for address in addresses {
+        let route = route_to(&mut connection, address, RouteFlags::empty())
+            .map_err(|e| KernelError::system(format!("looking up the route to {address}"), e))?;
+        if route.is_none() {
+            without.push(address);
+        }
+    }
+    Ok(without)
+}
+
 /// The interface of the route that the kernel would take to `address`, where that route is for
 /// this address alone. `RTM_F_FIB_MATCH` asks for the route itself instead of its outcome.
 fn host_route(connection: &mut Connection, address: IpAddr) -> io::Result<Option<u32>> {
-    let (address_family, whole) = match address {
-        IpAddr::V4(_) => (AddressFamily::Inet, 32),
-        IpAddr::V6(_) => (AddressFamily::Inet6, 128),
-    };
-    let mut request = RouteMessage::default();
-    request.header = RouteHeader {
-        address_family,
-        destination_prefix_length: whole,
-        flags: RouteFlags::FibMatch,
-        ..RouteHeader::default()
-    };
-    request.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
-    let answers = match connection.ask(RouteNetlinkMessage::GetRoute(request), 0) {
-        Ok(answers) => answers,
-        // No route at all.
-        Err(e)
-            if matches!(
-                e.raw_os_error(),
-                Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::ESRCH)
-            ) =>
-        {
-            return Ok(None);
-        }
-        Err(e) => return Err(e),
-    };
-    Ok(answers.into_iter().find_map(|answer| {
-        let RouteNetlinkMessage::NewRoute(route) = answer else { return None };
+    let route = route_to(connection, address, RouteFlags::FibMatch)?;
+    Ok(route.and_then(|route| {
         let header = &route.header;
-        if header.destination_prefix_length != whole || header.kind != RouteType::Unicast {
+        if header.destination_prefix_length != whole(address) || header.kind != RouteType::Unicast {
             return None;
         }
         route.attributes.iter().find_map(|a| match a {
@@ -303,6 +297,42 @@ fn host_route(connection: &mut Connection, address: IpAddr) -> io::Result<Option
             _ => None,
         })
     }))
+}
+
+/// Bits of an address.
+fn whole(address: IpAddr) -> u8 {
+    if address.is_ipv4() { 32 } else { 128 }
+}
+
+/// What the kernel says of the way to `address`; `None`: there is none.
+fn route_to(
+    connection: &mut Connection,
+    address: IpAddr,
+    flags: RouteFlags,
+) -> io::Result<Option<RouteMessage>> {
+    let mut request = RouteMessage::default();
+    request.header = RouteHeader {
+        address_family: match address {
+            IpAddr::V4(_) => AddressFamily::Inet,
+            IpAddr::V6(_) => AddressFamily::Inet6,
+        },
+        destination_prefix_length: whole(address),
+        flags,
+        ..RouteHeader::default()
+    };
+    request.attributes.push(RouteAttribute::Destination(RouteAddress::from(address)));
+    match connection.ask(RouteNetlinkMessage::GetRoute(request), 0) {
+        Ok(answers) => Ok(answers.into_iter().find_map(|answer| match answer {
+            RouteNetlinkMessage::NewRoute(route) => Some(route),
+            _ => None,
+        })),
+        // Of the kinds `unreachable`, `prohibit` and `blackhole` too.
+        Err(e) => match e.raw_os_error() {
+            Some(libc::ENETUNREACH | libc::EHOSTUNREACH | libc::EACCES | libc::ESRCH) => Ok(None),
+            Some(libc::EINVAL) if flags.is_empty() => Ok(None),
+            _ => Err(e),
+        },
+    }
 }
 
 /// Parent of the filters of one direction (linux/pkt_sched.h).
