@@ -14,8 +14,10 @@ use balancer_ebpf::{
 };
 
 use crate::{
-    context::{Context, Refused, Skb, Xdp, used},
-    events, fragments,
+    context::{Context, Refused, Skb, Xdp, straight, used},
+    events,
+    fib::Way,
+    fragments,
     icmp::{self, Messages},
     ingress::{self, Known},
     maps::{Maps, RouteHead, Stage},
@@ -112,6 +114,23 @@ macro_rules! choose {
 pub(crate) extern "C" fn least_busy(route: *const RouteHead) -> u32 {
     // SAFETY: null or a route; the verifier holds the callers to that.
     unsafe { route.as_ref() }.map_or(0, route::least_busy)
+}
+
+macro_rules! reach {
+    ($family:ident, $addr:ty: $reach:ident) => {
+        #[unsafe(no_mangle)]
+        #[inline(never)]
+        pub(crate) extern "C" fn $reach(
+            ctx: *mut __sk_buff,
+            packet: *const Packet<$family>,
+            to: *const $addr,
+        ) -> Way {
+            // SAFETY: null or what the types say; the verifier holds the callers to that.
+            let (packet, to) = unsafe { (packet.as_ref(), to.as_ref()) };
+            let (Some(packet), Some(to)) = (packet, to) else { return Way::None };
+            straight::reach::<$family>(Skb::from_raw(ctx), &packet.place, to)
+        }
+    };
 }
 
 macro_rules! records {
@@ -324,6 +343,8 @@ macro_rules! steps {
     };
 }
 
+reach!(V4, [u8; 4]: reach4);
+reach!(V6, [u8; 16]: reach6);
 choose!(V4: choose4);
 choose!(V6: choose6);
 records!(V4, true: record4);

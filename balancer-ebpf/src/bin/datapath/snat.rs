@@ -44,9 +44,10 @@ pub(crate) fn address<C: Context, F: Family>(ctx: C, candidate: &mut Candidate<F
 /// The entry of a packet that the walk has just gone by.
 #[inline(always)]
 fn entry<F: Maps>(packet: &Packet<F>) -> Result<Entry<F>, Refused> {
-    match F::find(Stage::Open, &packet.key) {
+    let key = F::own_key(packet);
+    match F::find(Stage::Open, &key) {
         Some(entry) => Ok(entry),
-        None => F::find(Stage::HalfOpen, &packet.key).ok_or(Refused),
+        None => F::find(Stage::HalfOpen, &key).ok_or(Refused),
     }
 }
 

@@ -22,7 +22,7 @@ use balancer_ebpf::{
 pub(crate) use skb::Skb;
 pub(crate) use xdp::Xdp;
 
-use crate::parse::Packet;
+use crate::{apart, fib::Way, parse::Packet};
 
 /// Offset of the checksum in a TCP header.
 const TCP_CHECK: u32 = 16;
@@ -319,6 +319,8 @@ pub(crate) trait Translate: Family {
     fn hops_left<C: Context>(ctx: C, ip: u32) -> Option<bool>;
     /// Takes one off the time to live or hop limit.
     fn decrement_hops<C: Context>(ctx: C, ip: u32) -> Result<(), Refused>;
+    /// See [`straight::reach`].
+    fn reach(skb: Skb, packet: &Packet<Self>, to: &Self::Addr) -> Way;
     /// Writes the IP header that goes back to the sender, options zeroed; returns the sum of
     /// both addresses.
     fn write_answer<C: Context>(ctx: C, place: &Place) -> Result<u64, Refused>;
@@ -369,6 +371,11 @@ impl Translate for V4 {
     }
 
     #[inline(always)]
+    fn reach(skb: Skb, packet: &Packet<Self>, to: &[u8; 4]) -> Way {
+        apart::reach4(skb.into_raw(), packet, to)
+    }
+
+    #[inline(always)]
     fn write_answer<C: Context>(ctx: C, place: &Place) -> Result<u64, Refused> {
         let packet: [u32; 5] = ctx.words(place.ip).ok_or(Refused)?;
         let header_len = place.tcp.wrapping_sub(place.ip);
@@ -414,6 +421,11 @@ impl Translate for V6 {
         let [a, b, next, hops] = word.to_ne_bytes();
         // Nothing in the header makes up for it in a device's sum of the packet.
         ctx.store(ip + 4, &u32::from_ne_bytes([a, b, next, hops.wrapping_sub(1)]), true)
+    }
+
+    #[inline(always)]
+    fn reach(skb: Skb, packet: &Packet<Self>, to: &[u8; 16]) -> Way {
+        apart::reach6(skb.into_raw(), packet, to)
     }
 
     #[inline(always)]

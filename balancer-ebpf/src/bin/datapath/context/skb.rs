@@ -270,7 +270,7 @@ impl Context for Skb {
             return Ok(());
         }
         // The stack can do nothing for it any more once it is translated.
-        match straight::reach::<F>(self, &packet.place, to) {
+        match F::reach(self, packet, to) {
             Way::Known | Way::Unresolved => Ok(()),
             Way::TooBig => {
                 packet.onward.set(forwarding::SNAT);

@@ -243,9 +243,9 @@ pub(super) fn goes<F: Translate>(skb: Skb, place: &Place) -> u32 {
     u32::from(gone)
 }
 
-/// How far the packet, as it came, would come on the way to `to`. Not inlined, for the stack's sake.
-#[inline(never)]
-pub(super) fn reach<F: Translate>(skb: Skb, place: &Place, to: &F::Addr) -> Way {
+/// How far the packet, as it came, would come on the way to `to`.
+#[inline(always)]
+pub(crate) fn reach<F: Translate>(skb: Skb, place: &Place, to: &F::Addr) -> Way {
     let mut room = MaybeUninit::uninit();
     let Some(fib) = question::<F>(skb, place, &mut room) else { return Way::None };
     if F::hops_left(skb, place.ip) != Some(true) {
