@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Every map, in the order of `maps list`.
-const MAPS: [&str; 34] = [
+const MAPS: [&str; 36] = [
     "EPOCH",
     "SETTINGS",
     "PORTS",
@@ -43,6 +43,8 @@ const MAPS: [&str; 34] = [
     "TRACE",
     "TRACED",
     "DEVICES",
+    "SNAT",
+    "SCRATCH",
     "HOPS",
     "NEXT_HOPS",
     "HOP_IDS",

@@ -14,9 +14,9 @@ use super::{
     world::{Service, compiled, real, resolved, service},
 };
 
-const CLSACT: AttachOptions = AttachOptions { force_clsact: true };
+const CLSACT: AttachOptions = AttachOptions { force_clsact: true, snat_ports: None };
 /// By tcx links, where the kernel has them.
-const BEST: AttachOptions = AttachOptions { force_clsact: false };
+const BEST: AttachOptions = AttachOptions { force_clsact: false, snat_ports: None };
 
 /// The ways to ask that make a difference, and the hook that each gives.
 fn ways() -> Vec<(AttachOptions, Hook)> {

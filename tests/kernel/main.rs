@@ -14,4 +14,5 @@ mod publish;
 mod reals;
 mod recount;
 mod rejected;
+mod snat;
 mod world;

@@ -8,7 +8,7 @@ use super::state::PatternState;
 use crate::{
     kernel::{self, Attached, Attachment, KernelError, XdpMode, XdpOptions},
     node::Node,
-    settings::{AttachRule, Hook, Mode},
+    settings::{AttachRule, Hook, Mode, PortRange},
 };
 
 /// Whether `name` is what `pattern` means; `*` stands for any characters.
@@ -29,11 +29,18 @@ fn matches(pattern: &str, name: &str) -> bool {
     name.ends_with(last)
 }
 
+/// Which interface, and how. Another index is another interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct How {
+    index: u32,
+    xdp: Option<XdpOptions>,
+    snat: bool,
+}
+
 /// Attached interfaces, and what was said of those that are not.
 #[derive(Debug, Default)]
 pub(super) struct Interfaces {
-    /// Name to index and hook: another index is another interface.
-    attached: BTreeMap<String, (u32, Option<XdpOptions>)>,
+    attached: BTreeMap<String, How>,
     /// Patterns that match nothing, and interfaces that refuse: said once.
     said: BTreeSet<String>,
 }
@@ -44,9 +51,10 @@ impl Interfaces {
         &mut self,
         node: &mut Node,
         rules: &[AttachRule],
+        snat_ports: PortRange,
     ) -> Result<(bool, Vec<PatternState>), KernelError> {
         let present = kernel::interfaces()?;
-        let mut wanted: BTreeMap<String, (u32, Option<XdpOptions>)> = BTreeMap::new();
+        let mut wanted: BTreeMap<String, How> = BTreeMap::new();
         let mut states: Vec<PatternState> = Vec::new();
         let mut said = BTreeSet::new();
         for rule in rules {
@@ -70,7 +78,7 @@ impl Interfaces {
             });
             // Where several rules mean an interface, the first one says how.
             for (name, index) in names {
-                wanted.entry(name).or_insert((index, xdp(rule)));
+                wanted.entry(name).or_insert(How { index, xdp: xdp(rule), snat: rule.snat });
             }
         }
         if node.datapath_if_open().is_none() {
@@ -84,13 +92,16 @@ impl Interfaces {
             info!(interface = name, "the interface is gone");
             changed = true;
         }
+        if node.set_snat_ports(snat_ports)? {
+            info!(ports = %snat_ports, "reals see other ports: those of the configuration");
+        }
         let new: Vec<Attachment> = wanted
             .iter()
             .filter(|(name, how)| self.attached.get(*name) != Some(how))
-            .map(|(name, (_, xdp))| Attachment { interface: name.clone(), xdp: *xdp })
+            .map(|(name, how)| Attachment { interface: name.clone(), xdp: how.xdp, snat: how.snat })
             .collect();
         self.attached.retain(|name, how| wanted.get(name) == Some(how));
-        let refused = self.attach(node, &new, &wanted);
+        let refused = self.attach(node, &new, &wanted, snat_ports);
         changed |= refused.len() < new.len();
         for (name, problem) in refused {
             let line = format!("{name}: {problem}");
@@ -116,18 +127,19 @@ impl Interfaces {
         &mut self,
         node: &mut Node,
         new: &[Attachment],
-        wanted: &BTreeMap<String, (u32, Option<XdpOptions>)>,
+        wanted: &BTreeMap<String, How>,
+        snat_ports: PortRange,
     ) -> Vec<(String, String)> {
         if new.is_empty() {
             return Vec::new();
         }
-        if let Ok(attached) = node.attach(new) {
+        if let Ok(attached) = node.attach(new, Some(snat_ports)) {
             self.note(attached, new, wanted);
             return Vec::new();
         }
         let mut refused = Vec::new();
         for one in new {
-            match node.attach(std::slice::from_ref(one)) {
+            match node.attach(std::slice::from_ref(one), Some(snat_ports)) {
                 Ok(attached) => self.note(attached, std::slice::from_ref(one), wanted),
                 Err(error) => refused.push((one.interface.clone(), error.to_string())),
             }
@@ -135,12 +147,7 @@ impl Interfaces {
         refused
     }
 
-    fn note(
-        &mut self,
-        attached: Attached,
-        new: &[Attachment],
-        wanted: &BTreeMap<String, (u32, Option<XdpOptions>)>,
-    ) {
+    fn note(&mut self, attached: Attached, new: &[Attachment], wanted: &BTreeMap<String, How>) {
         for link in &attached.made {
             info!(
                 interface = link.interface,

@@ -53,6 +53,7 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
         "policies", true, policies;
         "attach", true, attach;
         "forwarding", true, forwarding;
+        "snat.ports", true, snat_ports;
         "vips.ipv4", true, vips4;
         "vips.ipv6", true, vips6;
         "vips.protocols", true, protocols;

@@ -30,6 +30,7 @@ use crate::{
 };
 
 mod forwarding;
+mod snat;
 mod tell;
 
 /// How long a set waits for names that nobody has asked for yet.
@@ -79,6 +80,8 @@ pub(super) struct Writer {
     sending: Option<Sending>,
     /// Why that could not be judged, as said last.
     unjudged: Option<String>,
+    /// What was said of source translation last.
+    snat_said: BTreeSet<String>,
 }
 
 /// A set that is live.
@@ -125,6 +128,7 @@ impl Writer {
             no_policies_said: false,
             sending: None,
             unjudged: None,
+            snat_said: BTreeSet::new(),
         }
     }
 
@@ -177,6 +181,7 @@ impl Writer {
             self.again(publish, since);
         }
         self.send_on(true);
+        self.look_at_snat();
         self.tell();
         self.shown.keep(&self.node, false);
         failure.map_or(Ok(()), Err)
@@ -184,7 +189,8 @@ impl Writer {
 
     /// Attaches to what has come. True: expected interfaces of sources may be others now.
     fn attach(&mut self) -> bool {
-        match self.interfaces.follow(&mut self.node, &self.settings.attach) {
+        let Settings { attach, snat_ports, .. } = &self.settings;
+        match self.interfaces.follow(&mut self.node, attach, *snat_ports) {
             Ok((changed, states)) => {
                 self.shared.send_modify(|state| state.interfaces = states);
                 changed

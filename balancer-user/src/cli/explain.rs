@@ -1,5 +1,6 @@
 //! `balancer explain`: where a connection would go, and why.
 
+use balancer_ebpf::abi::direction;
 use serde::Serialize;
 
 use super::{
@@ -121,7 +122,8 @@ struct ProgramAnswer {
     meaning: &'static str,
     /// Where the first packet would go; `null`: it is not sent on.
     sent_to: Option<String>,
-    /// What the destination would see as its peer.
+    /// What the destination would see as its peer; `null`: it is not sent on, or that depends on
+    /// the interface by which it comes (`snat`).
     seen_from: Option<String>,
 }
 
@@ -144,7 +146,7 @@ fn ask(tuple: &Tuple, protocol: VipProtocol, global: &Global) -> Result<(), Fail
             reason: answer.reason.name(),
             meaning: answer.reason.text().trim_end_matches('.'),
             sent_to: sent.then(|| answer.destination.to_string()),
-            seen_from: sent.then(|| answer.source.to_string()),
+            seen_from: if sent { seen_from(&live.view, tuple, protocol, &answer)? } else { None },
         })
     })?;
     output::value(global.output, &answer, |answer| {
@@ -160,6 +162,30 @@ fn ask(tuple: &Tuple, protocol: VipProtocol, global: &Global) -> Result<(), Fail
             answer.source, answer.destination, answer.reason, answer.meaning
         )
     })
+}
+
+/// The program is asked with a packet that comes in by no interface of `snat`: what becomes of its
+/// source is known of live connections alone.
+fn seen_from(
+    view: &kernel::View,
+    tuple: &Tuple,
+    protocol: VipProtocol,
+    answer: &kernel::Answer,
+) -> Result<Option<String>, Failure> {
+    let failed = |error| inputs::kernel(error, "cannot read live connections");
+    let said = Some(answer.source.to_string());
+    if answer.reason.begins_flow() {
+        return Ok(if view.snat().map_err(failed)?.is_some() { None } else { said });
+    }
+    if answer.destination == tuple.dst {
+        return Ok(said);
+    }
+    let flows = view.flows().map_err(failed)?;
+    let live = flows.iter().find(|flow| {
+        (flow.direction, flow.src, flow.dst, flow.vip.protocol)
+            == (direction::FORWARD, tuple.src, tuple.dst, protocol)
+    });
+    Ok(live.map_or(said, |flow| Some(flow.seen_as().unwrap_or(flow.src).to_string())))
 }
 
 fn text(answer: &Answer) -> String {

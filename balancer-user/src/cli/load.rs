@@ -13,6 +13,7 @@ use super::{
     forwarding::Told,
     inputs, lookup,
     output::{self, count},
+    snat,
 };
 use crate::{
     kernel,
@@ -23,8 +24,9 @@ use crate::{
 };
 
 /// Keys, and keys of groups, that `load` carries out; the others are the agent's.
-const USED: [&str; 10] = [
+const USED: [&str; 11] = [
     "forwarding",
+    "snat",
     "vips",
     "zone",
     "no_route",
@@ -85,8 +87,15 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
             "the set is live, but whether packets may go past the stack cannot be judged",
         )
     })?;
+    let source = node.snat().map_err(|error| {
+        inputs::kernel(error, "the set is live, but what stands against snat cannot be judged")
+    })?;
     let mut outcome = Outcome::new(carried, Told::judged(forwarding, &sending.judged));
     outcome.warn_of_forwarding();
+    if let Some((told, findings)) = source {
+        outcome.snat = Some(told.into());
+        outcome.warn(findings.into_iter().map(|finding| (finding.message, finding.hint)));
+    }
     for warning in &outcome.warnings {
         output::say(&format!("warning: {warning}"));
     }
@@ -136,6 +145,8 @@ struct Outcome {
     tables_written: usize,
     attached: Vec<LinkLine>,
     forwarding: Told,
+    /// `null`: no interface asks for it.
+    snat: Option<snat::Told>,
     /// From the beginning of the publish to the flip.
     flip_ms: f64,
     /// From the flip until no packet can see the set before.
@@ -176,7 +187,10 @@ impl LinkLine {
 
 impl Outcome {
     fn warn_of_forwarding(&mut self) {
-        let findings = self.forwarding.findings(false).into_iter();
+        self.warn(self.forwarding.findings(false).into_iter());
+    }
+
+    fn warn(&mut self, findings: impl Iterator<Item = (String, String)>) {
         self.warnings.extend(findings.map(|(message, hint)| format!("{message}; {hint}")));
     }
 
@@ -205,6 +219,7 @@ impl Outcome {
             tables_written: published.written.tables,
             attached: attached.made.iter().map(LinkLine::of).collect(),
             forwarding,
+            snat: None,
             flip_ms: ms(published.flip),
             grace_ms: ms(published.grace),
             warnings: tables
@@ -254,6 +269,9 @@ fn text(outcome: &Outcome) -> String {
     }
     for line in outcome.forwarding.lines() {
         let _ = writeln!(text, "forwarding: {line}");
+    }
+    if let Some(snat) = &outcome.snat {
+        let _ = writeln!(text, "snat: {}", snat.line());
     }
     let _ = writeln!(
         text,

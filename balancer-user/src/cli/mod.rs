@@ -33,6 +33,7 @@ mod output;
 mod plan;
 mod requirements;
 mod show;
+mod snat;
 mod status;
 mod status_agent;
 mod trace;

@@ -11,10 +11,10 @@ use super::{
     inputs,
     load::LinkLine,
     output::{self, columns},
-    requirements,
+    requirements, snat,
     status_agent::{self, AgentLine},
 };
-use crate::kernel::{self, Datapath, KernelError, View, XdpMode};
+use crate::kernel::{self, Datapath, KernelError, SnatFinding, View, XdpMode};
 
 pub(crate) fn run(global: &Global) -> Result<(), Failure> {
     if global.output == Form::Hosts {
@@ -31,6 +31,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         programs: Vec::new(),
         links: Vec::new(),
         forwarding: None,
+        snat: None,
         foreign: Vec::new(),
         maps: Vec::new(),
         new_flows_limit: None,
@@ -67,6 +68,8 @@ struct Status {
     links: Vec<Link>,
     /// `null`: nothing is loaded.
     forwarding: Option<Told>,
+    /// `null`: no interface asks for it, or nothing is loaded.
+    snat: Option<snat::Told>,
     /// Programs of others on the same interfaces.
     foreign: Vec<Foreign>,
     maps: Vec<MapLine>,
@@ -178,6 +181,10 @@ impl Status {
             self.finding(message, hint);
         }
         self.forwarding = Some(forwarding);
+        self.snat = view.snat()?.map(snat::Told::from);
+        for SnatFinding { message, hint } in view.snat_findings()? {
+            self.finding(message, hint);
+        }
         self.foreign = view
             .foreign_programs()?
             .into_iter()
@@ -337,6 +344,8 @@ fn text(status: &Status) -> String {
     if let Some(forwarding) = &status.forwarding {
         part(&format!("Forwarding ({})", forwarding.asked()), forwarding.rows(), &[]);
     }
+    let rows = status.snat.as_ref().map_or(Vec::new(), snat::Told::rows);
+    part("Source translation (snat)", rows, &[]);
     part(
         "Programs of others on these interfaces",
         status

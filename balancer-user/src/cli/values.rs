@@ -23,25 +23,32 @@ pub(super) fn parse_attach(text: &str) -> Result<Attachment, String> {
     if interface.len() > 15 {
         return Err(format!("`{interface}` is longer than the 15 bytes of an interface name"));
     }
-    let (hook, options) = match hook.split_once(':') {
-        Some((hook, options)) => (hook, Some(options)),
-        None => (hook, None),
-    };
-    match (hook, options) {
-        ("tc", None) => Ok(Attachment::tc(interface)),
-        ("tc", Some(_)) => Err(format!("the hook tc has no options; write `{interface}=tc`")),
-        ("xdp", options) => Ok(Attachment::xdp(interface, xdp_options(interface, options)?)),
-        (other, _) => {
-            Err(format!("there is no hook `{other}`; write `{interface}=tc` or `{interface}=xdp`"))
-        }
+    let words: Vec<&str> = hook.split(':').collect();
+    match words.as_slice() {
+        ["tc", options @ ..] => tc(interface, options),
+        ["xdp", options @ ..] => xdp(interface, options),
+        _ => Err(format!("there is no hook `{hook}`; write `{interface}=tc` or `{interface}=xdp`")),
     }
 }
 
-/// Reads what follows `xdp:`: `generic`, a mode, or both with a colon between.
-fn xdp_options(interface: &str, text: Option<&str>) -> Result<XdpOptions, String> {
+/// What asks for source translation, at either hook.
+const SNAT: &str = "snat";
+
+fn tc(interface: &str, options: &[&str]) -> Result<Attachment, String> {
+    match options.iter().find(|word| **word != SNAT) {
+        Some(other) => Err(format!(
+            "the hook tc has no option `{other}`; write `{interface}=tc`, or `{interface}=tc:snat`"
+        )),
+        None if options.is_empty() => Ok(Attachment::tc(interface)),
+        None => Ok(Attachment::tc(interface).with_snat()),
+    }
+}
+
+/// `generic`, a mode and `snat`, in any order.
+fn xdp(interface: &str, words: &[&str]) -> Result<Attachment, String> {
     let mut options = XdpOptions::default();
     let mut said: Option<XdpMode> = None;
-    for word in text.into_iter().flat_map(|text| text.split(':')) {
+    for &word in words.iter().filter(|word| **word != SNAT) {
         match XdpMode::ALL.into_iter().find(|mode| mode.name() == word) {
             Some(mode) => {
                 if let Some(other) = said.replace(mode) {
@@ -54,12 +61,23 @@ fn xdp_options(interface: &str, text: Option<&str>) -> Result<XdpOptions, String
             None => {
                 return Err(format!(
                     "the hook xdp has no option `{word}`; write `{interface}=xdp`, or with \
-                     `:generic`, `:nat`, `:dsr-ipip` or `:dsr-l2` behind it"
+                     `:generic`, `:snat`, `:nat`, `:dsr-ipip` or `:dsr-l2` behind it"
                 ));
             }
         }
     }
-    Ok(options)
+    let attachment = Attachment::xdp(interface, options);
+    match (words.contains(&SNAT), options.mode) {
+        (false, _) => Ok(attachment),
+        (true, XdpMode::Nat) => Ok(attachment.with_snat()),
+        (true, mode) => {
+            let mode = mode.name();
+            Err(format!(
+                "reals answer clients by themselves with `{mode}`, so they see the clients; write \
+                 `{interface}=xdp:snat` or `{interface}=xdp:{mode}`"
+            ))
+        }
+    }
 }
 
 /// Reads the interval of `--watch`, 100 ms at least.
@@ -138,6 +156,32 @@ mod tests {
         assert_eq!(parse_attach("eth0=xdp:generic"), Ok(Attachment::xdp("eth0", generic)));
         let both = XdpOptions { mode: XdpMode::DsrL2, ..generic };
         assert_eq!(parse_attach("eth0=xdp:dsr-l2:generic"), Ok(Attachment::xdp("eth0", both)));
+    }
+
+    #[test]
+    fn source_translation_is_asked_for_at_either_hook_in_any_order() {
+        let native = XdpOptions::default();
+        let generic = XdpOptions { generic: true, ..native };
+        for (text, expected) in [
+            ("eth0=tc:snat", Attachment::tc("eth0")),
+            ("eth0=xdp:snat", Attachment::xdp("eth0", native)),
+            ("eth0=xdp:nat:snat", Attachment::xdp("eth0", native)),
+            ("eth0=xdp:generic:snat", Attachment::xdp("eth0", generic)),
+            ("eth0=xdp:snat:generic", Attachment::xdp("eth0", generic)),
+        ] {
+            assert_eq!(parse_attach(text), Ok(expected.with_snat()), "{text}");
+        }
+        for (text, part) in [
+            ("eth0=tc:snta", "no option `snta`; write `eth0=tc`, or `eth0=tc:snat`"),
+            ("eth0=tc:", "no option ``"),
+            ("eth0=xdp:snat:", "no option ``"),
+            ("eth0=snat", "no hook `snat`"),
+            ("eth0=xdp:dsr-l2:snat", "answer clients by themselves with `dsr-l2`"),
+            ("eth0=xdp:snat:generic:dsr-ipip", "write `eth0=xdp:snat` or `eth0=xdp:dsr-ipip`"),
+        ] {
+            let said = parse_attach(text).expect_err(text);
+            assert!(said.contains(part), "{said}");
+        }
     }
 
     #[test]

@@ -244,6 +244,15 @@ pub enum KernelError {
         /// The kernel's word.
         error: io::Error,
     },
+    /// More interfaces than the map has room for.
+    #[error(
+        "{wanted} interfaces are to have XDP in the driver or `snat`, and there is room for {}; attach the others to the hook tc without `snat`",
+        balancer_ebpf::abi::DEVICES_MAX
+    )]
+    DevicesFull {
+        /// How many ask for it.
+        wanted: usize,
+    },
     /// A connection that cannot exist.
     #[error("this is no connection: {0}")]
     Tuple(String),

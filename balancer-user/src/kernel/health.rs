@@ -121,7 +121,7 @@ impl View {
 }
 
 impl View {
-    /// The interfaces with an XDP program, by index, and what the programs know of them.
+    /// The interfaces with programs of ours, by index, and what these know of them.
     ///
     /// # Errors
     /// See [`View::vips`].

@@ -9,8 +9,8 @@ use std::{
 use aya::maps::{ArrayOfMaps, Map, MapData, MapError, MapType};
 use balancer_ebpf::{
     abi::{
-        Counter, HOPS_MAX, Hops, NewFlows, NextHop, Real, RouteEntry, Settings, SourceEntry, Trace,
-        Traced, VipEntry, map_names,
+        Counter, HOPS_MAX, Hops, NewFlows, NextHop, Real, RouteEntry, Settings, SnatPorts,
+        SourceEntry, Trace, Traced, VipEntry, map_names,
     },
     reason::Reason,
 };
@@ -84,6 +84,8 @@ pub enum Element {
     Hops(Hops),
     /// Of `NEXT_HOPS`.
     NextHop(NextHop),
+    /// Of `SNAT`.
+    SnatPorts(SnatPorts),
 }
 
 impl Element {
@@ -110,6 +112,7 @@ impl Element {
             Self::Traced(traced) => *traced == Traced::default(),
             Self::Hops(hops) => *hops == Hops::default(),
             Self::NextHop(hop) => *hop == NextHop::default(),
+            Self::SnatPorts(ports) => *ports == SnatPorts::default(),
         }
     }
 }
@@ -164,7 +167,8 @@ impl View {
     }
 
     /// How many elements an array has, of the arena: chunks that are there, of the ring buffer:
-    /// none, for nobody can look without taking; `None`: the map is a hash map.
+    /// none, for nobody can look without taking, and none of what programs write while they look at
+    /// one packet; `None`: the map is a hash map.
     ///
     /// # Errors
     /// See [`View::vips`].
@@ -184,8 +188,8 @@ impl View {
             map_names::COUNTERS => entries(name, &self.counters)?,
             map_names::REASONS => Reason::ALL.len() as u32,
             map_names::TRACE | map_names::TRACED => 1,
-            map_names::EVENTS => 0,
-            map_names::HOPS => 1,
+            map_names::EVENTS | map_names::SCRATCH => 0,
+            map_names::HOPS | map_names::SNAT => 1,
             map_names::NEXT_HOPS => HOPS_MAX as u32,
             _ => return Ok(None),
         }))
@@ -250,6 +254,7 @@ impl View {
             map_names::TRACE => vec![Element::Trace(events::asked(&self.pinned(name)?)?)],
             map_names::TRACED => vec![Element::Traced(events::traced(&self.pinned(name)?)?)],
             map_names::HOPS => vec![Element::Hops(self.hops())],
+            map_names::SNAT => vec![Element::SnatPorts(self.snat_ports())],
             map_names::NEXT_HOPS => at.map(|i| Element::NextHop(self.next_hops.read(i))).collect(),
             _ => Vec::new(),
         })

@@ -9,9 +9,8 @@ use std::{
 use aya::maps::{Map, MapData, PerCpuArray};
 use balancer_ebpf::{
     abi::{
-        ClassVip, Counter, Flow4, Flow6, FlowKey4, FlowKey6, FlowState, ID_FIRST, REAL_FIRST, Real,
-        RouteEntry, RunWord, SourceEntry, Table, TargetWord, VipEntry, VipKey4, VipKey6, map_names,
-        real_flags, route_kind,
+        ClassVip, Counter, ID_FIRST, REAL_FIRST, Real, RouteEntry, RunWord, SourceEntry, Table,
+        TargetWord, VipEntry, VipKey4, VipKey6, map_names, real_flags, route_kind,
     },
     reason::Reason,
 };
@@ -22,7 +21,7 @@ use crate::resolve::VipKey;
 use super::{
     KernelError,
     layout::shape,
-    snippet, sys,
+    sys,
     view::{View, arena_word},
 };
 
@@ -111,27 +110,6 @@ pub struct RealRow {
     pub gone_for: Option<Duration>,
     /// Live connections.
     pub active: u64,
-}
-
-/// An entry of a flow table.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct FlowRow {
-    /// The handshake is not complete.
-    pub half_open: bool,
-    /// One of [`balancer_ebpf::abi::direction`].
-    pub direction: u8,
-    /// Source as seen on the wire in this direction.
-    pub src: SocketAddr,
-    /// Destination as seen on the wire in this direction.
-    pub dst: SocketAddr,
-    /// The VIP.
-    pub vip: VipKey,
-    /// State, real and so on.
-    pub flow: FlowState,
-    /// The next hop that XDP found, see [`balancer_ebpf::abi::hop_of`].
-    pub hop: u32,
-    /// Since a packet was last seen, to the second.
-    pub idle: Duration,
 }
 
 /// A counter that is not zero or belongs to a route.
@@ -269,68 +247,6 @@ impl View {
             .collect())
     }
 
-    /// Flows of both families, half-open ones first, in no particular order.
-    ///
-    /// # Errors
-    /// See [`View::vips`].
-    pub fn flows(&self) -> Result<Vec<FlowRow>, KernelError> {
-        let jiffies = snippet::jiffies().map_err(|e| KernelError::system("reading jiffies", e))?;
-        let hz = self.settings.hz.max(1);
-        let mut rows = Vec::new();
-        self.for_each_flow(|half_open, mut row| {
-            // The entry may have been written after the clock was read.
-            let age = jiffies.wrapping_sub(row.flow.last_seen) as i32;
-            row.idle = Duration::from_secs(u64::from(age.max(0) as u32 / hz));
-            row.half_open = half_open;
-            rows.push(row);
-        })?;
-        Ok(rows)
-    }
-
-    /// Hands every flow entry to `visit`; `idle` is not filled in. Half-open entries come
-    /// first: an entry that moves to the established ones meanwhile is seen there.
-    pub(crate) fn for_each_flow(
-        &self,
-        mut visit: impl FnMut(bool, FlowRow),
-    ) -> Result<(), KernelError> {
-        for (half_open, [v4, v6], names) in [
-            (true, &self.half_open, [map_names::HALF_OPEN4, map_names::HALF_OPEN6]),
-            (false, &self.flows, [map_names::FLOWS4, map_names::FLOWS6]),
-        ] {
-            each(names[0], v4, |key: &FlowKey4, flow: &Flow4| {
-                visit(
-                    half_open,
-                    FlowRow {
-                        half_open,
-                        direction: key.direction,
-                        src: v4_address(key.src, key.sport),
-                        dst: v4_address(key.dst, key.dport),
-                        vip: VipKey::numbered(v4_address(flow.vip, flow.vip_port), key.proto),
-                        flow: flow.flow,
-                        hop: flow.hop,
-                        idle: Duration::ZERO,
-                    },
-                );
-            })?;
-            each(names[1], v6, |key: &FlowKey6, flow: &Flow6| {
-                visit(
-                    half_open,
-                    FlowRow {
-                        half_open,
-                        direction: key.direction,
-                        src: v6_address(key.src, key.sport),
-                        dst: v6_address(key.dst, key.dport),
-                        vip: VipKey::numbered(v6_address(flow.vip, flow.vip_port), key.proto),
-                        flow: flow.flow,
-                        hop: flow.hop,
-                        idle: Duration::ZERO,
-                    },
-                );
-            })?;
-        }
-        Ok(())
-    }
-
     /// Counters `first` and the `count - 1` after it, summed over all CPUs.
     ///
     /// # Errors
@@ -429,11 +345,11 @@ pub(crate) fn real_address(real: &Real) -> Option<SocketAddr> {
     }
 }
 
-fn v4_address(addr: [u8; 4], port: [u8; 2]) -> SocketAddr {
+pub(super) fn v4_address(addr: [u8; 4], port: [u8; 2]) -> SocketAddr {
     SocketAddr::from((addr, u16::from_be_bytes(port)))
 }
 
-fn v6_address(addr: [u8; 16], port: [u8; 2]) -> SocketAddr {
+pub(super) fn v6_address(addr: [u8; 16], port: [u8; 2]) -> SocketAddr {
     SocketAddr::from((addr, u16::from_be_bytes(port)))
 }
 

@@ -13,10 +13,7 @@ use balancer_ebpf::{
 
 use crate::resolve::VipProtocol;
 
-use super::{
-    Datapath, KernelError, View,
-    read::{FlowRow, now},
-};
+use super::{Datapath, KernelError, View, flows::FlowRow, read::now};
 
 /// What a recount has put right.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

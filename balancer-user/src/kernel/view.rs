@@ -53,6 +53,7 @@ pub struct View {
     pub(crate) hops: Mapped,
     pub(crate) next_hops: Mapped,
     pub(crate) hop_ids: MapData,
+    pub(crate) snat: Mapped,
 }
 
 /// The arena: chunks come, none ever goes.
@@ -256,6 +257,7 @@ impl View {
             hops: words(map_names::HOPS)?,
             next_hops: words(map_names::NEXT_HOPS)?,
             hop_ids: checked(map_names::HOP_IDS)?,
+            snat: words(map_names::SNAT)?,
             pinned: pinned(&pins),
             pins,
         })

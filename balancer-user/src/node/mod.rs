@@ -20,13 +20,14 @@ use crate::{
     },
     policy::PolicySet,
     resolve::{Names, Parts, ResolveSettings, Resolved, VipAssignments, VipKey},
-    settings::{OnGone, Settings},
+    settings::{OnGone, PortRange, Settings},
     store::{Recorder, Store, StoreError},
 };
 
 mod error;
 mod forwarding;
 mod one_way;
+mod snat;
 
 pub use error::{LimitDiffers, NodeError, limits_are_pinned};
 pub use forwarding::Sending;
@@ -260,8 +261,11 @@ impl Node {
         self.check_one_way(&tables, interfaces)?;
         let first = self.make(wanted.settings)?;
         let attached = self
-            .attach(interfaces)
+            .attach(interfaces, snat::configured(wanted.settings))
             .map_err(NodeError::kernel("cannot attach; the set before stays live"))?;
+        if let Some(ports) = snat::configured(wanted.settings) {
+            self.set_snat_ports(ports).map_err(NodeError::kernel("cannot set ports of snat"))?;
+        }
         let (difference, published, left) = self.publish(&tables, None, wanted)?;
         Ok(Carried { first, tables, difference, attached, published, left })
     }
@@ -348,7 +352,7 @@ impl Node {
             None => BTreeSet::new(),
         };
         // What is asked for last counts.
-        for Attachment { interface, xdp } in interfaces {
+        for Attachment { interface, xdp, .. } in interfaces {
             if xdp.is_some_and(|xdp| xdp.mode.is_dsr()) {
                 one_way.insert(interface.clone());
             } else {
@@ -358,12 +362,19 @@ impl Node {
         check_one_way(tables, one_way.into_iter().collect())
     }
 
-    /// Attaches to interfaces, all of them or none.
+    /// Attaches to interfaces, all of them or none. `ports`: what reals see where one of them asks
+    /// for source translation; `None`: as before.
     ///
     /// # Errors
     /// See [`Datapath::attach`].
-    pub fn attach(&mut self, interfaces: &[Attachment]) -> Result<Attached, KernelError> {
-        self.loaded()?.attach(interfaces, AttachOptions::default())
+    pub fn attach(
+        &mut self,
+        interfaces: &[Attachment],
+        ports: Option<PortRange>,
+    ) -> Result<Attached, KernelError> {
+        let snat_ports = ports.map(snat::of_kernel);
+        let options = AttachOptions { snat_ports, ..AttachOptions::default() };
+        self.loaded()?.attach(interfaces, options)
     }
 
     /// Records the set and makes `tables`, compiled from it, the live ones. `patch`: what

@@ -73,7 +73,8 @@ mod tests {
                 interface: "veth*".to_owned(),
                 hook: Hook::Tc,
                 mode: Mode::Nat,
-                generic: false
+                generic: false,
+                snat: false,
             }]
         );
         assert_eq!(settings.log, Log { form: LogForm::Text, level: LogLevel::Info });

@@ -21,13 +21,16 @@ use crate::{
     resolve::{GATEWAY_CONTROLLER, Names, NoRoute, ProtocolRule, ResolveSettings, VipAssignments},
 };
 
+mod attach;
 mod example;
+mod ports;
 mod protocols;
 mod read;
 mod undone;
 mod values;
 
 pub use example::EXAMPLE;
+pub use ports::PortRange;
 pub use read::read;
 pub use undone::undone;
 pub(crate) use values::duration;
@@ -41,6 +44,8 @@ pub struct Settings {
     pub attach: Vec<AttachRule>,
     /// `forwarding`: what follows translation.
     pub forwarding: Forwarding,
+    /// `snat.ports`: what reals see as their clients' ports where an interface asks for that.
+    pub snat_ports: PortRange,
     /// `vips.ipv4`: network and prefix length that VIPs are allocated from (decision D2).
     pub vips4: (Ipv4Addr, u8),
     /// `vips.ipv6`.
@@ -93,6 +98,8 @@ pub struct AttachRule {
     pub mode: Mode,
     /// `generic`: the hook `xdp` before the stack, for drivers that run no XDP programs.
     pub generic: bool,
+    /// `snat`: reals see the node as the client of what comes in there.
+    pub snat: bool,
 }
 
 /// `attach[].hook`.
@@ -246,6 +253,7 @@ impl Default for Settings {
             policies: Vec::new(),
             attach: Vec::new(),
             forwarding: Forwarding::default(),
+            snat_ports: PortRange::default(),
             vips4: (Ipv4Addr::new(240, 0, 0, 0), 8),
             // A unique local prefix (RFC 4193): fd, then "bal" in ASCII.
             vips6: (Ipv6Addr::new(0xfd62, 0x616c, 0, 0, 0, 0, 0, 0), 64),

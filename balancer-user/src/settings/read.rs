@@ -3,8 +3,7 @@
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use super::{
-    AttachRule, Drain, Forwarding, Hook, L7Fallback, LogForm, LogLevel, Mode, NewFlows, OnGone,
-    Settings, values,
+    Drain, Forwarding, L7Fallback, LogForm, LogLevel, NewFlows, OnGone, PortRange, Settings, values,
 };
 use crate::{
     compile::Limits,
@@ -20,6 +19,7 @@ pub(super) const KEYS: &[&str] = &[
     "policies",
     "attach",
     "forwarding",
+    "snat",
     "vips",
     "zone",
     "no_route",
@@ -89,6 +89,11 @@ impl Reader {
                         ("direct", Forwarding::Direct),
                     ],
                 ),
+                "snat" => {
+                    for Entry { value, .. } in self.mapping(value, "snat", &["ports"]) {
+                        self.text(value, "snat.ports", &mut settings.snat_ports, PortRange::parse);
+                    }
+                }
                 "vips" => {
                     const KEYS: &[&str] = &["ipv4", "ipv6", "protocols"];
                     for Entry { key, value, .. } in self.mapping(value, "vips", KEYS) {
@@ -254,58 +259,6 @@ impl Reader {
         }
         // It is no size of a map: a file that has it alone leaves those as they are.
         settings.limits = sizes.then_some(limits);
-    }
-
-    fn attach_rule(&mut self, node: &Node, path: &str) -> Option<AttachRule> {
-        let entries = self.mapping(node, path, &["interface", "hook", "mode", "generic"]);
-        let mut rule = AttachRule {
-            interface: String::new(),
-            hook: Hook::Tc,
-            mode: Mode::Nat,
-            generic: false,
-        };
-        for Entry { key, value, .. } in entries {
-            let path = format!("{path}.{key}");
-            match key.as_str() {
-                "interface" => self.text(value, &path, &mut rule.interface, |name| {
-                    if name.is_empty() {
-                        Err("an interface has a name".into())
-                    } else {
-                        Ok(name.into())
-                    }
-                }),
-                "hook" => {
-                    self.word(value, &path, &mut rule.hook, &[("tc", Hook::Tc), ("xdp", Hook::Xdp)])
-                }
-                "generic" => {
-                    self.word(value, &path, &mut rule.generic, &[("false", false), ("true", true)])
-                }
-                _ => self.word(
-                    value,
-                    &path,
-                    &mut rule.mode,
-                    &[("nat", Mode::Nat), ("dsr-ipip", Mode::DsrIpip), ("dsr-l2", Mode::DsrL2)],
-                ),
-            }
-        }
-        for (key, wrong) in [("mode", rule.mode != Mode::Nat), ("generic", rule.generic)] {
-            if let Some(entry) = node.entry(key)
-                && wrong
-                && rule.hook == Hook::Tc
-            {
-                self.wrong(
-                    entry.value.span,
-                    &format!("{path}.{key}"),
-                    format!("{key} is of the hook xdp, and the hook is tc"),
-                );
-            }
-        }
-        for key in ["interface", "hook"] {
-            if matches!(node.value, Value::Mapping(_)) && node.entry(key).is_none() {
-                self.wrong(node.span, &format!("{path}.{key}"), format!("{key} is missing"));
-            }
-        }
-        Some(rule)
     }
 
     fn path_list_item(&mut self, node: &Node, path: &str) -> Option<std::path::PathBuf> {

@@ -2,7 +2,10 @@
 
 use std::time::Duration;
 
-use super::*;
+use super::{
+    super::{AttachRule, Hook, Mode},
+    *,
+};
 
 fn read_text(text: &str) -> Result<Settings, Vec<Diagnostic>> {
     read(&SourceText { name: "config.yaml".to_owned(), text: text.into() })
@@ -23,9 +26,10 @@ fn refused(text: &str, place: &str, field: &str, part: &str) {
 const FULL: &str = "\
 policies: [/etc/balancer/policies]
 attach:
-- {interface: 'veth*', hook: tc}
+- {interface: 'veth*', hook: tc, snat: true}
 - {interface: eth0, hook: xdp, mode: dsr-l2}
 forwarding: stack
+snat: {ports: 50000-50999}
 vips: {ipv4: 241.0.0.0/8, ipv6: 'fd00:1::/64'}
 zone: east
 no_route: deny
@@ -50,10 +54,13 @@ fn every_key_is_read() {
             interface: "eth0".to_owned(),
             hook: Hook::Xdp,
             mode: Mode::DsrL2,
-            generic: false
+            generic: false,
+            snat: false,
         }
     );
+    assert!(settings.attach[0].snat);
     assert_eq!(settings.forwarding, Forwarding::Stack);
+    assert_eq!(settings.snat_ports.to_string(), "50000-50999");
     assert_eq!(settings.vips4, ("241.0.0.0".parse().unwrap(), 8));
     assert_eq!(settings.vips6, ("fd00:1::".parse().unwrap(), 64));
     assert_eq!(settings.zone.as_deref(), Some("east"));
@@ -160,4 +167,34 @@ fn a_limit_of_new_flows_alone_says_nothing_of_sizes() {
     assert_eq!(settings.limits, None);
     assert_eq!(settings.present, ["limits.new_flows"]);
     assert!(settings.positions.contains_key("limits.new_flows"));
+}
+
+#[test]
+fn source_translation_is_asked_for_by_interface_and_with_a_range_of_ports() {
+    let settings = read_text("attach:\n- {interface: a, hook: xdp, snat: true}\n").unwrap();
+    assert_eq!((settings.attach[0].snat, settings.snat_ports), (true, PortRange::default()));
+    assert!(!settings.present.contains(&"snat".to_owned()));
+    refused(
+        "attach:\n- {interface: a, hook: xdp, mode: dsr-l2, snat: true}\n",
+        "2:49",
+        "attach[0].snat",
+        "answer clients by themselves",
+    );
+    refused("attach: [{interface: a, hook: tc, snat: yes}]\n", "1:41", "attach[0].snat", "`yes`");
+    let wrong = [
+        ("snat: {ports: 40000-39999}\n", "1:15", "is empty", "`39999-40000`"),
+        ("snat:\n  ports: 0-100\n", "2:10", "port 0", "`1-100`"),
+        ("snat: {ports: 60000-65536}\n", "1:15", "ends above 65535", "`61000-65535`"),
+        ("snat: {ports: 70000-80000}\n", "1:15", "begins above 65535", "`61000-65535`"),
+        ("snat: {ports: 61000}\n", "1:15", "no range of ports", "`61000-65535`"),
+        ("snat: {ports: low-high}\n", "1:15", "`low-high` is no range", "`61000-65535`"),
+        ("snat: {ports: [1, 2]}\n", "1:15", "a list where text", "text belongs"),
+        ("snat: {ports: }\n", "1:8", "nothing where text", "text belongs"),
+    ];
+    for (text, place, what, instead) in wrong {
+        refused(text, place, "snat.ports", what);
+        refused(text, place, "snat.ports", instead);
+    }
+    refused("snat: true\n", "1:7", "snat", "write it like `ports: …`");
+    refused("snat: {port: 1-2}\n", "1:8", "snat.port", "did you mean `ports`?");
 }

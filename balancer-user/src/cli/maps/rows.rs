@@ -155,6 +155,7 @@ fn device_row(interface: u32, device: &Device) -> Value {
         "takes_frames": device.takes_frames != 0,
         "source4": source(device.source4.into()),
         "source6": source(device.source6.into()),
+        "snat": device.snat != 0,
     })
 }
 
@@ -175,6 +176,7 @@ fn flow_row(row: &FlowRow) -> (Key, Value) {
         (forwarding::DIRECT, "direct"),
         (forwarding::DSR_L2, "dsr-l2"),
         (forwarding::DSR_IPIP, "dsr-ipip"),
+        (forwarding::SNAT, "snat"),
     ];
     let value = json!({
         "key": key.to_string(),
@@ -184,6 +186,7 @@ fn flow_row(row: &FlowRow) -> (Key, Value) {
         "counter": flow.counter,
         "state": bits(flow.state.into(), &state.map(|(bit, word)| (bit.into(), word))),
         "forwarding": bits(flow.forwarding.into(), &forwarding.map(|(bit, word)| (bit.into(), word))),
+        "client": row.client.map(|client| client.to_string()),
         "client_port": u16::from_be_bytes(flow.client_port),
         "hop": row.hop,
         "last_seen_jiffies": flow.last_seen,
@@ -296,6 +299,11 @@ fn array_row(index: u32, element: &Element, len: u32, epoch: u64) -> Value {
             "to": ethernet_text(hop.key.to),
             "from": ethernet_text(hop.key.from),
             "mtu": hop.mtu,
+        }),
+        Element::SnatPorts(ports) => json!({
+            "key": index,
+            "first": ports.first,
+            "count": ports.count,
         }),
         Element::Traced(traced) => json!({
             "key": index,

@@ -16,6 +16,8 @@ struct FlowLine {
     service: Option<String>,
     /// `null`: its id has another real's generation by now.
     real: Option<String>,
+    /// The client as the real sees it; `null`: as it is.
+    seen_as: Option<String>,
     backend: Option<String>,
     state: &'static str,
     /// Since a packet was last seen, to the second.
@@ -36,6 +38,7 @@ pub(super) fn rows(live: &LiveSet, limit: usize) -> Result<Rows, Failure> {
             vip: flow.vip.to_string(),
             service: live.names.vip(flow.vip).map(|vip| vip.destination.to_string()),
             real: reals.get(&(flow.flow.real, flow.flow.generation)).map(ToString::to_string),
+            seen_as: flow.seen_as().map(|seen| seen.to_string()),
             backend: backends.get(&flow.flow.counter).cloned(),
             state: state(flow),
             idle_s: flow.idle.as_secs(),

@@ -1,11 +1,24 @@
 //! What a process does that stays: it forgets interfaces that went, and lets go of some of many.
 
+use balancer_ebpf::abi::SnatPorts;
+
 use super::{
     super::{Datapath, KernelError},
-    DIRECTIONS, Hook, Link, clsact, tcx, xdp,
+    DIRECTIONS, Hook, Link, clsact,
+    devices::{self, Asked},
+    tcx, xdp,
 };
 
 impl Datapath {
+    /// Has reals see other ports where an interface asks for source translation. Flows keep theirs.
+    /// True: they were others.
+    ///
+    /// # Errors
+    /// The map cannot be opened.
+    pub fn set_snat_ports(&mut self, ports: SnatPorts) -> Result<bool, KernelError> {
+        devices::set_ports(&self.view.pins, ports)
+    }
+
     /// Removes what is recorded of interfaces that were deleted, so that names which never come
     /// back do not pile up, and notes the addresses of the others. Returns the names, sorted.
     ///
@@ -16,7 +29,7 @@ impl Datapath {
         let mut gone = tcx::forget_gone(pins)?;
         gone.extend(clsact::forget_gone(pins)?);
         gone.extend(xdp::forget_gone(pins)?);
-        xdp::note_devices(pins)?;
+        devices::note(pins, &Asked::new(), None)?;
         gone.sort();
         gone.dedup();
         Ok(gone)
@@ -37,16 +50,14 @@ impl Datapath {
                     Hook::Clsact => {
                         clsact::detach(interface, direction, Some(link.program))?;
                     }
-                    Hook::Xdp | Hook::XdpGeneric => {
-                        xdp::detach(pins, interface)?;
-                        xdp::note_devices(pins)?;
-                    }
+                    Hook::Xdp | Hook::XdpGeneric => xdp::detach(pins, interface)?,
                 }
             }
         }
         if links.iter().any(|link| link.hook == Hook::Clsact) {
             clsact::give_up_qdisc(pins, interface)?;
         }
+        devices::note(pins, &Asked::new(), None)?;
         Ok(links)
     }
 }

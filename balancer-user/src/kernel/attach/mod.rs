@@ -4,7 +4,9 @@
 //! tcx links where the kernel has them, else filters of the clsact qdisc; which of them is found
 //! out by trying. Never a second link, never a program of somebody else touched.
 
+mod asked;
 mod clsact;
+mod devices;
 mod follow;
 mod tcx;
 mod xdp;
@@ -15,9 +17,14 @@ use aya::programs::SchedClassifier;
 use balancer_ebpf::abi::program_names;
 
 use self::tcx::Outcome;
-pub use self::xdp::{
-    generic_by_name as xdp_generic_by_name, on_veth as xdp_on_veth,
-    without_source as tunnels_without_source,
+pub use self::{
+    asked::{AttachOptions, Attachment, XdpMode, XdpOptions},
+    devices::without_source as tunnels_without_source,
+    xdp::{generic_by_name as xdp_generic_by_name, on_veth as xdp_on_veth},
+};
+use self::{
+    asked::{Chosen, chosen},
+    devices::Asked,
 };
 use super::{
     Datapath, KernelError, View,
@@ -25,56 +32,6 @@ use super::{
     netlink::{self, Interface},
     program_failed,
 };
-
-/// An interface to attach to. What was asked for last counts: what is there of ours and is not
-/// asked for is taken off.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Attachment {
-    /// Name in the current network namespace.
-    pub interface: String,
-    /// XDP, with TC behind it for what XDP leaves; `None`: TC alone. TC is both directions.
-    pub xdp: Option<XdpOptions>,
-}
-
-/// How XDP is to work on an interface.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub struct XdpOptions {
-    /// What becomes of packets for reals.
-    pub mode: XdpMode,
-    /// Before the stack instead of in the driver: for drivers without XDP, and slower than TC.
-    pub generic: bool,
-}
-
-/// How XDP sends packets to reals.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
-pub enum XdpMode {
-    /// Translated, and the answers back.
-    #[default]
-    Nat,
-    /// As they are, in a tunnel to reals that answer clients by themselves.
-    DsrIpip,
-    /// As they are, in frames addressed to reals that answer clients by themselves.
-    DsrL2,
-}
-
-impl Attachment {
-    /// To TC alone.
-    pub fn tc(interface: impl Into<String>) -> Self {
-        Self { interface: interface.into(), xdp: None }
-    }
-
-    /// To XDP.
-    pub fn xdp(interface: impl Into<String>, options: XdpOptions) -> Self {
-        Self { interface: interface.into(), xdp: Some(options) }
-    }
-}
-
-/// How to attach.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct AttachOptions {
-    /// Use clsact filters even where tcx exists.
-    pub force_clsact: bool,
-}
 
 /// Which packets of an interface.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -197,54 +154,45 @@ impl Datapath {
         let interfaces = chosen(attachments)?;
         let mut attached = Attached::default();
         let pins = &self.view.pins;
-        for (interface, xdp) in &interfaces {
-            if !interface.up {
-                attached.warnings.push(format!(
-                    "interface {} is down: packets come once it is set up",
-                    interface.name
-                ));
-            }
-            if interface.loopback {
-                attached.warnings.push(format!(
-                    "interface {} is the loopback: only the node's own connections pass it",
-                    interface.name
-                ));
-            }
-            for direction in DIRECTIONS {
-                if let Err(e) = attach_one(pins, interface, direction, options, &mut attached) {
-                    undo(pins, &attached.made)?;
-                    return Err(e);
-                }
-            }
-            if let Err(e) = attach_xdp(pins, interface, *xdp, &mut attached) {
-                undo(pins, &attached.made)?;
+        let snat: Asked = interfaces.iter().map(|one| (one.interface.index, one.snat)).collect();
+        // Before the programs are there: a flow stays what it was begun as.
+        let before = devices::announce(pins, &snat, options.snat_ports)?;
+        for one in &interfaces {
+            if let Err(e) = attach_all(pins, one, options, &mut attached) {
+                undo(pins, &attached.made, &before)?;
                 return Err(e);
             }
         }
-        xdp::note_devices(pins)?;
-        let mine: Vec<&str> = interfaces.iter().map(|(i, _)| i.name.as_str()).collect();
+        devices::note(pins, &snat, options.snat_ports)?;
+        let mine: Vec<&str> = interfaces.iter().map(|one| one.interface.name.as_str()).collect();
         attached.foreign = self.view.foreign_programs()?;
         attached.foreign.retain(|f| mine.contains(&f.interface.as_str()));
         Ok(attached)
     }
 }
 
-/// The interfaces asked for, each once, as it was asked for last.
-fn chosen(attachments: &[Attachment]) -> Result<Vec<(Interface, Option<XdpOptions>)>, KernelError> {
-    let present = netlink::interfaces()?;
-    let mut chosen: Vec<(Interface, Option<XdpOptions>)> = Vec::new();
-    for Attachment { interface: name, xdp } in attachments {
-        let found =
-            present.iter().find(|i| i.name == *name).ok_or_else(|| KernelError::NoInterface {
-                name: name.clone(),
-                present: present.iter().map(|i| i.name.clone()).collect(),
-            })?;
-        match chosen.iter_mut().find(|(interface, _)| interface == found) {
-            Some((_, options)) => *options = *xdp,
-            None => chosen.push((found.clone(), *xdp)),
-        }
+/// Attaches whatever is asked for at one interface.
+fn attach_all(
+    pins: &Pins,
+    Chosen { interface, xdp, .. }: &Chosen,
+    options: AttachOptions,
+    attached: &mut Attached,
+) -> Result<(), KernelError> {
+    if !interface.up {
+        attached
+            .warnings
+            .push(format!("interface {} is down: packets come once it is set up", interface.name));
     }
-    Ok(chosen)
+    if interface.loopback {
+        attached.warnings.push(format!(
+            "interface {} is the loopback: only the node's own connections pass it",
+            interface.name
+        ));
+    }
+    for direction in DIRECTIONS {
+        attach_one(pins, interface, direction, options, attached)?;
+    }
+    attach_xdp(pins, interface, *xdp, attached)
 }
 
 /// Attaches XDP where it is asked for, and takes it off where it is not.
@@ -263,7 +211,7 @@ fn attach_xdp(
         attached.warnings.push(xdp::on_veth(&interface.name, options.mode));
     }
     if options.mode == XdpMode::DsrIpip {
-        attached.warnings.extend(xdp::without_source(&interface.name)?);
+        attached.warnings.extend(devices::without_source(&interface.name)?);
     }
     if made {
         attached.made.push(link);
@@ -323,8 +271,19 @@ fn program_ids(pins: &Pins) -> Result<[u32; 2], KernelError> {
     Ok([id(Direction::Ingress)?, id(Direction::Egress)?])
 }
 
-/// Takes off what [`Datapath::attach`] made before it failed.
-fn undo(pins: &Pins, made: &[Link]) -> Result<(), KernelError> {
+/// Our programs on interfaces, by whatever hook.
+fn all_links(pins: &Pins) -> Result<Vec<Link>, KernelError> {
+    let mut links = tcx::links(pins)?;
+    links.extend(xdp::links(pins)?);
+    if !clsact::recorded(pins)?.is_empty() {
+        links.extend(clsact::links(pins, program_ids(pins)?)?);
+    }
+    Ok(links)
+}
+
+/// Takes off what [`Datapath::attach`] made before it failed. `snat`: what was asked of the
+/// interfaces before.
+fn undo(pins: &Pins, made: &[Link], snat: &Asked) -> Result<(), KernelError> {
     for link in made.iter().rev() {
         match link.hook {
             Hook::Tcx => tcx::detach(pins, &link.interface, link.direction)?,
@@ -334,7 +293,7 @@ fn undo(pins: &Pins, made: &[Link]) -> Result<(), KernelError> {
             Hook::Xdp | Hook::XdpGeneric => xdp::detach(pins, &link.interface)?,
         }
     }
-    xdp::note_devices(pins)?;
+    devices::note(pins, snat, None)?;
     for interface in clsact::recorded(pins)? {
         let ours = made.iter().any(|l| l.hook == Hook::Clsact && l.interface == interface);
         if ours {
@@ -350,11 +309,7 @@ impl View {
     /// # Errors
     /// A pin cannot be read.
     pub fn links(&self) -> Result<Vec<Link>, KernelError> {
-        let mut links = tcx::links(&self.pins)?;
-        links.extend(xdp::links(&self.pins)?);
-        if !clsact::recorded(&self.pins)?.is_empty() {
-            links.extend(clsact::links(&self.pins, program_ids(&self.pins)?)?);
-        }
+        let mut links = all_links(&self.pins)?;
         links.sort_by(|a, b| {
             (&a.interface, a.direction, a.hook).cmp(&(&b.interface, b.direction, b.hook))
         });

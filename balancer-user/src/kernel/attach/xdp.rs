@@ -2,27 +2,20 @@
 //! stack ("generic"). Pinned like tcx links.
 
 use std::{
-    collections::BTreeMap,
     io,
-    net::{Ipv4Addr, Ipv6Addr},
     os::fd::{AsFd as _, OwnedFd},
     path::PathBuf,
 };
 
-use aya::{
-    maps::{HashMap, Map, MapData},
-    programs::ProgramInfo,
-};
-use balancer_ebpf::abi::{Device, map_names, program_names};
-use zerocopy::FromBytes as _;
+use aya::programs::ProgramInfo;
+use balancer_ebpf::abi::program_names;
 
 use super::{
     super::{
-        KernelError, hops,
+        KernelError,
         layout::{Pins, escape_interface, unescape_interface},
-        map_failed,
         netlink::{self, Interface},
-        program_failed, read, sys,
+        program_failed, sys,
     },
     Direction, Hook, Link, XdpMode, XdpOptions,
     tcx::Info,
@@ -31,23 +24,6 @@ use super::{
 const SUFFIX: &str = "-xdp";
 
 impl XdpMode {
-    /// Every mode.
-    pub const ALL: [Self; 3] = [Self::Nat, Self::DsrIpip, Self::DsrL2];
-
-    /// `nat`, `dsr-ipip` or `dsr-l2`.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Nat => "nat",
-            Self::DsrIpip => "dsr-ipip",
-            Self::DsrL2 => "dsr-l2",
-        }
-    }
-
-    /// Whether reals answer clients by themselves.
-    pub fn is_dsr(self) -> bool {
-        self != Self::Nat
-    }
-
     fn program(self, generic: bool) -> &'static str {
         match (self, generic) {
             (Self::Nat, false) => program_names::XDP_NAT,
@@ -261,91 +237,6 @@ pub(super) fn detach_if_attached(pins: &Pins, interface: &str) -> Result<bool, K
 /// Takes the program off and removes the pin.
 pub(super) fn detach(pins: &Pins, interface: &str) -> Result<(), KernelError> {
     super::tcx::detach_pin(&pin(pins, interface))
-}
-
-/// Tells the programs which interfaces have one of theirs, which of those take frames, and which
-/// addresses the node has there.
-pub(super) fn note_devices(pins: &Pins) -> Result<(), KernelError> {
-    let name = map_names::DEVICES;
-    let failed = |e| map_failed(name, e);
-    let mut wanted = BTreeMap::new();
-    for link in links(pins)?.into_iter().filter(|link| link.live) {
-        if let Some(index) = netlink::interface_index(&link.interface)? {
-            wanted.insert(index, device(&link)?);
-        }
-    }
-    let map = MapData::from_pin(pins.map(name)).map_err(failed)?;
-    let mut present = BTreeMap::new();
-    read::each_raw(name, &map, |key, value| {
-        if let (Ok(key), Ok(device)) = (<[u8; 4]>::try_from(key), Device::read_from_bytes(value)) {
-            present.insert(u32::from_ne_bytes(key), device);
-        }
-    })?;
-    let map = HashMap::<_, u32, [u8; size_of::<Device>()]>::try_from(Map::HashMap(map));
-    let mut map = map.map_err(failed)?;
-    for gone in present.keys().filter(|index| !wanted.contains_key(index)) {
-        map.remove(gone).map_err(failed)?;
-    }
-    let changed = present != wanted;
-    for (index, device) in wanted {
-        if present.get(&index) != Some(&device) {
-            let device: [u8; size_of::<Device>()] = zerocopy::transmute!(device);
-            map.insert(index, device, 0).map_err(failed)?;
-        }
-    }
-    // After XDP would not send there any more: flows remember that it did.
-    if changed { hops::forget_pinned(pins) } else { Ok(()) }
-}
-
-fn device(link: &Link) -> Result<Device, KernelError> {
-    let (source4, source6) = own_addresses(&link.interface)?;
-    Ok(Device {
-        takes_frames: u32::from(link.hook == Hook::Xdp),
-        source4: source4.map_or([0; 4], |addr| addr.octets()),
-        source6: source6.map_or([0; 16], |addr| addr.octets()),
-        snat: 0,
-    })
-}
-
-/// The first address of each family that the node has at an interface and that means the same
-/// everywhere.
-fn own_addresses(interface: &str) -> Result<(Option<Ipv4Addr>, Option<Ipv6Addr>), KernelError> {
-    let all = nix::ifaddrs::getifaddrs()
-        .map_err(|e| KernelError::system("listing addresses of interfaces", e.into()))?;
-    let (mut four, mut six) = (None, None);
-    for row in all.filter(|row| row.interface_name == interface) {
-        let Some(address) = row.address else { continue };
-        if let Some(found) = address.as_sockaddr_in()
-            && !found.ip().is_link_local()
-        {
-            four = four.or(Some(found.ip()));
-        }
-        if let Some(found) = address.as_sockaddr_in6()
-            && !found.ip().is_unicast_link_local()
-        {
-            six = six.or(Some(found.ip()));
-        }
-    }
-    Ok((four, six))
-}
-
-/// What a person should know of tunnels that are to begin at an interface.
-///
-/// # Errors
-/// The kernel does not say which addresses there are.
-pub fn without_source(interface: &str) -> Result<Vec<String>, KernelError> {
-    let (four, six) = own_addresses(interface)?;
-    let there = [(four.is_some(), "IPv4"), (six.is_some(), "IPv6")];
-    let missing = there.into_iter().filter(|(there, _)| !there);
-    Ok(missing
-        .map(|(_, family)| {
-            format!(
-                "dsr-ipip on {interface}: the interface has no {family} address for tunnels to \
-                 begin at, so {family} packets to VIPs are left to the hook tc, which translates \
-                 them; give it one"
-            )
-        })
-        .collect())
 }
 
 /// Interfaces on which reals answer by themselves.

@@ -151,7 +151,7 @@ pub enum Obstacle {
 
 impl Obstacle {
     /// Nobody can ask to have it overlooked.
-    fn is_final(&self) -> bool {
+    pub(crate) fn is_final(&self) -> bool {
         match self {
             Self::Asked | Self::Unhooked(_) | Self::Loopback | Self::Part | Self::NoRoom => true,
             Self::Program { .. }
