@@ -266,6 +266,46 @@ fn configuration_with_an_unknown_key_is_wrong_usage() {
 }
 
 #[test]
+fn configuration_with_an_impossible_range_of_ports_says_where_and_what_to_write() {
+    for (ports, said) in [
+        ("40000-39999", ["`40000-39999` is empty", "write `39999-40000`"]),
+        ("0-99", ["begins with port 0", "write `1-99`"]),
+        ("60000-70000", ["ends above 65535", "`61000-65535`"]),
+        ("some", ["`some` is no range of ports", "`61000-65535`"]),
+    ] {
+        let config = format!("zone: east\nsnat:\n  ports: {ports}\n");
+        let dir = files(&[("mesh.yaml", MESH), ("config.yaml", &config)]);
+        balancer_in(dir.path(), &["config", "-f", "config.yaml"], Stdio::null())
+            .exits(1)
+            .prints(&["config.yaml:3:10", "snat.ports"])
+            .prints(&said);
+        let load = ["load", "-f", "mesh.yaml", "--config", "config.yaml"];
+        balancer_in(dir.path(), &load, Stdio::null())
+            .exits(2)
+            .says(&["config.yaml:3:10", "snat.ports"])
+            .says(&said);
+    }
+    let config = "attach:\n- {interface: a, hook: xdp, mode: dsr-ipip, snat: true}\n";
+    let dir = files(&[("config.yaml", config)]);
+    balancer_in(dir.path(), &["config", "-f", "config.yaml"], Stdio::null()).exits(1).prints(&[
+        "config.yaml:2:51",
+        "attach[0].snat",
+        "answer clients by themselves",
+    ]);
+}
+
+#[test]
+fn attach_with_words_that_there_are_not_is_wrong_usage() {
+    for (attach, said) in [
+        ("a=tc:snta", "the hook tc has no option `snta`; write `a=tc`, or `a=tc:snat`"),
+        ("a=xdp:snat:dsr-l2", "write `a=xdp:snat` or `a=xdp:dsr-l2`"),
+    ] {
+        let load = ["load", "-f", "mesh.yaml", "--attach", attach];
+        balancer_in(Path::new("/"), &load, Stdio::null()).exits(2).says(&[said]);
+    }
+}
+
+#[test]
 fn input_that_cannot_be_read_has_the_form_of_the_contract_too() {
     let dir = files(&[("empty.yaml", ""), ("latin1.yaml", "")]);
     fs::write(dir.path().join("latin1.yaml"), b"type: Mesh\nname: caf\xe9\n").expect("written");

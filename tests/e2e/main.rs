@@ -21,6 +21,7 @@ mod own;
 mod paths;
 mod quic;
 mod shares;
+mod snat;
 mod trace;
 mod udp;
 mod unload;

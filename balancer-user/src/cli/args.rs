@@ -196,7 +196,7 @@ Examples:
   balancer load -f policies/ -f extra.yaml
   generate-policies | balancer load -f - --config /etc/balancer/config.yaml
 
-Of the configuration file it uses limits, vips, zone, no_route, forwarding, drain.on_gone, \
+Of the configuration file it uses limits, vips, zone, no_route, forwarding, snat, drain.on_gone, \
 drain.previous_for, bpffs and state, and says which keys it leaves to the agent. Without \
 --config the sizes of what is pinned are kept; sizes that differ from those pinned are \
 refused: `balancer unload` first.
@@ -213,16 +213,19 @@ Files:
 pub(crate) struct Load {
     #[command(flatten)]
     pub(crate) files: Files,
-    /// Interface to attach to, and the hook: IFACE=tc (ingress and egress), IFACE=xdp[:MODE][:generic]
+    /// Interface to attach to, and the hook: IFACE=tc[:snat], IFACE=xdp[:MODE][:generic][:snat]
     ///
     /// The programs decide by what a packet is, not by a role of the interface: name those that
     /// clients are behind and those that reals are behind. Interfaces attached by an earlier
     /// load stay attached.
     ///
-    /// xdp is for edges: in the driver, and tc for what it leaves; generic: before the stack, where
+    /// tc is ingress and egress. xdp is for edges: in the driver, and tc for what it leaves; generic: before the stack, where
     /// the driver runs no XDP programs. MODE is nat (the default: addresses are translated, both
     /// ways), dsr-l2 or dsr-ipip: packets go on as they are, in frames addressed to the real or in a
     /// tunnel to it; the real has the VIP's address and port, and answers the client by itself.
+    ///
+    /// snat: reals see this node as the client of what comes in there, with a port of `snat` in the
+    /// configuration, so that their answers come here whatever their routes.
     #[arg(long, value_name = "IFACE=HOOK", value_parser = parse_attach)]
     pub(crate) attach: Vec<Attachment>,
     /// How translated packets go on: auto, stack or direct [default: stack, or the configuration's]

@@ -89,6 +89,7 @@ impl View {
         ours.retain(|interface| {
             !interface.loopback && links.iter().any(|l| l.live && l.interface == interface.name)
         });
+        ours.sort_by(|a, b| a.name.cmp(&b.name));
         let of = |index: u32| devices.iter().find(|(at, _)| *at == index).map(|(_, device)| device);
         let absent: Vec<&str> = ours
             .iter()
@@ -98,7 +99,7 @@ impl View {
         if !absent.is_empty() {
             findings.push(SnatFinding {
                 message: format!(
-                    "snat: DEVICES has no room for {}: flows whose reals are behind it are dropped \
+                    "snat: DEVICES has no room for {}: flows that leave there are dropped \
                      (snat_failed)",
                     list(&absent)
                 ),

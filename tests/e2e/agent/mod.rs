@@ -11,4 +11,5 @@ mod links;
 mod metrics;
 mod names;
 mod refused;
+mod snat;
 mod world;

@@ -28,7 +28,7 @@ Print every element of a map.
 `key` is what `lookup` takes. Of an array only elements that are not all zeros are printed. An \
 array of two halves holds `id` twice: packets read the `current` half, the `other` one is \
 written next. Elements of COUNTERS and REASONS are summed over all CPUs; TURNS and NEW_FLOWS have \
-each CPU's own. Of ARENA the chunks are printed, with the id that `bpftool map dump id` takes; \
+each CPU's own. EVENTS and SCRATCH print nothing: nobody else can look at what is in them. Of ARENA the chunks are printed, with the id that `bpftool map dump id` takes; \
 `balancer show tables` has the tables in them.";
 
 const LOOKUP_ABOUT: &str = "\
