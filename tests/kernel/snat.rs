@@ -56,7 +56,7 @@ fn asking(datapath: &Datapath) -> Vec<String> {
 }
 
 fn attach(datapath: &mut Datapath, at: Attachment, options: AttachOptions) {
-    datapath.attach(&[at.clone()], options).unwrap_or_else(|e| panic!("{at:?}: {e}"));
+    datapath.attach(std::slice::from_ref(&at), options).unwrap_or_else(|e| panic!("{at:?}: {e}"));
 }
 
 #[test]

@@ -271,16 +271,29 @@ fn uplinks(connection: &mut Connection) -> io::Result<BTreeSet<u32>> {
 pub fn without_route(
     addresses: impl IntoIterator<Item = IpAddr>,
 ) -> Result<Vec<IpAddr>, KernelError> {
+    let ways = ways(addresses)?.into_iter();
+    Ok(ways.filter(|(_, way)| way.is_none()).map(|(address, _)| address).collect())
+}
+
+/// The interface by which the kernel would send to each of these addresses; `None`: no route.
+pub(crate) fn ways(
+    addresses: impl IntoIterator<Item = IpAddr>,
+) -> Result<Vec<(IpAddr, Option<u32>)>, KernelError> {
     let mut connection = Connection::open().map_err(failed("opening rtnetlink"))?;
-    let mut without = Vec::new();
+    let mut ways = Vec::new();
     for address in addresses {
         let route = route_to(&mut connection, address, RouteFlags::empty())
             .map_err(|e| KernelError::system(format!("looking up the route to {address}"), e))?;
-        if route.is_none() {
-            without.push(address);
-        }
+        ways.push((address, route.and_then(|route| leaves_by(&route))));
     }
-    Ok(without)
+    Ok(ways)
+}
+
+fn leaves_by(route: &RouteMessage) -> Option<u32> {
+    route.attributes.iter().find_map(|attribute| match attribute {
+        RouteAttribute::Oif(index) => Some(*index),
+        _ => None,
+    })
 }
 
 /// The interface of the route that the kernel would take to `address`, where that route is for
@@ -292,10 +305,7 @@ fn host_route(connection: &mut Connection, address: IpAddr) -> io::Result<Option
         if header.destination_prefix_length != whole(address) || header.kind != RouteType::Unicast {
             return None;
         }
-        route.attributes.iter().find_map(|a| match a {
-            RouteAttribute::Oif(interface) => Some(*interface),
-            _ => None,
-        })
+        leaves_by(&route)
     }))
 }
 

@@ -1,10 +1,15 @@
 //! Source translation: where it is asked for, and what a person should know of it.
 
-use std::{fs, io, ops::RangeInclusive};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs, io,
+    net::IpAddr,
+    ops::RangeInclusive,
+};
 
 use balancer_ebpf::abi::{Device, SnatPorts};
 
-use super::{Asked, KernelError, View, interfaces};
+use super::{Asked, KernelError, View, interfaces, netlink};
 
 /// Where source translation is asked for, and with which ports.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,7 +70,7 @@ impl View {
         let local = setting("ip_local_port_range")?;
         let reserved = setting("ip_local_reserved_ports")?;
         findings.extend(overlap(&ports, &local, &reserved));
-        findings.extend(self.without_addresses()?);
+        findings.extend(self.out_of_reach()?);
         let stack = self.forwarding()?.asked == Asked::Stack;
         for one in self.hooked()?.judge(Asked::Direct) {
             if !asking.contains(&one.interface) {
@@ -78,59 +83,90 @@ impl View {
         Ok(findings)
     }
 
-    /// Interfaces at which the node has no address that a real could see, by family; of families
-    /// that some real has.
-    fn without_addresses(&self) -> Result<Vec<SnatFinding>, KernelError> {
-        let reals = self.reals()?;
-        let devices = self.devices()?;
+    /// What keeps packets from reals: at the interface by which they would leave the node needs an
+    /// address that the programs know of.
+    fn out_of_reach(&self) -> Result<Vec<SnatFinding>, KernelError> {
+        let reals = self.reals()?.into_iter().filter(|real| real.gone_for.is_none());
+        let addresses: BTreeSet<IpAddr> = reals.map(|real| real.addr.ip()).collect();
+        let devices: BTreeMap<u32, Device> = self.devices()?.into_iter().collect();
         let links = self.links()?;
-        let mut findings = Vec::new();
-        let mut ours = interfaces()?;
-        ours.retain(|interface| {
-            !interface.loopback && links.iter().any(|l| l.live && l.interface == interface.name)
-        });
-        ours.sort_by(|a, b| a.name.cmp(&b.name));
-        let of = |index: u32| devices.iter().find(|(at, _)| *at == index).map(|(_, device)| device);
-        let absent: Vec<&str> = ours
-            .iter()
-            .filter(|interface| of(interface.index).is_none())
-            .map(|interface| interface.name.as_str())
-            .collect();
-        if !absent.is_empty() {
-            findings.push(SnatFinding {
-                message: format!(
-                    "snat: DEVICES has no room for {}: flows that leave there are dropped \
-                     (snat_failed)",
-                    list(&absent)
-                ),
-                hint: format!("attach to {} interfaces at most", balancer_ebpf::abi::DEVICES_MAX),
-            });
+        let present = interfaces()?;
+        let mut lost: BTreeMap<Lost, Behind> = BTreeMap::new();
+        for (address, way) in netlink::ways(addresses.into_iter().take(ASKED_MAX))? {
+            // `status` names those without a route.
+            let Some(way) = way else { continue };
+            let Some(interface) = present.iter().find(|one| one.index == way) else { continue };
+            let attached = links.iter().any(|link| link.live && link.interface == interface.name);
+            let why = match devices.get(&way) {
+                _ if interface.loopback => Lost::Local,
+                Some(device) if address.is_ipv4() && device.source4 == [0; 4] => Lost::NoIpv4,
+                Some(device) if address.is_ipv6() && device.source6 == [0; 16] => Lost::NoIpv6,
+                Some(_) => continue,
+                None if attached => Lost::NoRoom,
+                None => Lost::NotAttached,
+            };
+            let behind = lost.entry(why).or_default();
+            behind.first.get_or_insert(address);
+            behind.interfaces.insert(interface.name.clone());
         }
-        let has_none: [(&str, bool, fn(&Device) -> bool); 2] = [
-            ("IPv4", true, |device| device.source4 == [0; 4]),
-            ("IPv6", false, |device| device.source6 == [0; 16]),
-        ];
-        for (family, v4, has_none) in has_none {
-            if !reals.iter().any(|real| real.addr.is_ipv4() == v4) {
-                continue;
+        Ok(lost.into_iter().filter_map(|(why, behind)| why.told(&behind)).collect())
+    }
+}
+
+/// How many addresses of reals are looked at: each is a question to the kernel.
+const ASKED_MAX: usize = 1_000;
+
+/// Why packets do not reach a real.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+enum Lost {
+    /// No such address of the node at the interface.
+    NoIpv4,
+    NoIpv6,
+    /// No program of ours is there.
+    NotAttached,
+    /// There are too many interfaces.
+    NoRoom,
+    /// The real is the node.
+    Local,
+}
+
+/// Reals that packets do not reach, and the interfaces by which they would leave.
+#[derive(Debug, Default)]
+struct Behind {
+    first: Option<IpAddr>,
+    interfaces: BTreeSet<String>,
+}
+
+impl Lost {
+    fn told(self, behind: &Behind) -> Option<SnatFinding> {
+        let (real, interface) = (behind.first?, behind.interfaces.first()?);
+        let names: Vec<&str> = behind.interfaces.iter().map(String::as_str).collect();
+        let names = list(&names);
+        let (why, hint) = match self {
+            Self::NoIpv4 | Self::NoIpv6 => {
+                let family = if self == Self::NoIpv4 { "IPv4" } else { "IPv6" };
+                (
+                    format!("the node has no {family} address at {names}"),
+                    format!("ip address add ADDRESS dev {interface}"),
+                )
             }
-            let missing: Vec<&str> = ours
-                .iter()
-                .filter(|interface| of(interface.index).is_some_and(has_none))
-                .map(|interface| interface.name.as_str())
-                .collect();
-            if let Some(first) = missing.first() {
-                findings.push(SnatFinding {
-                    message: format!(
-                        "snat: the node has no {family} address at {}: {family} flows whose reals \
-                         are behind it are dropped (snat_failed)",
-                        list(&missing)
-                    ),
-                    hint: format!("ip address add ADDRESS dev {first}, if reals are behind it"),
-                });
-            }
-        }
-        Ok(findings)
+            Self::NotAttached => (
+                format!("no program of balancer is at {names}"),
+                format!("attach to it: --attach {interface}=tc, or an entry of `attach`"),
+            ),
+            Self::NoRoom => (
+                format!("DEVICES has no room for {names}"),
+                format!("attach to {} interfaces at most", balancer_ebpf::abi::DEVICES_MAX),
+            ),
+            Self::Local => (
+                "reals have addresses of the node itself".to_owned(),
+                "leave `snat` out where clients of theirs come in".to_owned(),
+            ),
+        };
+        let message = format!(
+            "snat: {why}: flows to the reals there, {real} for one, are dropped (snat_failed)"
+        );
+        Some(SnatFinding { message, hint })
     }
 }
 
@@ -239,6 +275,24 @@ mod tests {
         );
         let both = told(true, &["a policy of IPsec"]).expect("a finding");
         assert!(both.ends_with("is `stack`, and past this: a policy of IPsec"), "{both}");
+    }
+
+    #[test]
+    fn real_out_of_reach_is_named_with_the_interface_and_what_to_do() {
+        let interfaces = ["eth0", "eth1"].map(str::to_owned).into();
+        let behind = Behind { first: "10.0.0.1".parse().ok(), interfaces };
+        for (why, message, hint) in [
+            (Lost::NoIpv4, "the node has no IPv4 address at eth0, eth1: ", "ADDRESS dev eth0"),
+            (Lost::NoIpv6, "the node has no IPv6 address at eth0, eth1: ", "ADDRESS dev eth0"),
+            (Lost::NotAttached, "no program of balancer is at eth0, eth1: ", "--attach eth0=tc"),
+            (Lost::NoRoom, "DEVICES has no room for eth0, eth1: ", "1024"),
+            (Lost::Local, "addresses of the node itself: ", "leave `snat` out"),
+        ] {
+            let found = why.told(&behind).expect("a finding");
+            assert!(found.message.contains(message), "{}", found.message);
+            assert!(found.message.contains("10.0.0.1 for one"), "{}", found.message);
+            assert!(found.hint.contains(hint), "{}", found.hint);
+        }
     }
 
     #[test]
