@@ -9,6 +9,7 @@
 //! arrays of `2 × capacity` elements; a packet reads [`EPOCH`](map_names::EPOCH) once and uses
 //! element `(epoch & 1) × capacity + id` of each).
 
+mod device;
 mod event;
 mod flow;
 mod fragment;
@@ -16,6 +17,7 @@ mod guard;
 mod hop;
 mod names;
 
+pub use device::{DEVICES_MAX, Device, SnatPorts};
 pub use event::{EVENTS_BYTES, Event, Trace, Traced};
 pub use flow::{Flow4, Flow6, FlowKey4, FlowKey6, FlowState, direction, flow_state, forwarding};
 pub use fragment::{FRAGMENTS_FOLLOW_S, FRAGMENTS_MAX, Fragment, FragmentKey};
@@ -58,40 +60,6 @@ pub enum PortUse {
 #[inline(always)]
 pub const fn port_bit(port: u16, used: PortUse) -> (u32, u64) {
     ((port >> 5) as u32, (used as u64) << ((port & 31) * 2))
-}
-
-/// Interfaces that can be attached to.
-pub const DEVICES_MAX: usize = 1024;
-
-/// What `DEVICES` says of an interface with programs of ours. 28 bytes.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
-)]
-#[repr(C, align(4))]
-pub struct Device {
-    /// 1: it has an XDP program of ours, and its driver takes packets that such programs send. 0: it
-    /// would lose them.
-    pub takes_frames: u32,
-    /// The node's IPv4 address there, network order, where tunnels to reals begin and which reals
-    /// see as their client's in flows with [`forwarding::SNAT`]; zero: none.
-    pub source4: [u8; 4],
-    /// The same of IPv6.
-    pub source6: [u8; 16],
-    /// 1: flows that begin with a packet that comes in here are such.
-    pub snat: u32,
-}
-
-/// The element of `SNAT`: the source ports of flows with [`forwarding::SNAT`]. 8 bytes, read as one
-/// word.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
-)]
-#[repr(C, align(8))]
-pub struct SnatPorts {
-    /// The lowest.
-    pub first: u32,
-    /// How many there are; 0: no interface asks for such flows.
-    pub count: u32,
 }
 
 /// Words in `REPLY_PORTS`: a bit for each of 65,536 ports.
@@ -509,7 +477,6 @@ const _: () = {
     assert!(size_of::<Flow4>() == 40);
     assert!(size_of::<Flow6>() == 64);
     assert!(size_of::<Real>() == 40);
-    assert!(size_of::<Device>() == 28);
     assert!(size_of::<RouteEntry>() == 56);
     assert!(size_of::<Settings>() == 48);
     assert!(size_of::<Counter>() == 40);

@@ -21,6 +21,7 @@ use crate::{
     icmp::{self, Messages},
     ingress::{self, Known},
     maps::{Maps, RouteHead, Stage},
+    open,
     outer::Outer,
     parse::Packet,
     record::{self, Candidate, Choice, Outcome},
@@ -68,7 +69,7 @@ pub(crate) trait Odd: Messages {
 pub(crate) trait Steps<C: Context, const RECORD: bool>: Parts<C> + Records<RECORD> {
     /// See [`ingress::known`].
     fn known(ctx: C, packet: &Packet<Self>, open: *mut Self::Flow, reason: &mut Reason) -> Known;
-    /// See [`ingress::open`].
+    /// See [`open::open`].
     fn open(ctx: C, packet: &Packet<Self>, candidate: &mut Candidate<Self>) -> Reason;
     /// See [`stray::stray`].
     fn stray(ctx: C, packet: &Packet<Self>, candidate: &mut Candidate<Self>) -> Reason;
@@ -322,7 +323,7 @@ macro_rules! steps {
                 return Reason::Malformed;
             };
             let ctx = $context::from_raw(used(ctx));
-            ingress::open::<$context, $family, $record>(ctx, packet, candidate)
+            open::open::<$context, $family, $record>(ctx, packet, candidate)
         }
 
         #[unsafe(no_mangle)]

@@ -30,6 +30,7 @@ mod ingress;
 mod log;
 mod maps;
 mod onward;
+mod open;
 mod outer;
 mod parse;
 mod record;

@@ -11,8 +11,8 @@ use balancer_ebpf::{
 use crate::{
     apart::{Records, Steps},
     context::Context,
-    ingress::forwarding,
     maps::{self, Maps, RouteHead, Stage},
+    open,
     parse::Packet,
     record::{Candidate, Outcome},
     route::{self, Route},
@@ -35,7 +35,7 @@ pub(crate) fn stray<C: Context, F: Steps<C, RECORD>, const RECORD: bool>(
         return reason;
     }
     candidate.state = tcp_state::adopted(packet.flags);
-    candidate.forwarding = forwarding::<C, F, RECORD>(ctx, packet, candidate);
+    candidate.forwarding = open::forwarding::<C, F, RECORD>(ctx, packet, candidate);
     if candidate.forwarding & forwarding::SNAT != 0 {
         // Which port the real knows its client by is lost with the entry.
         return Reason::FlowLost;

@@ -132,10 +132,10 @@ fn what_is_said_of_tcx_is_what_is_in_use() {
 
 #[test]
 fn docs_have_a_row_for_every_feature() {
-    let docs = include_str!("../../../../docs/datapath.md");
+    let docs = include_str!("../../../../docs/requirements.md");
     for feature in Feature::ALL {
         let row =
             format!("| {} | {} | {} |", feature.name(), feature.since(), feature.without_it());
-        assert!(docs.contains(&row), "docs/datapath.md lacks: {row}");
+        assert!(docs.contains(&row), "docs/requirements.md lacks: {row}");
     }
 }
