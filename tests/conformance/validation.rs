@@ -11,18 +11,23 @@ use serde_json::Value;
 use crate::cases::Verdict;
 
 /// Kinds that are validated completely.
-const KINDS: [&str; 8] = [
+const KINDS: [&str; 9] = [
     "Mesh",
     "Dataplane",
     "TrafficRoute",
     "ExternalService",
     "MeshTCPRoute",
+    "MeshHTTPRoute",
     "MeshService",
     "MeshExternalService",
     "MeshMultiZoneService",
 ];
 /// Those of them whose fields stand beside `type` and `name`; of others they stand under `spec`.
 const INLINED: [&str; 4] = ["Mesh", "Dataplane", "TrafficRoute", "ExternalService"];
+
+/// How messages begin about what a schema refuses, before Kuma's validators see it: fields that it
+/// does not name, and fields that it asks for. Cases have none of these.
+const OF_A_SCHEMA: [&str; 2] = ["unknown field", "must be given"];
 
 /// Judges one case.
 pub(crate) fn judge(case: &Value) -> Verdict {
@@ -65,11 +70,9 @@ fn found(case: &Value, kind: &str) -> Result<Fields, String> {
     if reading.report.len() != 1 {
         return Err(format!("{} resources instead of one", reading.report.len()));
     }
-    // Cases have no violations that only a schema reports, such as fields that it does not name.
-    let errors = reading
-        .report
-        .violations()
-        .filter(|finding| finding.is_error() && !finding.message.starts_with("unknown field"));
+    let of_a_schema = |message: &str| OF_A_SCHEMA.iter().any(|begin| message.starts_with(begin));
+    let violations = reading.report.violations();
+    let errors = violations.filter(|finding| finding.is_error() && !of_a_schema(&finding.message));
     Ok(errors.map(|finding| finding.field.clone()).collect())
 }
 

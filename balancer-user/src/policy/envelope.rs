@@ -285,11 +285,13 @@ fn carried_out(
     field: &Field<'_>,
 ) -> Option<Kind> {
     match lookup {
-        Lookup::Known(Kind::Other(name)) => {
-            cx.report(without_effect(field, name));
-            None
-        }
         Lookup::Known(kind) => {
+            if !kind.is_carried_out() {
+                cx.report(without_effect(field, kind.name()));
+            }
+            if matches!(kind, Kind::Other(_)) {
+                return None;
+            }
             if let Some(instead) =
                 kind.instead_in_kuma_3().filter(|_| only(cx.options, &[Api::Kuma3]))
             {

@@ -167,7 +167,7 @@ impl<'n> Field<'n> {
     pub(super) fn one_of(
         &self,
         cx: &mut Context<'_>,
-        words: &'static [&'static str],
+        words: &[&'static str],
     ) -> Option<&'static str> {
         let text = self.string(cx)?;
         let found = words.iter().find(|word| **word == text).copied();

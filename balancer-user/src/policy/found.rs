@@ -8,9 +8,7 @@ use super::{
     envelope::{self, Body, Envelope, Resource},
     fields::Context,
     kinds::Kind,
-    mesh,
-    mesh_kinds::{self, MeshKind},
-    object,
+    mesh, mesh_kinds, object,
     objects::{Identity, Object, identity},
     traffic_route,
     yaml::{Document, Node},
@@ -188,8 +186,12 @@ impl Reader<'_> {
 /// Reads the specification. The object is not to be used where there are errors.
 fn read(body: Body<'_>, cx: &mut Context<'_>) -> Option<Object> {
     let Body { kind, meta, name_span, mesh_span: _, spec } = body;
-    let shadow = matches!(kind, Kind::TrafficRoute | Kind::Kuma(MeshKind::MeshTcpRoute))
-        && envelope::is_shadow(&meta.labels);
+    let is_policy = match kind {
+        Kind::TrafficRoute => true,
+        Kind::Kuma(kind) => kind.is_policy(),
+        Kind::Mesh | Kind::Dataplane | Kind::Object(_) | Kind::Other(_) => false,
+    };
+    let shadow = is_policy && envelope::is_shadow(&meta.labels);
     if shadow {
         cx.report(
             Diagnostic::warning(

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use super::Pattern;
+
 /// `conf.http[].match`. Every part that is given must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HttpMatch {
@@ -20,8 +22,8 @@ pub enum StringMatcher {
     Prefix(String),
     /// It is this.
     Exact(String),
-    /// The whole of it matches this regular expression (RE2's dialect).
-    Regex(String),
+    /// The whole of it matches this regular expression.
+    Regex(Pattern),
 }
 
 /// `conf.http[].modify`.
@@ -58,8 +60,8 @@ pub enum HostRewrite {
 /// A regular expression and what replaces its matches; `\1` … `\9` are groups.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Substitution {
-    /// RE2's dialect.
-    pub pattern: String,
+    /// Every match of it anywhere is replaced.
+    pub pattern: Pattern,
     /// What replaces a match.
     pub substitution: String,
 }

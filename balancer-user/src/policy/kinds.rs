@@ -49,6 +49,16 @@ impl Kind {
         self == Self::Dataplane || self.has_schema()
     }
 
+    /// Whether its documents have an effect. Others are read and checked where they can be.
+    pub(super) fn is_carried_out(self) -> bool {
+        match self {
+            Self::Mesh | Self::Dataplane | Self::TrafficRoute => true,
+            Self::Kuma(kind) => kind.is_carried_out(),
+            Self::Object(kind) => kind.is_carried_out(),
+            Self::Other(_) => false,
+        }
+    }
+
     /// What Kuma 3 has instead, if it has not this kind.
     pub(super) fn instead_in_kuma_3(self) -> Option<&'static str> {
         match self {
@@ -84,11 +94,9 @@ const KUMA: &[&str] = &[
     "MeshGatewayInstance",
     "MeshGatewayRoute",
     "MeshGlobalRateLimit",
-    "MeshHTTPRoute",
     "MeshHealthCheck",
     "MeshIdentity",
     "MeshInsight",
-    "MeshLoadBalancingStrategy",
     "MeshMetric",
     "MeshOPA",
     "MeshOpenTelemetryBackend",
@@ -121,8 +129,7 @@ const KUMA: &[&str] = &[
 ];
 
 /// Kinds of the group `gateway.networking.k8s.io` that are not read.
-const GATEWAY: &[&str] =
-    &["BackendTLSPolicy", "GRPCRoute", "HTTPRoute", "ListenerSet", "TLSRoute", "UDPRoute"];
+const GATEWAY: &[&str] = &["BackendTLSPolicy", "ListenerSet", "TLSRoute", "UDPRoute"];
 
 /// A kind, as its document names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

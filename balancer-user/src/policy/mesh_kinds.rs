@@ -9,6 +9,7 @@ use super::{
     fields::{Context, Fields, Form},
     mesh_route, mesh_service,
     objects::Object,
+    strategy,
 };
 
 /// A kind that is read.
@@ -16,15 +17,19 @@ use super::{
 pub(super) enum MeshKind {
     ExternalService,
     MeshTcpRoute,
+    MeshHttpRoute,
+    MeshLoadBalancingStrategy,
     MeshService,
     MeshExternalService,
     MeshMultiZoneService,
 }
 
 impl MeshKind {
-    pub(super) const ALL: [Self; 5] = [
+    pub(super) const ALL: [Self; 7] = [
         Self::ExternalService,
         Self::MeshTcpRoute,
+        Self::MeshHttpRoute,
+        Self::MeshLoadBalancingStrategy,
         Self::MeshService,
         Self::MeshExternalService,
         Self::MeshMultiZoneService,
@@ -35,6 +40,8 @@ impl MeshKind {
         match self {
             Self::ExternalService => "ExternalService",
             Self::MeshTcpRoute => "MeshTCPRoute",
+            Self::MeshHttpRoute => "MeshHTTPRoute",
+            Self::MeshLoadBalancingStrategy => "MeshLoadBalancingStrategy",
             Self::MeshService => "MeshService",
             Self::MeshExternalService => "MeshExternalService",
             Self::MeshMultiZoneService => "MeshMultiZoneService",
@@ -47,6 +54,16 @@ impl MeshKind {
             Self::ExternalService => Form::Proto,
             _ => Form::Schema,
         }
+    }
+
+    /// Whether it is a policy, which can be kept and not applied (`kuma.io/effect: shadow`).
+    pub(super) fn is_policy(self) -> bool {
+        matches!(self, Self::MeshTcpRoute | Self::MeshHttpRoute | Self::MeshLoadBalancingStrategy)
+    }
+
+    /// Whether it has an effect. Others are read, checked and kept.
+    pub(super) fn is_carried_out(self) -> bool {
+        !matches!(self, Self::MeshHttpRoute | Self::MeshLoadBalancingStrategy)
     }
 
     /// What Kuma 3 has instead, if it has not this kind.
@@ -86,6 +103,24 @@ pub(super) fn read(
                 Object::ShadowedMeshTcpRoute(route)
             } else {
                 Object::MeshTcpRoute(route)
+            })
+        }
+        MeshKind::MeshHttpRoute => {
+            let shadow = super::envelope::is_shadow(&meta.labels);
+            let route = Arc::new(mesh_route::mesh_http_route(cx, meta, spec)?);
+            Some(if shadow {
+                Object::ShadowedMeshHttpRoute(route)
+            } else {
+                Object::MeshHttpRoute(route)
+            })
+        }
+        MeshKind::MeshLoadBalancingStrategy => {
+            let shadow = super::envelope::is_shadow(&meta.labels);
+            let strategy = Arc::new(strategy::strategy(cx, meta, spec)?);
+            Some(if shadow {
+                Object::ShadowedMeshLoadBalancingStrategy(strategy)
+            } else {
+                Object::MeshLoadBalancingStrategy(strategy)
             })
         }
         MeshKind::MeshService => {

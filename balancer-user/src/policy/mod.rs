@@ -22,6 +22,7 @@ mod fields;
 mod found;
 pub mod gateway;
 pub mod http;
+pub mod http_route;
 pub mod input;
 mod kinds;
 pub mod kubernetes;
@@ -33,12 +34,14 @@ mod metadata;
 mod names;
 mod object;
 mod objects;
+mod pattern;
 mod read;
 mod reader;
 mod reference;
 pub mod render;
 pub mod report;
 mod scalar;
+mod strategy;
 pub mod suggest;
 mod tag_map;
 mod tags;
@@ -55,17 +58,23 @@ pub use edits::{Edit, Edits};
 pub use http::{HttpMatch, HttpModify};
 pub use input::{InputError, gather};
 pub use mesh_route::{
-    BackendRef, BackendTarget, MeshTcpRoute, MeshTcpRule, MeshTcpTo, Proxies, RouteTarget, ToTarget,
+    BackendRef, BackendTarget, MeshHttpRoute, MeshHttpRule, MeshHttpTo, MeshTcpRoute, MeshTcpRule,
+    MeshTcpTo, Proxies, RouteTarget, ToTarget,
 };
 pub use mesh_service::{
     DataplaneSelector, ExternalEndpoint, ExternalService, MeshExternalService,
     MeshMultiZoneService, MeshService,
 };
 pub use names::is_domain_prefixed;
+pub use pattern::Pattern;
 pub use read::read;
 pub use reader::Reader;
 pub use reference::{ReferredBy, ServiceKind, ServicePort, ServiceRef, ServiceStatus, TargetPort};
 pub use report::{Api, Note, Place, ReadOptions, Reading, Report, ResourceReport};
+pub use strategy::{
+    AffinityTag, Failover, FailoverTo, HashKey, HashPolicy, Locality, MeshLoadBalancingStrategy,
+    StrategyBalancer, StrategyTarget, StrategyTo,
+};
 pub use tag_map::Tags;
 
 /// The tag that names a service.
@@ -377,6 +386,14 @@ pub struct PolicySet {
     pub mesh_tcp_routes: List<MeshTcpRoute>,
     /// MeshTCPRoutes labelled `kuma.io/effect: shadow`.
     pub shadowed_mesh_tcp_routes: List<MeshTcpRoute>,
+    /// Sorted by (mesh, name). Not carried out yet.
+    pub mesh_http_routes: List<MeshHttpRoute>,
+    /// MeshHTTPRoutes labelled `kuma.io/effect: shadow`.
+    pub shadowed_mesh_http_routes: List<MeshHttpRoute>,
+    /// Sorted by (mesh, name). Not carried out yet.
+    pub mesh_load_balancing_strategies: List<MeshLoadBalancingStrategy>,
+    /// MeshLoadBalancingStrategies labelled `kuma.io/effect: shadow`.
+    pub shadowed_mesh_load_balancing_strategies: List<MeshLoadBalancingStrategy>,
     /// Sorted by (mesh, name).
     pub mesh_services: List<MeshService>,
     /// Sorted by (mesh, name).
@@ -397,6 +414,10 @@ pub struct PolicySet {
     pub gateways: List<gateway::Gateway>,
     /// TCPRoutes.
     pub tcp_routes: List<gateway::TcpRoute>,
+    /// HTTPRoutes. Not carried out yet.
+    pub http_routes: List<gateway::HttpRoute>,
+    /// GRPCRoutes. Not carried out yet.
+    pub grpc_routes: List<gateway::GrpcRoute>,
     /// Permissions to name objects of another namespace.
     pub reference_grants: List<gateway::ReferenceGrant>,
 }

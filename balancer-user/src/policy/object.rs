@@ -23,17 +23,21 @@ pub(super) enum ObjectKind {
     GatewayClass,
     Gateway,
     TcpRoute,
+    HttpRoute,
+    GrpcRoute,
     ReferenceGrant,
 }
 
 impl ObjectKind {
-    pub(super) const ALL: [Self; 7] = [
+    pub(super) const ALL: [Self; 9] = [
         Self::Service,
         Self::EndpointSlice,
         Self::Namespace,
         Self::GatewayClass,
         Self::Gateway,
         Self::TcpRoute,
+        Self::HttpRoute,
+        Self::GrpcRoute,
         Self::ReferenceGrant,
     ];
 
@@ -46,6 +50,8 @@ impl ObjectKind {
             Self::GatewayClass => "GatewayClass",
             Self::Gateway => "Gateway",
             Self::TcpRoute => "TCPRoute",
+            Self::HttpRoute => "HTTPRoute",
+            Self::GrpcRoute => "GRPCRoute",
             Self::ReferenceGrant => "ReferenceGrant",
         }
     }
@@ -55,10 +61,10 @@ impl ObjectKind {
         match self {
             Self::Service | Self::Namespace => &["v1"],
             Self::EndpointSlice => &["discovery.k8s.io/v1"],
-            Self::TcpRoute => {
+            Self::TcpRoute | Self::GrpcRoute => {
                 &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1alpha2"]
             }
-            Self::GatewayClass | Self::Gateway | Self::ReferenceGrant => {
+            Self::GatewayClass | Self::Gateway | Self::HttpRoute | Self::ReferenceGrant => {
                 &["gateway.networking.k8s.io/v1", "gateway.networking.k8s.io/v1beta1"]
             }
         }
@@ -74,10 +80,18 @@ impl ObjectKind {
     pub(super) fn form(self) -> Form {
         match self {
             Self::Service | Self::EndpointSlice | Self::Namespace => Form::Core,
-            Self::GatewayClass | Self::Gateway | Self::TcpRoute | Self::ReferenceGrant => {
-                Form::Schema
-            }
+            Self::GatewayClass
+            | Self::Gateway
+            | Self::TcpRoute
+            | Self::HttpRoute
+            | Self::GrpcRoute
+            | Self::ReferenceGrant => Form::Schema,
         }
+    }
+
+    /// Whether it has an effect. Others are read, checked and kept.
+    pub(super) fn is_carried_out(self) -> bool {
+        !matches!(self, Self::HttpRoute | Self::GrpcRoute)
     }
 
     fn namespaced(self) -> bool {
@@ -166,6 +180,12 @@ pub(super) fn read(
         }
         ObjectKind::TcpRoute => {
             Object::TcpRoute(Arc::new(gateway::route::tcp_route(cx, meta, root)?))
+        }
+        ObjectKind::HttpRoute => {
+            Object::HttpRoute(Arc::new(gateway::http::http_route(cx, meta, root)?))
+        }
+        ObjectKind::GrpcRoute => {
+            Object::GrpcRoute(Arc::new(gateway::grpc::grpc_route(cx, meta, root)?))
         }
         ObjectKind::ReferenceGrant => {
             Object::ReferenceGrant(Arc::new(gateway::grant::reference_grant(cx, meta, root)?))

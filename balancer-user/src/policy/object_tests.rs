@@ -7,7 +7,7 @@ use crate::policy::{
 };
 
 /// One valid document of each kind, in the order of [`ObjectKind::ALL`].
-const ALL: [&str; 7] = [
+const ALL: [&str; 9] = [
     "apiVersion: v1
 kind: Service
 metadata: {name: echo, namespace: shop}
@@ -58,6 +58,20 @@ spec:
     - {name: redis-v2, port: 6379, weight: 10}
 ",
     "apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: storefront, namespace: shop}
+spec:
+  parentRefs: [{name: edge, sectionName: web}]
+  rules: [{matches: [{path: {value: /echo}}], backendRefs: [{name: echo, port: 80}]}]
+",
+    "apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: catalog, namespace: shop}
+spec:
+  parentRefs: [{name: edge, sectionName: web}]
+  rules: [{matches: [{method: {service: shop.Catalog}}], backendRefs: [{name: catalog, port: 9000}]}]
+",
+    "apiVersion: gateway.networking.k8s.io/v1
 kind: ReferenceGrant
 metadata: {name: allow-shop, namespace: data}
 spec:
@@ -67,7 +81,7 @@ spec:
 ];
 
 /// How many of each kind were read.
-fn counts(set: &PolicySet) -> [usize; 7] {
+fn counts(set: &PolicySet) -> [usize; 9] {
     [
         set.services.len(),
         set.endpoint_slices.len(),
@@ -75,6 +89,8 @@ fn counts(set: &PolicySet) -> [usize; 7] {
         set.gateway_classes.len(),
         set.gateways.len(),
         set.tcp_routes.len(),
+        set.http_routes.len(),
+        set.grpc_routes.len(),
         set.reference_grants.len(),
     ]
 }
@@ -98,12 +114,13 @@ fn every_kind_is_read() {
     for (index, (body, kind)) in ALL.into_iter().zip(ObjectKind::ALL).enumerate() {
         let reading = reading(body, &LENIENT);
         assert!(reading.report.valid(), "{:#?}", reading.report);
-        let mut expected = [0; 7];
+        let mut expected = [0; 9];
         expected[index] = 1;
         assert_eq!(counts(&reading.set), expected, "{body}");
         let resource = &reading.resources()[0];
         assert_eq!(resource.kind.as_deref(), Some(kind.name()));
-        assert_eq!(warnings(body, &LENIENT), [""; 0], "{body}");
+        let warned: &[&str] = if kind.is_carried_out() { &[] } else { &["kind"] };
+        assert_eq!(warnings(body, &LENIENT), warned, "{body}");
         assert_eq!(reading.report.notes().next(), None, "no mesh is named");
     }
 }
@@ -113,7 +130,7 @@ fn a_mesh_that_is_given_does_not_concern_kinds_without_one() {
     let body = format!("type: Mesh\nname: other\n---\n{}", ALL.join("---\n"));
     let reading = reading(&body, &LENIENT);
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    assert_eq!(counts(&reading.set), [1; 7]);
+    assert_eq!(counts(&reading.set), [1; 9]);
 }
 
 #[test]
@@ -174,6 +191,9 @@ fn versions_that_are_read_are_those_of_the_api() {
         ("gateway.networking.k8s.io/v1beta1", "TCPRoute", false),
         ("gateway.networking.k8s.io/v1beta1", "Gateway", true),
         ("gateway.networking.k8s.io/v1alpha2", "Gateway", false),
+        ("gateway.networking.k8s.io/v1beta1", "HTTPRoute", true),
+        ("gateway.networking.k8s.io/v1alpha2", "HTTPRoute", false),
+        ("gateway.networking.k8s.io/v1alpha2", "GRPCRoute", true),
         ("gateway.networking.k8s.io/v1beta1", "ReferenceGrant", true),
         ("gateway.networking.k8s.io/v1beta1", "GatewayClass", true),
         ("v2", "Service", false),
@@ -232,7 +252,7 @@ fn metadata_is_checked_under_the_names_of_the_cluster() {
             "{metadata}: {:?}",
             errors(&body, &LENIENT)
         );
-        assert_eq!(counts(&reading(&body, &LENIENT).set), [0; 7], "{metadata}");
+        assert_eq!(counts(&reading(&body, &LENIENT).set), [0; 9], "{metadata}");
     }
     let gateway = object(
         "gateway.networking.k8s.io/v1",

@@ -3,9 +3,10 @@
 use std::{cmp::Ordering, sync::Arc};
 
 use super::{
-    Dataplane, ExternalService, List, Mesh, MeshExternalService, MeshMultiZoneService, MeshService,
-    MeshTcpRoute, Meta, PolicySet, TrafficRoute,
-    gateway::{Gateway, GatewayClass, ReferenceGrant, TcpRoute},
+    Dataplane, ExternalService, List, Mesh, MeshExternalService, MeshHttpRoute,
+    MeshLoadBalancingStrategy, MeshMultiZoneService, MeshService, MeshTcpRoute, Meta, PolicySet,
+    TrafficRoute,
+    gateway::{Gateway, GatewayClass, GrpcRoute, HttpRoute, ReferenceGrant, TcpRoute},
     kubernetes::{EndpointSlice, Namespace, Service},
     tag_map::Shared,
 };
@@ -133,6 +134,10 @@ objects! {
     ShadowedTrafficRoute(TrafficRoute) of "TrafficRoute" in shadowed;
     MeshTcpRoute(MeshTcpRoute) of "MeshTCPRoute" in mesh_tcp_routes;
     ShadowedMeshTcpRoute(MeshTcpRoute) of "MeshTCPRoute" in shadowed_mesh_tcp_routes;
+    MeshHttpRoute(MeshHttpRoute) of "MeshHTTPRoute" in mesh_http_routes;
+    ShadowedMeshHttpRoute(MeshHttpRoute) of "MeshHTTPRoute" in shadowed_mesh_http_routes;
+    MeshLoadBalancingStrategy(MeshLoadBalancingStrategy) of "MeshLoadBalancingStrategy" in mesh_load_balancing_strategies;
+    ShadowedMeshLoadBalancingStrategy(MeshLoadBalancingStrategy) of "MeshLoadBalancingStrategy" in shadowed_mesh_load_balancing_strategies;
     MeshService(MeshService) of "MeshService" in mesh_services;
     MeshExternalService(MeshExternalService) of "MeshExternalService" in mesh_external_services;
     MeshMultiZoneService(MeshMultiZoneService) of "MeshMultiZoneService" in mesh_multi_zone_services;
@@ -143,6 +148,8 @@ objects! {
     GatewayClass(GatewayClass) of "GatewayClass" in gateway_classes;
     Gateway(Gateway) of "Gateway" in gateways;
     TcpRoute(TcpRoute) of "TCPRoute" in tcp_routes;
+    HttpRoute(HttpRoute) of "HTTPRoute" in http_routes;
+    GrpcRoute(GrpcRoute) of "GRPCRoute" in grpc_routes;
     ReferenceGrant(ReferenceGrant) of "ReferenceGrant" in reference_grants;
 }
 

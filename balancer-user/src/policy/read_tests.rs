@@ -147,8 +147,8 @@ fn unknown_kinds_of_our_groups_are_errors_with_a_suggestion() {
 fn known_kinds_that_are_not_carried_out_are_warnings_at_their_place() {
     for body in [
         "type: MeshTimeout\nname: a\nmesh: default\nspec: {}\n",
-        "apiVersion: kuma.io/v1alpha1\nkind: MeshHTTPRoute\nmetadata: {name: a}\n",
-        "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: a}\n",
+        "apiVersion: kuma.io/v1alpha1\nkind: MeshRetry\nmetadata: {name: a}\n",
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: TLSRoute\nmetadata: {name: a}\n",
         "apiVersion: gateway.networking.k8s.io/v1alpha2\nkind: UDPRoute\nmetadata: {name: a}\n",
     ] {
         let reading = reading(body, &LENIENT);

@@ -72,6 +72,11 @@ impl Node {
         }
     }
 
+    /// Whether it is a scalar with this text, quoted or not.
+    pub fn is_text(&self, text: &str) -> bool {
+        matches!(&self.value, Value::Scalar(scalar) if scalar.text == text)
+    }
+
     /// The value of a key, if it is a mapping that has it.
     pub fn entry(&self, key: &str) -> Option<&Entry> {
         match &self.value {

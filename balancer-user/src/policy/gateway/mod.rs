@@ -1,6 +1,6 @@
-//! Kinds of the Gateway API (semantics 2.10 and 5) as far as they route TCP: GatewayClass,
-//! Gateway, TCPRoute and ReferenceGrant. They have a schema, so that an unknown field is an
-//! error, and they are in no mesh.
+//! Kinds of the Gateway API (semantics 2.10 and 5): GatewayClass, Gateway, TCPRoute, HTTPRoute,
+//! GRPCRoute and ReferenceGrant. They have a schema, so that an unknown field is an error, and they
+//! are in no mesh.
 
 use std::num::NonZeroU16;
 
@@ -10,10 +10,22 @@ use super::{
     names, object,
 };
 
+mod duration;
 pub(super) mod grant;
+pub(super) mod grpc;
+pub(super) mod http;
+mod http_filter;
+mod http_match;
+#[cfg(test)]
+mod http_testing;
 pub(super) mod listeners;
 pub(super) mod route;
+mod rule;
 mod selector;
+
+pub use grpc::{GrpcMatch, GrpcRoute, GrpcRule};
+pub use http::{HttpRoute, HttpRule};
+pub use rule::{Retry, RuleBackend, SessionPersistence, SessionToken, Timeouts};
 
 /// API group of these kinds.
 pub const GROUP: &str = "gateway.networking.k8s.io";

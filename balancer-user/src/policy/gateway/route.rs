@@ -1,4 +1,5 @@
-//! `TCPRoute`: what it attaches to, and where its connections go (semantics 5.1, 5.4, 5.6).
+//! `TCPRoute`: where its connections go; and what all routes attach to and name as backends
+//! (semantics 5.1, 5.4, 5.6).
 
 use std::{collections::BTreeMap, num::NonZeroU16};
 
@@ -21,8 +22,21 @@ pub(in crate::policy) fn tcp_route(
 ) -> Option<TcpRoute> {
     let namespace = meta.namespace.clone().unwrap_or_default();
     let mut spec = object::spec(cx, root)?;
+    let parents = parent_refs(cx, &mut spec, &namespace);
+    let backends =
+        object::required(cx, &mut spec, "rules").and_then(|field| rules(cx, &field, &namespace));
+    spec.finish(cx);
+    Some(TcpRoute { meta, parents: parents?, backends: backends? })
+}
+
+/// `parentRefs`, and what else says what a route attaches to.
+pub(super) fn parent_refs(
+    cx: &mut Context<'_>,
+    spec: &mut Fields<'_>,
+    namespace: &str,
+) -> Option<Vec<ParentRef>> {
     let parents = match spec.take(cx, "parentRefs") {
-        Some(field) => parents(cx, &field, &namespace),
+        Some(field) => parents(cx, &field, namespace),
         None => Some(Vec::new()),
     };
     if parents.as_ref().is_some_and(Vec::is_empty) {
@@ -31,11 +45,8 @@ pub(in crate::policy) fn tcp_route(
                 .hint("name a Gateway: `parentRefs: [{name: edge, sectionName: redis}]`"),
         );
     }
-    let backends =
-        object::required(cx, &mut spec, "rules").and_then(|field| rules(cx, &field, &namespace));
     spec.not_carried_out(cx, "useDefaultGateways", "the route attaches to the parents it names");
-    spec.finish(cx);
-    Some(TcpRoute { meta, parents: parents?, backends: backends? })
+    parents
 }
 
 /// `rules`: exactly one, as nothing tells TCP connections of one listener apart.
@@ -111,7 +122,18 @@ fn reference(
 
 fn backend(cx: &mut Context<'_>, item: &Field<'_>, own_namespace: &str) -> Option<BackendRef> {
     let mut fields = item.fields(cx)?;
-    let read = reference(cx, &mut fields, ("", "Service"), own_namespace);
+    let backend = weighted(cx, item, &mut fields, own_namespace);
+    fields.finish(cx);
+    backend
+}
+
+/// What backends of all routes have: a reference and a weight.
+pub(super) fn weighted(
+    cx: &mut Context<'_>,
+    item: &Field<'_>,
+    fields: &mut Fields<'_>,
+    own_namespace: &str,
+) -> Option<BackendRef> {
     let weight = match fields.take(cx, "weight") {
         Some(field) => {
             let weight = field.u32(cx);
@@ -122,6 +144,18 @@ fn backend(cx: &mut Context<'_>, item: &Field<'_>, own_namespace: &str) -> Optio
         }
         None => Some(1),
     };
+    let backend = object_ref(cx, item, fields, own_namespace)?;
+    Some(BackendRef { weight: weight?, ..backend })
+}
+
+/// A reference to where connections or requests go, of weight 1.
+pub(super) fn object_ref(
+    cx: &mut Context<'_>,
+    item: &Field<'_>,
+    fields: &mut Fields<'_>,
+    own_namespace: &str,
+) -> Option<BackendRef> {
+    let read = reference(cx, fields, ("", "Service"), own_namespace);
     if let Some(Reference { group, kind, port: None, .. }) = &read
         && group.is_empty()
         && kind == "Service"
@@ -132,10 +166,9 @@ fn backend(cx: &mut Context<'_>, item: &Field<'_>, own_namespace: &str) -> Optio
                 .hint("it is the port of the Service, not of its endpoints"),
         );
     }
-    fields.finish(cx);
     let Reference { group, kind, namespace, name, port } = read?;
     let span = item.node.span;
-    Some(BackendRef { span, group, kind, namespace, name, port, weight: weight? })
+    Some(BackendRef { span, group, kind, namespace, name, port, weight: 1 })
 }
 
 fn parents(cx: &mut Context<'_>, field: &Field<'_>, namespace: &str) -> Option<Vec<ParentRef>> {

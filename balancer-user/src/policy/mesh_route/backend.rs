@@ -1,4 +1,5 @@
-//! `rules[].default.backendRefs` of a MeshTCPRoute (semantics 4.3).
+//! `rules[].default.backendRefs` of route policies, and where a MeshHTTPRoute sends copies
+//! (semantics 4.2, 4.3).
 
 use super::{
     super::{
@@ -36,12 +37,26 @@ pub(super) fn backends(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Vec<Ba
 }
 
 fn backend(cx: &mut Context<'_>, field: &Field<'_>) -> Option<BackendRef> {
-    let mut written = Written::new(cx, field)?;
     let kinds = match cx.options.api {
         Some(Api::Kuma27) => &KINDS[..2],
         Some(Api::Kuma3) => KINDS_OF_KUMA_3,
         Some(Api::Kuma29) | None => KINDS,
     };
+    of_kinds(cx, field, kinds)
+}
+
+/// `requestMirror.backendRef` of a MeshHTTPRoute. Its weight has no effect.
+pub(super) fn mirrored(cx: &mut Context<'_>, field: &Field<'_>) -> Option<BackendRef> {
+    let kinds = match cx.options.api {
+        Some(Api::Kuma27 | Api::Kuma29) => &KINDS[..2],
+        Some(Api::Kuma3) => KINDS_OF_KUMA_3,
+        None => KINDS,
+    };
+    of_kinds(cx, field, kinds)
+}
+
+fn of_kinds(cx: &mut Context<'_>, field: &Field<'_>, kinds: &[&'static str]) -> Option<BackendRef> {
+    let mut written = Written::new(cx, field)?;
     let kind = written.kind(cx, kinds)?;
     let errors_before = cx.errors();
     let weight = match written.fields.take(cx, "weight") {

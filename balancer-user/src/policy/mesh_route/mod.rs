@@ -1,7 +1,15 @@
-//! `MeshTCPRoute` (semantics 4).
+//! `MeshTCPRoute` and `MeshHTTPRoute` (semantics 4).
 
 mod backend;
+mod http;
+mod http_filter;
+mod http_match;
+#[cfg(test)]
+mod http_testing;
 mod target;
+
+pub(super) use http::mesh_http_route;
+pub use http::{MeshHttpRoute, MeshHttpRule, MeshHttpTo};
 
 use super::{
     Api, Diagnostic, Meta, ReferredBy, ServiceRef, Span, Tags,
@@ -139,12 +147,24 @@ pub enum BackendTarget {
 pub(super) fn mesh_tcp_route(
     cx: &mut Context<'_>,
     meta: Meta,
-    mut spec: Fields<'_>,
+    spec: Fields<'_>,
 ) -> Option<MeshTcpRoute> {
+    let (target, to) = policy(cx, &meta, spec, to_item)?;
+    Some(MeshTcpRoute { meta, target, to })
+}
+
+/// What all policies of this form have: `targetRef`, and items of `to`, each of which `read` reads.
+/// It is told whether the policy is for a MeshGateway. `None`: there is an error.
+pub(super) fn policy<'n, T>(
+    cx: &mut Context<'_>,
+    meta: &Meta,
+    mut spec: Fields<'n>,
+    read: impl Fn(&mut Context<'_>, &Field<'n>, bool) -> Option<T>,
+) -> Option<(RouteTarget, Vec<T>)> {
     let target_field = spec.take(cx, "targetRef");
     let to_field = spec.take(cx, "to");
     let top = match &target_field {
-        Some(field) => target::target(cx, &meta, field),
+        Some(field) => target::target(cx, meta, field),
         None => {
             // Optional since 2.9.
             if only(cx.options, &[Api::Kuma27]) {
@@ -169,25 +189,15 @@ pub(super) fn mesh_tcp_route(
             None => spec.missing_warning("to", message),
         });
     }
-    let to: Vec<Option<MeshTcpTo>> =
-        items.unwrap_or_default().iter().map(|item| to_item(cx, item, top.gateway)).collect();
+    let to: Vec<Option<T>> =
+        items.unwrap_or_default().iter().map(|item| read(cx, item, top.gateway)).collect();
     spec.finish(cx);
-    Some(MeshTcpRoute { meta, target: top.target?, to: to.into_iter().collect::<Option<_>>()? })
+    Some((top.target?, to.into_iter().collect::<Option<_>>()?))
 }
 
 fn to_item(cx: &mut Context<'_>, item: &Field<'_>, gateway: bool) -> Option<MeshTcpTo> {
     let mut fields = item.fields(cx)?;
-    let target = match fields.take(cx, "targetRef") {
-        Some(field) => to_target(cx, &field, gateway),
-        None => {
-            cx.report(
-                Diagnostic::error(format!("{}.targetRef.kind", fields.path), "must be set")
-                    .at(fields.span)
-                    .hint("add `targetRef: {kind: MeshService, name: NAME}`"),
-            );
-            None
-        }
-    };
+    let target = route_target(cx, &mut fields, gateway);
     let rule = match fields.take(cx, "rules") {
         Some(field) => rules(cx, &field),
         None => Some(None),
@@ -195,6 +205,27 @@ fn to_item(cx: &mut Context<'_>, item: &Field<'_>, gateway: bool) -> Option<Mesh
     fields.finish(cx);
     let (span, field) = (item.node.span, item.path.clone());
     Some(MeshTcpTo { span, field, target: target?, rule: rule? })
+}
+
+/// `targetRef` of an item of `to`, which must be there.
+pub(super) fn to_target_ref<'n>(
+    cx: &mut Context<'_>,
+    fields: &mut Fields<'n>,
+) -> Option<Field<'n>> {
+    let field = fields.take(cx, "targetRef");
+    if field.is_none() {
+        cx.report(
+            Diagnostic::error(format!("{}.targetRef.kind", fields.path), "must be set")
+                .at(fields.span)
+                .hint("add `targetRef: {kind: MeshService, name: NAME}`"),
+        );
+    }
+    field
+}
+
+/// The same of a route policy.
+fn route_target(cx: &mut Context<'_>, fields: &mut Fields<'_>, gateway: bool) -> Option<ToTarget> {
+    to_target_ref(cx, fields).and_then(|field| to_target(cx, &field, gateway))
 }
 
 fn to_target(cx: &mut Context<'_>, field: &Field<'_>, gateway: bool) -> Option<ToTarget> {

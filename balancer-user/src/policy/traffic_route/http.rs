@@ -6,6 +6,7 @@ use super::{
         Diagnostic, HttpEntry, HttpMatch, HttpModify,
         fields::{Context, Field, Fields},
         http::{HeaderAdd, HeaderChanges, HostRewrite, PathRewrite, StringMatcher, Substitution},
+        pattern,
         yaml::{Scalar, Value},
     },
     split,
@@ -180,9 +181,8 @@ fn string_matcher(cx: &mut Context<'_>, field: &Field<'_>) -> Option<StringMatch
         return not_empty(cx, field).map(StringMatcher::Prefix);
     }
     let field = regex?;
-    let pattern = not_empty(cx, &field)?;
-    compile(cx, &field, &pattern);
-    Some(StringMatcher::Regex(pattern))
+    not_empty(cx, &field)?;
+    pattern::whole(cx, &field).map(StringMatcher::Regex)
 }
 
 /// Decision D22: two alternatives of which one is asked for.
@@ -206,31 +206,6 @@ fn not_empty(cx: &mut Context<'_>, field: &Field<'_>) -> Option<String> {
         return None;
     }
     Some(text.to_owned())
-}
-
-/// Largest compiled pattern in bytes: a pattern of a policy needs a few thousand.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
-
-/// Compiles a pattern as the proxy will, and reports a failure (decision D19). Kuma does not
-/// look: where exactly its rules are asked for, it is a warning. Returns the number of groups.
-fn compile(cx: &mut Context<'_>, field: &Field<'_>, pattern: &str) -> Option<usize> {
-    match regex::RegexBuilder::new(&format!("^(?:{pattern})$"))
-        .size_limit(PATTERN_BYTES_MAX)
-        .build()
-    {
-        Ok(regex) => Some(regex.captures_len() - 1),
-        Err(error) => {
-            // Its last line says why; those above draw the pattern with our anchors around it.
-            let why = error.to_string();
-            let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ");
-            cx.report_unless_exact(
-                field
-                    .error(format!("is no regular expression: {why}"))
-                    .hint("the dialect is RE2's: no look-around, no backreferences"),
-            );
-            None
-        }
-    }
 }
 
 fn modify(cx: &mut Context<'_>, field: &Field<'_>, by_prefix: bool) -> HttpModify {
@@ -306,9 +281,10 @@ fn substitution(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Substitution>
     let pattern = required(cx, &fields, "pattern", pattern_field.as_ref());
     let substitution = required(cx, &fields, "substitution", substitution_field.as_ref());
     fields.finish(cx);
-    let (pattern, substitution) = (pattern?, substitution?);
-    if let (Some(pattern_field), Some(substitution_field)) = (pattern_field, substitution_field)
-        && let Some(groups) = compile(cx, &pattern_field, &pattern)
+    let (_, substitution) = (pattern?, substitution?);
+    let pattern = pattern::anywhere(cx, &pattern_field?)?;
+    if let Some(substitution_field) = substitution_field
+        && let Some(groups) = pattern.groups()
         && let Some(missing) = largest_group(&substitution).filter(|group| *group > groups)
     {
         cx.report_unless_exact(

@@ -1,0 +1,312 @@
+//! What rules of HTTPRoutes and GRPCRoutes have in common: names, backends with filters, timeouts,
+//! retries, sessions (semantics 5.2).
+
+use std::collections::BTreeMap;
+
+use super::{BackendRef, duration, http_filter, route};
+use crate::policy::{
+    Diagnostic, Span,
+    fields::{Context, Field, Fields},
+    http_route::{
+        Located, RouteFilter,
+        matches::{TOKEN_CHARACTERS, is_token},
+    },
+    names, object,
+    yaml::Value,
+};
+
+const HOSTNAMES_MAX: usize = 16;
+const RULES_MAX: usize = 16;
+const BACKENDS_MAX: usize = 16;
+const MATCHES_MAX: usize = 64;
+const MATCHES_OF_ROUTE_MAX: usize = 128;
+const SESSION_NAME_MAX: usize = 128;
+
+/// A weighted destination of requests.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RuleBackend {
+    /// Where they go.
+    pub to: BackendRef,
+    /// `filters`, for the requests that go there.
+    pub filters: Vec<Located<RouteFilter<BackendRef>>>,
+}
+
+/// `timeouts`, in milliseconds; 0: none. Absent: not said.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Timeouts {
+    /// `request`: from the client's request to the end of the answer.
+    pub request_ms: Option<u64>,
+    /// `backendRequest`: of one request to a backend; not above that of the whole.
+    pub backend_request_ms: Option<u64>,
+}
+
+/// `retry`. Kept and reported; not carried out (decision D24).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Retry {
+    /// `codes`: 400 to 599.
+    pub codes: Vec<u16>,
+    /// `attempts`, the first one not counted.
+    pub attempts: Option<u32>,
+    /// `backoff`, milliseconds.
+    pub backoff_ms: Option<u64>,
+}
+
+/// `sessionPersistence`. Kept and reported; not carried out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionPersistence {
+    /// `sessionName`.
+    pub name: Option<String>,
+    /// `absoluteTimeout`, milliseconds.
+    pub absolute_ms: Option<u64>,
+    /// `idleTimeout`, milliseconds.
+    pub idle_ms: Option<u64>,
+    /// `type`.
+    pub token: SessionToken,
+}
+
+/// What carries a session.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SessionToken {
+    /// A cookie; a permanent one outlives the browser.
+    Cookie {
+        /// `cookieConfig.lifetimeType: Permanent`.
+        permanent: bool,
+    },
+    /// A header.
+    Header,
+}
+
+/// `hostnames`: exact ones, or with `*.` before them.
+pub(super) fn hostnames(cx: &mut Context<'_>, spec: &mut Fields<'_>) -> Option<Vec<String>> {
+    let Some(field) = spec.take(cx, "hostnames") else { return Some(Vec::new()) };
+    let items = object::items(cx, &field, HOSTNAMES_MAX)?;
+    let read: Vec<_> = items.iter().map(|item| names::hostname(cx, item)).collect();
+    read.into_iter().collect()
+}
+
+/// The items of `rules`, and what holds for all of them.
+pub(super) fn rules<'n>(cx: &mut Context<'_>, field: &Field<'n>) -> Option<Vec<Field<'n>>> {
+    let items = object::items(cx, field, RULES_MAX)?;
+    let matches = |item: &Field<'_>| {
+        item.node.entry("matches").map_or(0, |list| match &list.value.value {
+            Value::Sequence(items) => items.len(),
+            Value::Scalar(_) | Value::Mapping(_) => 0,
+        })
+    };
+    let sum: usize = items.iter().map(matches).sum();
+    if sum > MATCHES_OF_ROUTE_MAX {
+        cx.report(
+            field
+                .error(format!(
+                    "must have at most {MATCHES_OF_ROUTE_MAX} matches in all rules, has {sum}"
+                ))
+                .hint("make two routes of it"),
+        );
+    }
+    Some(items)
+}
+
+/// `matches` of a rule as items; none where it is absent.
+pub(super) fn match_items<'n>(
+    cx: &mut Context<'_>,
+    field: Option<&Field<'n>>,
+) -> Option<Vec<Field<'n>>> {
+    match field {
+        Some(field) => object::items(cx, field, MATCHES_MAX),
+        None => Some(Vec::new()),
+    }
+}
+
+/// `name` of a rule. Outer `None`: it has an error.
+pub(super) fn name(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<Option<String>> {
+    match fields.take(cx, "name") {
+        Some(field) => names::subdomain(cx, &field).map(Some),
+        None => Some(None),
+    }
+}
+
+/// Reports rules of one name.
+pub(super) fn distinct<'r>(
+    cx: &mut Context<'_>,
+    rules: impl Iterator<Item = (&'r str, Span, Option<&'r str>)>,
+) {
+    let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
+    for (field, span, name) in rules {
+        let Some(name) = name else { continue };
+        if let Some(first) = seen.insert(name, span) {
+            let what = format!("rules named `{name}`");
+            cx.report(object::twice(format!("{field}.name"), &what, (span, first)));
+        }
+    }
+}
+
+/// `backendRefs` of a rule; none where it is absent. `types` are the filters that may stand there.
+pub(super) fn backends(
+    cx: &mut Context<'_>,
+    field: Option<&Field<'_>>,
+    types: &'static [(&'static str, &'static str)],
+    prefix: Option<&str>,
+    namespace: &str,
+) -> Option<Vec<RuleBackend>> {
+    let Some(field) = field else { return Some(Vec::new()) };
+    let items = object::items(cx, field, BACKENDS_MAX)?;
+    let read: Vec<Option<RuleBackend>> = items
+        .iter()
+        .map(|item| {
+            let mut fields = item.fields(cx)?;
+            let to = route::weighted(cx, item, &mut fields, namespace);
+            let filters = match fields.take(cx, "filters") {
+                Some(field) => http_filter::filters(cx, &field, types, prefix, namespace).filters,
+                None => Some(Vec::new()),
+            };
+            fields.finish(cx);
+            Some(RuleBackend { to: to?, filters: filters? })
+        })
+        .collect();
+    read.into_iter().collect()
+}
+
+/// Warns where nothing can answer the requests of a rule. `answer` is what they get.
+pub(super) fn without_backend(
+    cx: &mut Context<'_>,
+    rule: &Field<'_>,
+    backends: &[RuleBackend],
+    answer: &str,
+) {
+    let path = format!("{}.backendRefs", rule.path);
+    let finding = if backends.is_empty() {
+        Diagnostic::warning(path, format!("names no backend: requests are answered with {answer}"))
+            .hint("name one, e.g. `backendRefs: [{name: echo, port: 80}]`")
+    } else if backends.iter().all(|backend| backend.to.weight == 0) {
+        Diagnostic::warning(path, format!("every weight is 0: requests are answered with {answer}"))
+            .hint("give one of them a weight above 0")
+    } else {
+        return;
+    };
+    cx.report(finding.at(backends.first().map_or(rule.node.span, |backend| backend.to.span)));
+}
+
+/// `timeouts` of a rule.
+pub(super) fn timeouts(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Option<Timeouts> {
+    let Some(field) = field else { return Some(Timeouts::default()) };
+    let mut fields = field.fields(cx)?;
+    let request = fields.take(cx, "request");
+    let backend = fields.take(cx, "backendRequest");
+    fields.finish(cx);
+    let read = |cx: &mut Context<'_>, field: &Option<Field<'_>>| match field {
+        Some(field) => duration::milliseconds(cx, field).map(Some),
+        None => Some(None),
+    };
+    let request_ms = read(cx, &request);
+    let backend_request_ms = read(cx, &backend);
+    if let (Some(Some(whole)), Some(Some(part)), Some(field)) =
+        (request_ms, backend_request_ms, &backend)
+        && whole != 0
+        && part > whole
+    {
+        cx.report(
+            field
+                .error("must not be longer than `request`, which contains it")
+                .hint("make it shorter, or `request` longer; 0s is none"),
+        );
+        return None;
+    }
+    Some(Timeouts { request_ms: request_ms?, backend_request_ms: backend_request_ms? })
+}
+
+/// `retry` of a rule. Outer `None`: it has an error.
+pub(super) fn retry(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<Option<Retry>> {
+    let Some(field) = fields.take(cx, "retry") else { return Some(None) };
+    let mut fields = field.fields(cx)?;
+    let mut codes = Some(Vec::new());
+    if let Some(field) = fields.take(cx, "codes") {
+        let read: Vec<Option<u16>> =
+            field.items(cx)?.iter().map(|item| retried(cx, item)).collect();
+        codes = read.into_iter().collect();
+    }
+    let attempts = match fields.take(cx, "attempts") {
+        Some(field) => field.u32(cx).map(Some),
+        None => Some(None),
+    };
+    let backoff_ms = match fields.take(cx, "backoff") {
+        Some(field) => duration::milliseconds(cx, &field).map(Some),
+        None => Some(None),
+    };
+    fields.finish(cx);
+    cx.report(unsupported(&field, "`retry` is not carried out: requests are tried once"));
+    Some(Some(Retry { codes: codes?, attempts: attempts?, backoff_ms: backoff_ms? }))
+}
+
+fn retried(cx: &mut Context<'_>, field: &Field<'_>) -> Option<u16> {
+    let code = field.u32(cx)?;
+    let code = u16::try_from(code).ok().filter(|code| (400..600).contains(code));
+    if code.is_none() {
+        cx.report(field.error("must be a status code from 400 to 599"));
+    }
+    code
+}
+
+/// `sessionPersistence` of a rule. Outer `None`: it has an error.
+pub(super) fn session(
+    cx: &mut Context<'_>,
+    fields: &mut Fields<'_>,
+) -> Option<Option<SessionPersistence>> {
+    let Some(field) = fields.take(cx, "sessionPersistence") else { return Some(None) };
+    let mut fields = field.fields(cx)?;
+    let name = match fields.take(cx, "sessionName") {
+        Some(field) => session_name(cx, &field).map(Some),
+        None => Some(None),
+    };
+    let durations = ["absoluteTimeout", "idleTimeout"].map(|name| match fields.take(cx, name) {
+        Some(field) => duration::milliseconds(cx, &field).map(Some),
+        None => Some(None),
+    });
+    let header = match fields.take(cx, "type") {
+        Some(field) => field.one_of(cx, &["Cookie", "Header"]).map(|kind| kind == "Header"),
+        None => Some(false),
+    };
+    let mut permanent = Some(false);
+    if let Some(field) = fields.take(cx, "cookieConfig") {
+        if header == Some(true) {
+            cx.report(field.error("must not be given with type Header"));
+        }
+        let mut fields = field.fields(cx)?;
+        if let Some(field) = fields.take(cx, "lifetimeType") {
+            permanent = field.one_of(cx, &["Permanent", "Session"]).map(|kind| kind == "Permanent");
+        }
+        fields.finish(cx);
+    }
+    let [absolute_ms, idle_ms] = durations;
+    if permanent == Some(true) && absolute_ms == Some(None) {
+        cx.report(
+            fields
+                .missing("absoluteTimeout", "must be given for a permanent cookie")
+                .hint("it is how long the cookie is kept"),
+        );
+        return None;
+    }
+    fields.finish(cx);
+    cx.report(unsupported(
+        &field,
+        "`sessionPersistence` is not carried out: requests of a session go to any backend",
+    ));
+    let token =
+        if header? { SessionToken::Header } else { SessionToken::Cookie { permanent: permanent? } };
+    let (name, absolute_ms, idle_ms) = (name?, absolute_ms?, idle_ms?);
+    Some(Some(SessionPersistence { name, absolute_ms, idle_ms, token }))
+}
+
+fn session_name(cx: &mut Context<'_>, field: &Field<'_>) -> Option<String> {
+    let text = field.string(cx)?;
+    if text.len() > SESSION_NAME_MAX || !is_token(text) {
+        cx.report(field.error(format!(
+            "must be the name of a cookie or header: 1 to {SESSION_NAME_MAX} {TOKEN_CHARACTERS}"
+        )));
+        return None;
+    }
+    Some(text.to_owned())
+}
+
+fn unsupported(field: &Field<'_>, message: &str) -> Diagnostic {
+    Diagnostic::warning(field.path.clone(), message).at(field.key_span)
+}

@@ -1,0 +1,163 @@
+//! Regular expressions: compiled where they are read, once (decision D19).
+
+use std::fmt;
+
+use regex::{Regex, RegexBuilder};
+
+use super::fields::{Context, Field};
+
+/// Largest compiled pattern in bytes: a pattern of a policy needs a few thousand.
+const PATTERN_BYTES_MAX: usize = 1 << 20;
+
+/// A regular expression of a policy, compiled. Its dialect is RE2's, matching takes time linear
+/// in the text. Two are equal if their texts are.
+#[derive(Clone)]
+pub struct Pattern {
+    text: String,
+    regex: Regex,
+}
+
+impl Pattern {
+    /// As written.
+    pub fn as_str(&self) -> &str {
+        &self.text
+    }
+
+    /// What to match with. Of a matcher it is anchored at both ends, so that it matches whole
+    /// values only; of a substitution it is not. Where exactly one version's rules were asked for
+    /// and let pass what is no regular expression, it matches nothing.
+    pub fn regex(&self) -> &Regex {
+        &self.regex
+    }
+
+    /// How many groups it has; `None` where it is no regular expression and was let pass.
+    pub(super) fn groups(&self) -> Option<usize> {
+        (self.regex.as_str() != NOTHING).then(|| self.regex.captures_len() - 1)
+    }
+}
+
+impl fmt::Debug for Pattern {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Debug::fmt(&self.text, f)
+    }
+}
+
+impl PartialEq for Pattern {
+    fn eq(&self, other: &Self) -> bool {
+        self.text == other.text
+    }
+}
+
+impl Eq for Pattern {}
+
+/// Reads a pattern that whole values must match. `None`: it is no string.
+pub(super) fn whole(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Pattern> {
+    let text = field.string(cx)?;
+    // By itself first: `a)(?:b` is none, and would be one between our parentheses.
+    let built = build(text).and_then(|_| build(&format!("^(?:{text})$")));
+    pattern(cx, field, text, built)
+}
+
+/// Reads a pattern of which every match anywhere counts. `None`: it is no string.
+pub(super) fn anywhere(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Pattern> {
+    let text = field.string(cx)?;
+    pattern(cx, field, text, build(text))
+}
+
+fn build(text: &str) -> Result<Regex, regex::Error> {
+    RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build()
+}
+
+/// Reports a failure. Kuma does not look: where exactly its rules are asked for, it is a warning.
+fn pattern(
+    cx: &mut Context<'_>,
+    field: &Field<'_>,
+    text: &str,
+    built: Result<Regex, regex::Error>,
+) -> Option<Pattern> {
+    let regex = match built {
+        Ok(regex) => regex,
+        Err(error) => {
+            let finding = match error {
+                regex::Error::CompiledTooBig(_) => field
+                    .error(format!(
+                        "is too large a regular expression: compiled it takes more than {} KiB",
+                        PATTERN_BYTES_MAX / 1024
+                    ))
+                    .hint("repeat less, as in `{1,1000}`, or match less exactly"),
+                error => {
+                    // Its last line says why; those above draw the pattern.
+                    let why = error.to_string();
+                    let why = why.lines().last().unwrap_or_default();
+                    let why = why.trim_start_matches("error: ");
+                    field
+                        .error(format!("is no regular expression: {why}"))
+                        .hint("the dialect is RE2's: no look-around, no backreferences")
+                }
+            };
+            cx.report_unless_exact(finding);
+            build(NOTHING).ok()?
+        }
+    };
+    Some(Pattern { text: text.to_owned(), regex })
+}
+
+/// Matches nothing, not even an empty text.
+const NOTHING: &str = r"[^\s\S]";
+
+#[cfg(test)]
+mod tests {
+    use crate::policy::testing::{LENIENT, errors, exactly, finding, reading, route};
+    use crate::policy::{Api, http::StringMatcher};
+
+    fn with(pattern: &str) -> String {
+        let pattern = pattern.replace('\'', "''");
+        route(&format!(
+            "{{http: [{{match: {{path: {{regex: '{pattern}'}}}}, destination: {{kuma.io/service: a}}}}], destination: {{kuma.io/service: a}}}}"
+        ))
+    }
+
+    const FIELD: &str = "conf.http[0].match.path.regex";
+
+    #[test]
+    fn whole_values_match_and_parts_do_not() {
+        let reading = reading(&with("/a|/a/b"), &LENIENT);
+        let http = &reading.set.traffic_routes[0].conf.http[0];
+        let Some(StringMatcher::Regex(pattern)) = &http.matches.path else { panic!("{http:?}") };
+        let matches = |text| pattern.regex().is_match(text);
+        assert_eq!(pattern.as_str(), "/a|/a/b");
+        assert!(matches("/a") && matches("/a/b"));
+        assert!(!matches("/a/") && !matches("x/a") && !matches("/a\n"));
+    }
+
+    #[test]
+    fn what_is_no_pattern_by_itself_is_refused_though_it_would_be_between_parentheses() {
+        for pattern in ["a)(?:b", "(", "(?=a)", r"(a)\1", "[a-", "a{2,1}", r"\p{Nobody}"] {
+            let found = finding(&with(pattern), &LENIENT, FIELD);
+            assert!(found.is_error() && found.message.starts_with("is no regular expression: "));
+            assert!(found.hint.is_some(), "{pattern}");
+        }
+    }
+
+    #[test]
+    fn a_huge_pattern_is_refused_without_being_built() {
+        for pattern in ["(a{1,1000}){1,1000}", r"\w{1,100000}", &"a".repeat(2_000_000)] {
+            let found = finding(&with(pattern), &LENIENT, FIELD);
+            assert!(found.is_error(), "{}", found.message);
+            let said = &found.message;
+            assert!(said.contains("too large") || said.contains("repetition"), "{said}");
+            assert!(found.message.len() < 200, "{}", found.message);
+        }
+    }
+
+    #[test]
+    fn a_version_that_does_not_look_lets_it_pass_and_it_matches_nothing() {
+        let options = exactly(Api::Kuma29);
+        assert_eq!(errors(&with("("), &options), [""; 0]);
+        let reading = reading(&with("("), &options);
+        let http = &reading.set.traffic_routes[0].conf.http[0];
+        let Some(StringMatcher::Regex(pattern)) = &http.matches.path else { panic!("{http:?}") };
+        assert!(!pattern.regex().is_match("") && !pattern.regex().is_match("("));
+        assert!(!finding(&with("("), &options, FIELD).is_error());
+    }
+}
