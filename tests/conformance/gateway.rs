@@ -32,7 +32,7 @@ use crate::{
     routing::settings,
 };
 
-/// Kinds of route that are not read.
+/// Kinds of route that are not carried out.
 const OTHER_ROUTES: [&str; 4] = ["HTTPRoute", "GRPCRoute", "TLSRoute", "UDPRoute"];
 
 /// Judges one case.

@@ -11,13 +11,14 @@ use serde_json::Value;
 use crate::cases::Verdict;
 
 /// Kinds that are validated completely.
-const KINDS: [&str; 9] = [
+const KINDS: [&str; 10] = [
     "Mesh",
     "Dataplane",
     "TrafficRoute",
     "ExternalService",
     "MeshTCPRoute",
     "MeshHTTPRoute",
+    "MeshLoadBalancingStrategy",
     "MeshService",
     "MeshExternalService",
     "MeshMultiZoneService",

@@ -304,11 +304,14 @@ fn carried_out(
             }
             Some(kind)
         }
-        Lookup::Unknown { meant } => {
+        Lookup::Unknown { meant, elsewhere } => {
             let finding = field.error(format!("there is no kind `{written}`"));
-            cx.report(match meant {
-                Some(meant) => finding.hint(format!("did you mean `{meant}`?")),
-                None => finding.hint("e.g. Mesh, Dataplane, TrafficRoute or MeshTCPRoute"),
+            cx.report(match (elsewhere, meant) {
+                (Some(write), _) => finding.hint(format!(
+                    "it is one of another API group: write `{write}` and `kind: {written}`"
+                )),
+                (None, Some(meant)) => finding.hint(format!("did you mean `{meant}`?")),
+                (None, None) => finding.hint("e.g. Mesh, Dataplane, TrafficRoute or MeshTCPRoute"),
             });
             None
         }

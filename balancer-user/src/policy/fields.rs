@@ -36,8 +36,10 @@ impl<'o> Context<'o> {
         Self { options, form: Form::default(), findings: Vec::new(), errors: 0 }
     }
 
-    pub(super) fn report(&mut self, finding: Diagnostic) {
+    pub(super) fn report(&mut self, mut finding: Diagnostic) {
         self.errors += usize::from(finding.is_error());
+        finding.message = with_short_words(finding.message);
+        finding.hint = finding.hint.map(with_short_words);
         self.findings.push(finding);
     }
 
@@ -410,7 +412,15 @@ pub(super) fn nearest<'w>(written: &str, words: &[&'w str]) -> Option<&'w str> {
     if written.len() > 64 {
         return None;
     }
-    suggest(written, words.iter().copied()).into_iter().next()
+    let close = suggest(written, words.iter().copied()).into_iter().next();
+    // `Prefix` for PathPrefix: a word of its own, and the end of another.
+    let ends = || {
+        let written = written.to_ascii_lowercase();
+        let is_end =
+            |word: &str| written.len() > 3 && word.to_ascii_lowercase().ends_with(&written);
+        words.iter().copied().find(|word| is_end(word))
+    };
+    close.or_else(ends)
 }
 
 fn described(node: &Node) -> String {
@@ -425,6 +435,19 @@ fn described(node: &Node) -> String {
             Meaning::String => format!("`{}`", shortened(text)),
         },
     }
+}
+
+/// A message in which no word is long: values of megabytes are told from their beginning.
+fn with_short_words(message: String) -> String {
+    const MOST: usize = 100;
+    if message.len() <= MOST || message.split_whitespace().all(|word| word.len() <= MOST) {
+        return message;
+    }
+    let short = |word: &str| {
+        if word.chars().count() > MOST { shortened(word) } else { word.to_owned() }
+    };
+    let words = message.split(' ').map(short);
+    words.collect::<Vec<_>>().join(" ")
 }
 
 /// The beginning of a text that may be long.

@@ -140,6 +140,8 @@ pub(super) enum Lookup {
     Unknown {
         /// What was probably meant.
         meant: Option<&'static str>,
+        /// Another group of ours has this very kind: what to write.
+        elsewhere: Option<&'static str>,
     },
     /// Of an API group that is none of ours.
     Foreign,
@@ -176,7 +178,8 @@ pub(super) fn kubernetes(api_version: &str, kind: &str) -> Lookup {
                 let read = ObjectKind::ALL.iter().filter(|object| object.is(group, object.name()));
                 let names: Vec<&'static str> =
                     read.map(|object| object.name()).chain(GATEWAY.iter().copied()).collect();
-                Lookup::Unknown { meant: super::fields::nearest(kind, &names) }
+                let elsewhere = kuma_has(kind).then_some("apiVersion: kuma.io/v1alpha1");
+                Lookup::Unknown { meant: super::fields::nearest(kind, &names), elsewhere }
             }
             found => found,
         },
@@ -192,15 +195,27 @@ fn kuma(kind: &str) -> Lookup {
         Lookup::Unknown { .. } => {
             let names: Vec<&'static str> =
                 read().map(Kind::name).chain(KUMA.iter().copied()).collect();
-            Lookup::Unknown { meant: super::fields::nearest(kind, &names) }
+            let elsewhere = gateway_has(kind).then_some(GATEWAY_VERSION);
+            Lookup::Unknown { meant: super::fields::nearest(kind, &names), elsewhere }
         }
         found => found,
     }
 }
 
+const GATEWAY_VERSION: &str = "apiVersion: gateway.networking.k8s.io/v1";
+
+fn kuma_has(kind: &str) -> bool {
+    KUMA.contains(&kind) || read().any(|found| found.name() == kind)
+}
+
+fn gateway_has(kind: &str) -> bool {
+    let is = |object: &ObjectKind| object.is(super::gateway::GROUP, kind);
+    GATEWAY.contains(&kind) || ObjectKind::ALL.iter().any(is)
+}
+
 fn among(names: &[&'static str], kind: &str) -> Lookup {
     match names.iter().find(|name| **name == kind) {
         Some(name) => Lookup::Known(Kind::Other(name)),
-        None => Lookup::Unknown { meant: super::fields::nearest(kind, names) },
+        None => Lookup::Unknown { meant: super::fields::nearest(kind, names), elsewhere: None },
     }
 }

@@ -4,7 +4,10 @@ use std::fmt;
 
 use regex::{Regex, RegexBuilder};
 
-use super::fields::{Context, Field};
+use super::{
+    Span,
+    fields::{Context, Field},
+};
 
 /// Largest compiled pattern in bytes: a pattern of a policy needs a few thousand.
 const PATTERN_BYTES_MAX: usize = 1 << 20;
@@ -86,12 +89,12 @@ fn pattern(
                     ))
                     .hint("repeat less, as in `{1,1000}`, or match less exactly"),
                 error => {
-                    // Its last line says why; those above draw the pattern.
-                    let why = error.to_string();
-                    let why = why.lines().last().unwrap_or_default();
+                    let shown = error.to_string();
+                    let why = shown.lines().last().unwrap_or_default();
                     let why = why.trim_start_matches("error: ");
                     field
                         .error(format!("is no regular expression: {why}"))
+                        .at(part(field, text, &shown).unwrap_or(field.node.span))
                         .hint("the dialect is RE2's: no look-around, no backreferences")
                 }
             };
@@ -100,6 +103,29 @@ fn pattern(
         }
     };
     Some(Pattern { text: text.to_owned(), regex })
+}
+
+/// Where the part of a pattern stands that is wrong in it. `error` draws the pattern, a line with
+/// carets below it, and says why; patterns of several lines it draws otherwise. `None`: it is not
+/// certain, as in a text with escapes.
+fn part(field: &Field<'_>, text: &str, error: &str) -> Option<Span> {
+    let lines: Vec<&str> = error.lines().collect();
+    let [_, drawn, carets, _] = lines[..] else { return None };
+    let margin = drawn.strip_suffix(text)?.chars().count();
+    let before = carets.chars().take_while(|c| *c == ' ').count().checked_sub(margin)?;
+    let len = carets.chars().filter(|c| *c == '^').count().max(1);
+    let characters = text.chars().count();
+    let span = field.node.span;
+    let quote = match (span.len as usize).checked_sub(characters)? {
+        0 => 0,
+        2 => 1,
+        _ => return None,
+    };
+    Some(Span {
+        column: span.column + u32::try_from(quote + before).ok()?,
+        len: u32::try_from(len).ok()?,
+        ..span
+    })
 }
 
 /// Matches nothing, not even an empty text.
@@ -137,6 +163,22 @@ mod tests {
             assert!(found.is_error() && found.message.starts_with("is no regular expression: "));
             assert!(found.hint.is_some(), "{pattern}");
         }
+    }
+
+    #[test]
+    fn the_part_that_is_wrong_is_underlined() {
+        let place = |pattern: &str| {
+            let found = finding(&with(pattern), &LENIENT, FIELD);
+            let (span, line) = (found.span.expect("a place"), with(pattern));
+            let line = line.lines().nth(span.line as usize - 1).expect("the line");
+            let from = span.column as usize - 1;
+            line.chars().skip(from).take(span.len as usize).collect::<String>()
+        };
+        assert_eq!(place("/a(b"), "(");
+        assert_eq!(place("/ä(?=b)"), "(?=");
+        assert_eq!(place("/x[a-"), "[");
+        assert_eq!(place(r"/a\p{Nobody}"), r"\p{Nobody}");
+        assert_eq!(place("/it's(b"), "'/it''s(b'", "with an escape the whole of it");
     }
 
     #[test]

@@ -11,3 +11,7 @@ pub fn read(texts: impl Into<Texts>, options: &ReadOptions) -> Reading {
 #[cfg(test)]
 #[path = "read_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "hostile_tests.rs"]
+mod hostile;

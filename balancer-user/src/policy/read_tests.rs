@@ -144,6 +144,22 @@ fn unknown_kinds_of_our_groups_are_errors_with_a_suggestion() {
 }
 
 #[test]
+fn a_kind_of_another_group_of_ours_says_which() {
+    for (body, field, write) in [
+        ("type: HTTPRoute\nname: a\n", "type", "gateway.networking.k8s.io/v1"),
+        ("apiVersion: kuma.io/v1alpha1\nkind: GRPCRoute\n", "kind", "gateway.networking.k8s.io/v1"),
+        (
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: MeshHTTPRoute\n",
+            "kind",
+            "kuma.io/v1alpha1",
+        ),
+    ] {
+        let hint = finding(body, &LENIENT, field).hint.unwrap_or_default();
+        assert!(hint.contains(&format!("apiVersion: {write}`")), "{hint}");
+    }
+}
+
+#[test]
 fn known_kinds_that_are_not_carried_out_are_warnings_at_their_place() {
     for body in [
         "type: MeshTimeout\nname: a\nmesh: default\nspec: {}\n",

@@ -3,7 +3,7 @@
 
 use super::{
     super::{
-        Diagnostic, HttpEntry, HttpMatch, HttpModify,
+        Diagnostic, HttpEntry, HttpMatch, HttpModify, Span,
         fields::{Context, Field, Fields},
         http::{HeaderAdd, HeaderChanges, HostRewrite, PathRewrite, StringMatcher, Substitution},
         pattern,
@@ -15,8 +15,9 @@ use super::{
 /// What became of an entry.
 pub(super) struct Read {
     /// Where it stands.
-    span: super::super::Span,
-    path: String,
+    pub(super) span: Span,
+    /// Its field path.
+    pub(super) path: String,
     /// It has no `match`, so nothing gets past it (decision D3).
     pub(super) always: bool,
     /// `None`: it has an error.
@@ -57,27 +58,6 @@ pub(super) fn http_entry(cx: &mut Context<'_>, field: &Field<'_>) -> Read {
         read.entry = Some(HttpEntry { span, has_match, matches, modify, split });
     }
     read
-}
-
-/// Warns about entries that stand behind one without `match`.
-pub(super) fn unreachable(cx: &mut Context<'_>, entries: &[Read]) {
-    if !cx.options.lenient() {
-        return;
-    }
-    let Some(at) = entries.iter().position(|entry| entry.always) else { return };
-    for entry in &entries[at + 1..] {
-        cx.report(
-            Diagnostic::warning(
-                entry.path.clone(),
-                format!(
-                    "is never reached: `{}` has no match and takes everything",
-                    entries[at].path
-                ),
-            )
-            .at(entry.span)
-            .related(entries[at].span, "this entry takes everything"),
-        );
-    }
 }
 
 fn http_match(

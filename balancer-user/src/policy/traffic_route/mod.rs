@@ -2,6 +2,7 @@
 
 mod http;
 mod load_balancer;
+mod reach;
 mod split;
 
 use super::{
@@ -142,7 +143,7 @@ fn conf_of_fields(cx: &mut Context<'_>, field: &Field<'_>) -> Option<TrafficRout
     };
     let load_balancer =
         balancer_field.as_ref().map(|field| load_balancer::load_balancer(cx, field));
-    http::unreachable(cx, entries.as_deref().unwrap_or_default());
+    reach::unreachable(cx, entries.as_deref().unwrap_or_default());
     if let Some(field) = &http_field
         && !entries.as_deref().unwrap_or_default().is_empty()
     {

@@ -13,9 +13,13 @@ const BATCH: &str = "10.72.1.20";
 
 /// An example for MeshTCPRoutes, in its world.
 fn example(name: &str) -> Resolved {
+    in_world("worlds/redis", &format!("mesh-tcp-route/{name}.yaml"))
+}
+
+fn in_world(world: &str, file: &str) -> Resolved {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
-    let file = policies.join("mesh-tcp-route").join(format!("{name}.yaml"));
-    let texts = gather(&[policies.join("worlds/redis"), file]).expect("the example can be read");
+    let texts =
+        gather(&[policies.join(world), policies.join(file)]).expect("the example can be read");
     let reading = read(texts, &ReadOptions { deny_unknown: true, ..ReadOptions::default() });
     assert!(reading.report.valid(), "{:#?}", reading.report);
     resolve(&reading.set, &settings())
@@ -131,4 +135,34 @@ fn share_of_an_external_service_is_dialled_outside() {
     let resolved = resolved(&["worlds/redis", "external-service/split.yaml"], None);
     let lines = lines(&resolved, WEB);
     assert_eq!(lines[1], "1 redis-hosted,plan=small ok 192.0.2.80:6380");
+}
+
+#[test]
+fn what_routes_requests_leaves_connections_as_they_are() {
+    const WEB: &str = "10.73.1.10";
+    const OF_V1: &str = "backend,version=v1 ok 10.73.2.10:8080 10.73.2.11:8080";
+    let routed = |file: &str| {
+        let resolved = in_world("worlds/backend", file);
+        let route = resolved.route_from(WEB, "backend");
+        (route.policy.as_ref().map(|policy| policy.kind.clone()), route.lines())
+    };
+    let direct = routed("worlds/backend/mesh.yaml");
+    assert_eq!(direct.0, None);
+    for file in [
+        "mesh-http-route/api-split.yaml",
+        "mesh-http-route/canary-by-header.yaml",
+        "mesh-http-route/modify.yaml",
+        "mesh-http-route/redirect.yaml",
+        "mesh-load-balancing-strategy/sticky.yaml",
+    ] {
+        assert_eq!(routed(file), direct, "{file}");
+    }
+    let (kind, lines) = routed("mesh-http-route/beside-mesh-tcp-route.yaml");
+    assert_eq!(kind.as_deref(), Some("MeshTCPRoute"));
+    assert_eq!(lines[0], format!("1 {OF_V1}"));
+    for file in ["traffic-route/http-api-split.yaml", "traffic-route/http-canary.yaml"] {
+        let (kind, lines) = routed(file);
+        assert_eq!(kind.as_deref(), Some("TrafficRoute"), "{file}");
+        assert_eq!(lines, [format!("1 {OF_V1}")], "{file}");
+    }
 }
