@@ -5,7 +5,7 @@ use std::{net::IpAddr, num::NonZeroU16};
 use super::{
     Diagnostic, ReadOptions, Span,
     scalar::{Meaning, meaning},
-    suggest::suggest,
+    words::{nearest, shortened, with_short_words},
     yaml::{Entry, Node, Scalar, Value, key_path},
 };
 
@@ -284,6 +284,46 @@ impl<'n> Fields<'n> {
         self.take_written(cx, name).filter(|field| !field.node.is_null())
     }
 
+    /// Takes a field and reads it. Outer `None`: it has an error; inner `None`: it is absent.
+    pub(super) fn optional<T>(
+        &mut self,
+        cx: &mut Context<'_>,
+        name: &'static str,
+        read: impl FnOnce(&mut Context<'_>, &Field<'n>) -> Option<T>,
+    ) -> Option<Option<T>> {
+        match self.take(cx, name) {
+            Some(field) => read(cx, &field).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// Takes the body of what has a type: the field that belongs to the type of this name. `types`
+    /// are the types there are and the field of each; `other` says what is wrong with a field of
+    /// another type, given that type.
+    pub(super) fn take_of_type(
+        &mut self,
+        cx: &mut Context<'_>,
+        types: &[(&'static str, &'static str)],
+        name: Option<&str>,
+        other: impl Fn(&Field<'n>, &str) -> Diagnostic,
+    ) -> Option<Field<'n>> {
+        let wanted = types.iter().find(|(of, _)| Some(*of) == name).map(|(_, part)| *part);
+        let mut body = None;
+        for (at, (of, part)) in types.iter().enumerate() {
+            // Two types may have one field.
+            if types[..at].iter().any(|(_, before)| before == part) {
+                continue;
+            }
+            let Some(written) = self.take(cx, part) else { continue };
+            if wanted == Some(*part) {
+                body = Some(written);
+            } else if name.is_some() {
+                cx.report(other(&written, of));
+            }
+        }
+        body
+    }
+
     /// Like [`Fields::take`], but null is a value.
     pub(super) fn take_written(
         &mut self,
@@ -406,23 +446,6 @@ fn snake_case(name: &str) -> String {
     snake
 }
 
-/// The word that was probably meant, if one is near enough.
-pub(super) fn nearest<'w>(written: &str, words: &[&'w str]) -> Option<&'w str> {
-    // Comparing a word of megabytes with each candidate would take as many steps.
-    if written.len() > 64 {
-        return None;
-    }
-    let close = suggest(written, words.iter().copied()).into_iter().next();
-    // `Prefix` for PathPrefix: a word of its own, and the end of another.
-    let ends = || {
-        let written = written.to_ascii_lowercase();
-        let is_end =
-            |word: &str| written.len() > 3 && word.to_ascii_lowercase().ends_with(&written);
-        words.iter().copied().find(|word| is_end(word))
-    };
-    close.or_else(ends)
-}
-
 fn described(node: &Node) -> String {
     match &node.value {
         Value::Sequence(_) => "a list".to_owned(),
@@ -435,26 +458,4 @@ fn described(node: &Node) -> String {
             Meaning::String => format!("`{}`", shortened(text)),
         },
     }
-}
-
-/// A message in which no word is long: values of megabytes are told from their beginning.
-fn with_short_words(message: String) -> String {
-    const MOST: usize = 100;
-    if message.len() <= MOST || message.split_whitespace().all(|word| word.len() <= MOST) {
-        return message;
-    }
-    let short = |word: &str| {
-        if word.chars().count() > MOST { shortened(word) } else { word.to_owned() }
-    };
-    let words = message.split(' ').map(short);
-    words.collect::<Vec<_>>().join(" ")
-}
-
-/// The beginning of a text that may be long.
-pub(super) fn shortened(text: &str) -> String {
-    const MOST: usize = 60;
-    if text.chars().count() <= MOST {
-        return text.to_owned();
-    }
-    text.chars().take(MOST).chain(['…']).collect()
 }

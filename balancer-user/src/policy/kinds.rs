@@ -179,7 +179,7 @@ pub(super) fn kubernetes(api_version: &str, kind: &str) -> Lookup {
                 let names: Vec<&'static str> =
                     read.map(|object| object.name()).chain(GATEWAY.iter().copied()).collect();
                 let elsewhere = kuma_has(kind).then_some("apiVersion: kuma.io/v1alpha1");
-                Lookup::Unknown { meant: super::fields::nearest(kind, &names), elsewhere }
+                Lookup::Unknown { meant: super::words::nearest(kind, &names), elsewhere }
             }
             found => found,
         },
@@ -196,7 +196,7 @@ fn kuma(kind: &str) -> Lookup {
             let names: Vec<&'static str> =
                 read().map(Kind::name).chain(KUMA.iter().copied()).collect();
             let elsewhere = gateway_has(kind).then_some(GATEWAY_VERSION);
-            Lookup::Unknown { meant: super::fields::nearest(kind, &names), elsewhere }
+            Lookup::Unknown { meant: super::words::nearest(kind, &names), elsewhere }
         }
         found => found,
     }
@@ -216,6 +216,6 @@ fn gateway_has(kind: &str) -> bool {
 fn among(names: &[&'static str], kind: &str) -> Lookup {
     match names.iter().find(|name| **name == kind) {
         Some(name) => Lookup::Known(Kind::Other(name)),
-        None => Lookup::Unknown { meant: super::fields::nearest(kind, names), elsewhere: None },
+        None => Lookup::Unknown { meant: super::words::nearest(kind, names), elsewhere: None },
     }
 }

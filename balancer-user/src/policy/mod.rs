@@ -51,6 +51,7 @@ mod text;
 mod time;
 mod traffic_route;
 mod whole;
+mod words;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};

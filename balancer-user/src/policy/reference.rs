@@ -6,9 +6,10 @@ use std::{net::IpAddr, num::NonZeroU16};
 use super::{
     Api, Diagnostic, Span, Tags,
     envelope::only,
-    fields::{Context, Field, Fields, nearest},
+    fields::{Context, Field, Fields},
     metadata,
     scalar::{Meaning, meaning},
+    words::nearest,
     yaml::{Scalar, Value},
 };
 

@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::{
     Diagnostic, Edit, Edits, Note, Place, PolicySet, Report, ResourceReport,
-    fields::nearest,
     objects::{Identity, Lists, Object, has},
     reader::{Again, Between, Changes, Item, Reader},
+    words::nearest,
 };
 
 /// More changes than this, and more than a quarter of all resources: then all are looked at.

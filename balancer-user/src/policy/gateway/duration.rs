@@ -1,7 +1,10 @@
 //! Durations of the Gateway API (GEP-2257): one to four numbers of at most five digits, each with
 //! its unit.
 
-use crate::policy::fields::{Context, Field, shortened};
+use crate::policy::{
+    fields::{Context, Field},
+    words::shortened,
+};
 
 /// Reads one, in milliseconds.
 pub(super) fn milliseconds(cx: &mut Context<'_>, field: &Field<'_>) -> Option<u64> {

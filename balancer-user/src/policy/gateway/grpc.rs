@@ -1,36 +1,21 @@
 //! `GRPCRoute` (semantics 5.7).
 
 use super::{
-    BackendRef, ParentRef,
+    BackendRef,
     http_filter::{self, GRPC_TYPES},
-    http_match, route,
-    rule::{self, RuleBackend, SessionPersistence},
+    http_match,
+    rule::{self, RequestRoute, Rule, RuleBackend, SessionPersistence},
 };
 use crate::policy::{
     Meta, Span,
     fields::{Context, Field, Fields},
-    http_route::{
-        HeaderMatch, Located, RouteFilter, TextMatch,
-        matches::{repeated, text_match},
-    },
-    object,
+    http_route::{HeaderMatch, Located, RouteFilter, TextMatch, matches::text_match},
 };
 
 const NAME_BYTES_MAX: usize = 1024;
 
-/// `GRPCRoute`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct GrpcRoute {
-    /// Identity; its creation time orders routes whose matches are equally specific, the oldest
-    /// first.
-    pub meta: Meta,
-    /// `spec.parentRefs`.
-    pub parents: Vec<ParentRef>,
-    /// `spec.hostnames`; empty: all of the listener's. `*.` may stand before one.
-    pub hostnames: Vec<String>,
-    /// `spec.rules` in written order. None: every request is answered with UNIMPLEMENTED.
-    pub rules: Vec<GrpcRule>,
-}
+/// `GRPCRoute`. Without a rule every call is answered with UNIMPLEMENTED.
+pub type GrpcRoute = RequestRoute<GrpcRule>;
 
 /// One item of `rules`.
 #[derive(Clone, Debug, PartialEq)]
@@ -62,42 +47,36 @@ pub struct GrpcMatch {
     pub headers: Vec<HeaderMatch>,
 }
 
+impl Rule for GrpcRule {
+    type Match = GrpcMatch;
+
+    fn place(&self) -> (&str, Span) {
+        (&self.field, self.span)
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn matches(&self) -> &[Located<GrpcMatch>] {
+        &self.matches
+    }
+}
+
 /// Reads a GRPCRoute. `None`: it has an error.
 pub(in crate::policy) fn grpc_route(
     cx: &mut Context<'_>,
     meta: Meta,
     root: Fields<'_>,
 ) -> Option<GrpcRoute> {
-    let namespace = meta.namespace.clone().unwrap_or_default();
-    let mut spec = object::spec(cx, root)?;
-    let parents = route::parent_refs(cx, &mut spec, &namespace);
-    let hostnames = rule::hostnames(cx, &mut spec);
-    let rules_field = spec.take(cx, "rules");
-    let rules = match &rules_field {
-        Some(field) => rules(cx, field, &namespace),
-        None => Some(Vec::new()),
-    };
-    if rules.as_ref().is_some_and(Vec::is_empty) {
+    rule::route(cx, meta, root, rule, |cx, spec, written| {
         let message = "has no rule: every request is answered with UNIMPLEMENTED";
-        cx.report(match &rules_field {
+        cx.report(match written {
             Some(field) => field.warning(message),
             None => spec.missing_warning("rules", message),
         });
-    }
-    spec.finish(cx);
-    Some(GrpcRoute { meta, parents: parents?, hostnames: hostnames?, rules: rules? })
-}
-
-fn rules(cx: &mut Context<'_>, field: &Field<'_>, namespace: &str) -> Option<Vec<GrpcRule>> {
-    let items = rule::rules(cx, field)?;
-    let read: Vec<Option<GrpcRule>> = items.iter().map(|item| rule(cx, item, namespace)).collect();
-    let named = read.iter().flatten();
-    rule::distinct(cx, named.map(|rule| (&*rule.field, rule.span, rule.name.as_deref())));
-    let matches = read.iter().flatten().flat_map(|rule| &rule.matches);
-    repeated(cx, matches.map(|one| (&*one.field, one.span, &one.value)), |first| {
-        format!("never takes a request: it is the same as `{first}`, which comes first")
-    });
-    read.into_iter().collect()
+        Vec::new()
+    })
 }
 
 fn rule(cx: &mut Context<'_>, item: &Field<'_>, namespace: &str) -> Option<GrpcRule> {

@@ -1,31 +1,19 @@
 //! `HTTPRoute` (semantics 5.1 to 5.5).
 
 use super::{
-    BackendRef, ParentRef,
+    BackendRef,
     http_filter::{self, HTTP_TYPES},
-    http_match, route,
-    rule::{self, Retry, RuleBackend, SessionPersistence, Timeouts},
+    http_match,
+    rule::{self, RequestRoute, Retry, Rule, RuleBackend, SessionPersistence, Timeouts},
 };
 use crate::policy::{
     Diagnostic, Meta, Span,
     fields::{Context, Field, Fields},
-    http_route::{Located, PathMatch, RequestMatch, RouteFilter, matches::repeated},
-    object,
+    http_route::{Located, PathMatch, RequestMatch, RouteFilter},
 };
 
-/// `HTTPRoute`.
-#[derive(Clone, Debug, PartialEq)]
-pub struct HttpRoute {
-    /// Identity; its creation time orders routes whose matches are equally specific, the oldest
-    /// first.
-    pub meta: Meta,
-    /// `spec.parentRefs`.
-    pub parents: Vec<ParentRef>,
-    /// `spec.hostnames`; empty: all of the listener's. `*.` may stand before one.
-    pub hostnames: Vec<String>,
-    /// `spec.rules` in written order; one that takes every request where it is absent.
-    pub rules: Vec<HttpRule>,
-}
+/// `HTTPRoute`. Where `rules` is absent, it has one that takes every request.
+pub type HttpRoute = RequestRoute<HttpRule>;
 
 /// One item of `rules`.
 #[derive(Clone, Debug, PartialEq)]
@@ -50,28 +38,41 @@ pub struct HttpRule {
     pub session: Option<SessionPersistence>,
 }
 
+impl Rule for HttpRule {
+    type Match = RequestMatch;
+
+    fn place(&self) -> (&str, Span) {
+        (&self.field, self.span)
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn matches(&self) -> &[Located<RequestMatch>] {
+        &self.matches
+    }
+}
+
 /// Reads an HTTPRoute. `None`: it has an error.
 pub(in crate::policy) fn http_route(
     cx: &mut Context<'_>,
     meta: Meta,
     root: Fields<'_>,
 ) -> Option<HttpRoute> {
-    let namespace = meta.namespace.clone().unwrap_or_default();
-    let mut spec = object::spec(cx, root)?;
-    let parents = route::parent_refs(cx, &mut spec, &namespace);
-    let hostnames = rule::hostnames(cx, &mut spec);
-    let rules = match spec.take(cx, "rules") {
-        Some(field) => rules(cx, &field, &namespace),
-        None => {
-            cx.report(spec.missing_warning(
+    rule::route(cx, meta, root, rule, |cx, spec, written| {
+        if let Some(field) = written {
+            cx.report(field.warning("has no rule: every request is answered with 404"));
+            return Vec::new();
+        }
+        cx.report(
+            spec.missing_warning(
                 "rules",
                 "not given: every request is taken and answered with 500",
-            ));
-            Some(vec![every_request(spec.span)])
-        }
-    };
-    spec.finish(cx);
-    Some(HttpRoute { meta, parents: parents?, hostnames: hostnames?, rules: rules? })
+            ),
+        );
+        vec![every_request(spec.span)]
+    })
 }
 
 /// What the API puts in place of absent rules.
@@ -91,21 +92,6 @@ fn every_request(span: Span) -> HttpRule {
         retry: None,
         session: None,
     }
-}
-
-fn rules(cx: &mut Context<'_>, field: &Field<'_>, namespace: &str) -> Option<Vec<HttpRule>> {
-    let items = rule::rules(cx, field)?;
-    if items.is_empty() {
-        cx.report(field.warning("has no rule: every request is answered with 404"));
-    }
-    let read: Vec<Option<HttpRule>> = items.iter().map(|item| rule(cx, item, namespace)).collect();
-    let named = read.iter().flatten();
-    rule::distinct(cx, named.map(|rule| (&*rule.field, rule.span, rule.name.as_deref())));
-    let matches = read.iter().flatten().flat_map(|rule| &rule.matches);
-    repeated(cx, matches.map(|one| (&*one.field, one.span, &one.value)), |first| {
-        format!("never takes a request: it is the same as `{first}`, which comes first")
-    });
-    read.into_iter().collect()
 }
 
 fn rule(cx: &mut Context<'_>, item: &Field<'_>, namespace: &str) -> Option<HttpRule> {

@@ -136,10 +136,7 @@ fn unsupported(cx: &mut Context<'_>, body: &Field<'_>, what: &str) {
 fn rewrite(cx: &mut Context<'_>, field: &Field<'_>, prefix: Option<&str>) -> Option<UrlRewrite> {
     let mut fields = field.fields(cx)?;
     let hostname = hostname(cx, &mut fields);
-    let path = match fields.take(cx, "path") {
-        Some(field) => path_modifier(cx, &field, prefix).map(Some),
-        None => Some(None),
-    };
+    let path = fields.optional(cx, "path", |cx, field| path_modifier(cx, field, prefix));
     fields.finish(cx);
     let (hostname, path) = (hostname?, path?);
     if hostname.is_none() && path.is_none() {

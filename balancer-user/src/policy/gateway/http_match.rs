@@ -46,10 +46,7 @@ fn one(cx: &mut Context<'_>, item: &Field<'_>) -> Option<Located<RequestMatch>> 
         Some(field) => path(cx, &field),
         None => every_path().path,
     };
-    let method = match fields.take(cx, "method") {
-        Some(field) => method(cx, &field).map(Some),
-        None => Some(None),
-    };
+    let method = fields.optional(cx, "method", |cx, field| method(cx, field));
     let headers = match fields.take(cx, "headers") {
         Some(field) => headers(cx, &field),
         None => Some(Vec::new()),

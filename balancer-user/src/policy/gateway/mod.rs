@@ -25,7 +25,7 @@ mod selector;
 
 pub use grpc::{GrpcMatch, GrpcRoute, GrpcRule};
 pub use http::{HttpRoute, HttpRule};
-pub use rule::{Retry, RuleBackend, SessionPersistence, SessionToken, Timeouts};
+pub use rule::{RequestRoute, Retry, RuleBackend, SessionPersistence, SessionToken, Timeouts};
 
 /// API group of these kinds.
 pub const GROUP: &str = "gateway.networking.k8s.io";

@@ -113,10 +113,7 @@ fn reference(
         None => Some(own_namespace.to_owned()),
     };
     let name = object::required(cx, fields, "name").and_then(|field| names::subdomain(cx, &field));
-    let port = match fields.take(cx, "port") {
-        Some(field) => field.port(cx).map(Some),
-        None => Some(None),
-    };
+    let port = fields.optional(cx, "port", |cx, field| field.port(cx));
     Some(Reference { group: group?, kind: kind?, namespace: namespace?, name: name?, port: port? })
 }
 
@@ -181,10 +178,7 @@ fn parents(cx: &mut Context<'_>, field: &Field<'_>, namespace: &str) -> Option<V
 fn parent(cx: &mut Context<'_>, item: &Field<'_>, namespace: &str) -> Option<ParentRef> {
     let mut fields = item.fields(cx)?;
     let read = reference(cx, &mut fields, (GROUP, "Gateway"), namespace);
-    let section = match fields.take(cx, "sectionName") {
-        Some(field) => names::subdomain(cx, &field).map(Some),
-        None => Some(None),
-    };
+    let section = fields.optional(cx, "sectionName", |cx, field| names::subdomain(cx, field));
     fields.finish(cx);
     let Reference { group, kind, namespace, name, port } = read?;
     let span = item.node.span;

@@ -3,13 +3,13 @@
 
 use std::collections::BTreeMap;
 
-use super::{BackendRef, duration, http_filter, route};
+use super::{BackendRef, ParentRef, duration, http_filter, route};
 use crate::policy::{
-    Diagnostic, Span,
+    Diagnostic, Meta, Span,
     fields::{Context, Field, Fields},
     http_route::{
         Located, RouteFilter,
-        matches::{TOKEN_CHARACTERS, is_token},
+        matches::{TOKEN_CHARACTERS, is_token, repeated},
     },
     names, object,
     yaml::Value,
@@ -21,6 +21,78 @@ const BACKENDS_MAX: usize = 16;
 const MATCHES_MAX: usize = 64;
 const MATCHES_OF_ROUTE_MAX: usize = 128;
 const SESSION_NAME_MAX: usize = 128;
+
+/// A route of requests: an [`HttpRoute`](super::HttpRoute) or a [`GrpcRoute`](super::GrpcRoute).
+#[derive(Clone, Debug, PartialEq)]
+pub struct RequestRoute<R> {
+    /// Identity; its creation time orders routes whose matches are equally specific, the oldest
+    /// first.
+    pub meta: Meta,
+    /// `spec.parentRefs`.
+    pub parents: Vec<ParentRef>,
+    /// `spec.hostnames`; empty: all of the listener's. `*.` may stand before one.
+    pub hostnames: Vec<String>,
+    /// `spec.rules` in written order.
+    pub rules: Vec<R>,
+}
+
+/// What a rule is, for what holds among all rules of a route.
+pub(super) trait Rule {
+    /// What its requests must be.
+    type Match: std::fmt::Debug;
+    /// Where it stands: field path and span.
+    fn place(&self) -> (&str, Span);
+    /// `name`.
+    fn name(&self) -> Option<&str>;
+    /// `matches`.
+    fn matches(&self) -> &[Located<Self::Match>];
+}
+
+/// Reads a route. `rule` reads a rule, given the route's namespace; `absent` says what no `rules`
+/// mean, and reports it. `None`: there is an error.
+pub(super) fn route<R: Rule>(
+    cx: &mut Context<'_>,
+    meta: Meta,
+    root: Fields<'_>,
+    rule: impl Fn(&mut Context<'_>, &Field<'_>, &str) -> Option<R>,
+    absent: impl Fn(&mut Context<'_>, &Fields<'_>, Option<&Field<'_>>) -> Vec<R>,
+) -> Option<RequestRoute<R>> {
+    let namespace = meta.namespace.clone().unwrap_or_default();
+    let mut spec = object::spec(cx, root)?;
+    let parents = route::parent_refs(cx, &mut spec, &namespace);
+    let hostnames = hostnames(cx, &mut spec);
+    let rules_field = spec.take(cx, "rules");
+    let read: Option<Vec<R>> = match &rules_field {
+        Some(field) => rules(cx, field).and_then(|items| {
+            let read: Vec<_> = items.iter().map(|item| rule(cx, item, &namespace)).collect();
+            among(cx, &read.iter().flatten().collect::<Vec<_>>());
+            read.into_iter().collect()
+        }),
+        None => Some(Vec::new()),
+    };
+    let read = match read {
+        Some(read) if read.is_empty() => Some(absent(cx, &spec, rules_field.as_ref())),
+        read => read,
+    };
+    spec.finish(cx);
+    Some(RequestRoute { meta, parents: parents?, hostnames: hostnames?, rules: read? })
+}
+
+/// What holds among rules: names are unique, and of equal matches the first counts.
+fn among<R: Rule>(cx: &mut Context<'_>, rules: &[&R]) {
+    let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
+    for rule in rules {
+        let (Some(name), (field, span)) = (rule.name(), rule.place()) else { continue };
+        if let Some(first) = seen.insert(name, span) {
+            let what = format!("rules named `{name}`");
+            cx.report(object::twice(format!("{field}.name"), &what, (span, first)));
+        }
+    }
+    let matches = rules.iter().flat_map(|rule| rule.matches());
+    repeated(cx, matches.map(|one| (&*one.field, one.span, &one.value)), |first| {
+        format!("never takes a request: it is the same as `{first}`, which comes first")
+    });
+}
 
 /// A weighted destination of requests.
 #[derive(Clone, Debug, PartialEq)]
@@ -77,7 +149,7 @@ pub enum SessionToken {
 }
 
 /// `hostnames`: exact ones, or with `*.` before them.
-pub(super) fn hostnames(cx: &mut Context<'_>, spec: &mut Fields<'_>) -> Option<Vec<String>> {
+fn hostnames(cx: &mut Context<'_>, spec: &mut Fields<'_>) -> Option<Vec<String>> {
     let Some(field) = spec.take(cx, "hostnames") else { return Some(Vec::new()) };
     let items = object::items(cx, &field, HOSTNAMES_MAX)?;
     let read: Vec<_> = items.iter().map(|item| names::hostname(cx, item)).collect();
@@ -85,7 +157,7 @@ pub(super) fn hostnames(cx: &mut Context<'_>, spec: &mut Fields<'_>) -> Option<V
 }
 
 /// The items of `rules`, and what holds for all of them.
-pub(super) fn rules<'n>(cx: &mut Context<'_>, field: &Field<'n>) -> Option<Vec<Field<'n>>> {
+fn rules<'n>(cx: &mut Context<'_>, field: &Field<'n>) -> Option<Vec<Field<'n>>> {
     let items = object::items(cx, field, RULES_MAX)?;
     let matches = |item: &Field<'_>| {
         item.node.entry("matches").map_or(0, |list| match &list.value.value {
@@ -119,25 +191,7 @@ pub(super) fn match_items<'n>(
 
 /// `name` of a rule. Outer `None`: it has an error.
 pub(super) fn name(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<Option<String>> {
-    match fields.take(cx, "name") {
-        Some(field) => names::subdomain(cx, &field).map(Some),
-        None => Some(None),
-    }
-}
-
-/// Reports rules of one name.
-pub(super) fn distinct<'r>(
-    cx: &mut Context<'_>,
-    rules: impl Iterator<Item = (&'r str, Span, Option<&'r str>)>,
-) {
-    let mut seen: BTreeMap<&str, Span> = BTreeMap::new();
-    for (field, span, name) in rules {
-        let Some(name) = name else { continue };
-        if let Some(first) = seen.insert(name, span) {
-            let what = format!("rules named `{name}`");
-            cx.report(object::twice(format!("{field}.name"), &what, (span, first)));
-        }
-    }
+    fields.optional(cx, "name", |cx, field| names::subdomain(cx, field))
 }
 
 /// `backendRefs` of a rule; none where it is absent. `types` are the filters that may stand there.
@@ -224,14 +278,8 @@ pub(super) fn retry(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<Opt
             field.items(cx)?.iter().map(|item| retried(cx, item)).collect();
         codes = read.into_iter().collect();
     }
-    let attempts = match fields.take(cx, "attempts") {
-        Some(field) => field.u32(cx).map(Some),
-        None => Some(None),
-    };
-    let backoff_ms = match fields.take(cx, "backoff") {
-        Some(field) => duration::milliseconds(cx, &field).map(Some),
-        None => Some(None),
-    };
+    let attempts = fields.optional(cx, "attempts", |cx, field| field.u32(cx));
+    let backoff_ms = fields.optional(cx, "backoff", |cx, field| duration::milliseconds(cx, field));
     fields.finish(cx);
     cx.report(unsupported(&field, "`retry` is not carried out: requests are tried once"));
     Some(Some(Retry { codes: codes?, attempts: attempts?, backoff_ms: backoff_ms? }))
@@ -253,10 +301,7 @@ pub(super) fn session(
 ) -> Option<Option<SessionPersistence>> {
     let Some(field) = fields.take(cx, "sessionPersistence") else { return Some(None) };
     let mut fields = field.fields(cx)?;
-    let name = match fields.take(cx, "sessionName") {
-        Some(field) => session_name(cx, &field).map(Some),
-        None => Some(None),
-    };
+    let name = fields.optional(cx, "sessionName", |cx, field| session_name(cx, field));
     let durations = ["absoluteTimeout", "idleTimeout"].map(|name| match fields.take(cx, name) {
         Some(field) => duration::milliseconds(cx, &field).map(Some),
         None => Some(None),

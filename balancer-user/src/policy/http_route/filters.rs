@@ -37,15 +37,9 @@ pub(in crate::policy) fn typed<'n>(
     let names: Vec<&'static str> = types.iter().map(|(name, _)| *name).collect();
     let kind = object::required(cx, &mut fields, "type");
     let name = kind.as_ref().and_then(|field| field.one_of(cx, &names));
-    let mut body = None;
-    for (of, field) in types {
-        let Some(written) = fields.take(cx, field) else { continue };
-        if name == Some(of) {
-            body = Some(written);
-        } else if name.is_some() {
-            cx.report(other_type(&written, of, name.unwrap_or_default(), family));
-        }
-    }
+    let other =
+        |field: &Field<'_>, of: &str| other_type(field, of, name.unwrap_or_default(), family);
+    let body = fields.take_of_type(cx, types, name, other);
     let name = name?;
     let wanted = types.iter().find(|(of, _)| *of == name).map(|(_, field)| *field)?;
     if body.is_none() {
@@ -166,14 +160,8 @@ pub(in crate::policy) fn redirect(
         None => Some(None),
     };
     let hostname = hostname(cx, &mut fields);
-    let path = match fields.take(cx, "path") {
-        Some(field) => path_modifier(cx, &field, prefix).map(Some),
-        None => Some(None),
-    };
-    let port = match fields.take(cx, "port") {
-        Some(field) => field.port(cx).map(Some),
-        None => Some(None),
-    };
+    let path = fields.optional(cx, "path", |cx, field| path_modifier(cx, field, prefix));
+    let port = fields.optional(cx, "port", |cx, field| field.port(cx));
     let status = match fields.take(cx, "statusCode") {
         Some(field) => status(cx, &field),
         None => Some(302),

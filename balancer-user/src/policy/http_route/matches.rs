@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, btree_map::Entry};
 use super::{HeaderMatch, HeaderValueMatch, Method, QueryMatch, TextMatch};
 use crate::policy::{
     Diagnostic, Span,
-    fields::{Context, Field, Fields, shortened},
+    fields::{Context, Field, Fields},
     object, pattern,
+    words::shortened,
     yaml::{Node, Scalar, Value},
 };
 

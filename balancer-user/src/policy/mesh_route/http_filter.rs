@@ -107,10 +107,7 @@ fn rewrite(
 ) -> Option<UrlRewrite> {
     let mut fields = field.fields(cx)?;
     let hostname = hostname(cx, &mut fields);
-    let path = match fields.take(cx, "path") {
-        Some(field) => path_modifier(cx, &field, prefix).map(Some),
-        None => Some(None),
-    };
+    let path = fields.optional(cx, "path", |cx, field| path_modifier(cx, field, prefix));
     let errors_before = cx.errors();
     let mut backend = false;
     if let Some(field) = fields.take(cx, "hostToBackendHostname")

@@ -44,14 +44,8 @@ pub(super) fn all_prefixes(matches: &Field<'_>) -> bool {
 
 fn one(cx: &mut Context<'_>, item: &Field<'_>) -> Option<Located<RequestMatch>> {
     let mut fields = item.fields(cx)?;
-    let path = match fields.take(cx, "path") {
-        Some(field) => path(cx, &field).map(Some),
-        None => Some(None),
-    };
-    let method = match fields.take(cx, "method") {
-        Some(field) => method(cx, &field).map(Some),
-        None => Some(None),
-    };
+    let path = fields.optional(cx, "path", |cx, field| path(cx, field));
+    let method = fields.optional(cx, "method", |cx, field| method(cx, field));
     let headers = match fields.take(cx, "headers") {
         Some(field) => headers(cx, &field),
         None => Some(Vec::new()),

@@ -7,11 +7,11 @@ use super::{
         http_route::matches::decimal,
         object,
     },
-    HashPolicy, StrategyBalancer, hash, only_beside,
+    HashPolicy, StrategyBalancer, hash, only_beside, without_effect,
 };
 
 /// The types, and the field of each.
-const TYPES: [(&str, &str); 5] = [
+const TYPES: &[(&str, &str)] = &[
     ("RoundRobin", "roundRobin"),
     ("LeastRequest", "leastRequest"),
     ("RingHash", "ringHash"),
@@ -38,22 +38,7 @@ pub(super) struct Read {
 pub(super) fn load_balancer(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Read> {
     let mut fields = field.fields(cx)?;
     let name = object::required(cx, &mut fields, "type").and_then(|field| field.one_of(cx, NAMES));
-    let mut body = None;
-    for (of, part) in TYPES {
-        let Some(written) = fields.take(cx, part) else { continue };
-        if name == Some(of) {
-            body = Some(written);
-        } else if let Some(name) = name {
-            cx.report(
-                Diagnostic::warning(
-                    written.path.clone(),
-                    format!("has no effect with type {name}"),
-                )
-                .at(written.key_span)
-                .hint(format!("write `type: {of}`, or remove it")),
-            );
-        }
-    }
+    let body = fields.take_of_type(cx, TYPES, name, |field, of| without_effect(field, of, name));
     fields.finish(cx);
     let name = name?;
     let absent = Fields::new(field.node.span, &[], field.path.clone());

@@ -2,12 +2,12 @@
 
 use super::{
     super::{
-        Diagnostic,
-        fields::{Context, Field, Fields, shortened},
+        fields::{Context, Field, Fields},
         http_route::matches::{Family, header_name, is_token},
         object,
+        words::shortened,
     },
-    HashKey, HashPolicy, not_empty, only_beside,
+    HashKey, HashPolicy, not_empty, only_beside, without_effect,
 };
 
 /// The types, and the field that each needs.
@@ -41,22 +41,7 @@ fn policy(cx: &mut Context<'_>, item: &Field<'_>) -> Option<Option<HashPolicy>> 
         None => Some(false),
     };
     let wanted = types.iter().find(|(of, _)| Some(*of) == name).map(|(_, part)| *part);
-    let mut body = None;
-    for part in ["header", "cookie", "connection", "queryParameter", "filterState"] {
-        let Some(written) = fields.take(cx, part) else { continue };
-        if wanted == Some(part) {
-            body = Some(written);
-        } else if let Some(name) = name {
-            cx.report(
-                Diagnostic::warning(
-                    written.path.clone(),
-                    format!("has no effect with type {name}"),
-                )
-                .at(written.key_span)
-                .hint("remove it, or change the type"),
-            );
-        }
-    }
+    let body = fields.take_of_type(cx, types, name, |field, of| without_effect(field, of, name));
     let (name, wanted) = (name?, wanted?);
     if body.is_none() {
         cx.report(

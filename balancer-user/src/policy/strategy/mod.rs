@@ -306,6 +306,14 @@ fn conf(cx: &mut Context<'_>, field: &Field<'_>, dialled: Dialled) -> Option<Con
     Some(Conf { load_balancer, hash_policies, locality })
 }
 
+/// What stands in the field of another type, `of`.
+fn without_effect(field: &Field<'_>, of: &str, name: Option<&str>) -> Diagnostic {
+    let message = format!("has no effect with type {}", name.unwrap_or_default());
+    Diagnostic::warning(field.path.clone(), message)
+        .at(field.key_span)
+        .hint(format!("write `type: {of}`, or remove it"))
+}
+
 /// Takes a field that must not be empty.
 fn not_empty<'n>(
     cx: &mut Context<'_>,
