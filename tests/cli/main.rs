@@ -11,6 +11,7 @@ mod man;
 mod maps;
 mod plan;
 mod refused;
+mod requests;
 mod requirements;
 mod run;
 mod trace;

@@ -127,7 +127,9 @@ fn rule(cx: &mut Context<'_>, item: &Field<'_>, namespace: &str) -> Option<HttpR
             .related(*redirect, "requests are redirected here")
             .hint("remove them, or the filter"),
         ),
-        (None, _, Some(backends)) => rule::without_backend(cx, item, backends, "500"),
+        (None, _, Some(backends)) if filters.filters.is_some() => {
+            rule::without_backend(cx, item, backends, "500");
+        }
         _ => {}
     }
     Some(HttpRule {
