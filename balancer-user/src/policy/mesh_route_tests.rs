@@ -361,6 +361,7 @@ fn weights_that_sum_to_more_than_32_bits_are_refused() {
     let zero = "[{kind: MeshService, name: a, weight: 0}]";
     let rule = read(&backed(zero), &LENIENT).to[0].rule.clone().expect("a rule");
     assert_eq!(rule.backends[0].weight, 0);
+    assert_eq!(warnings(&backed(zero), &LENIENT), ["spec.to[0].rules[0].default.backendRefs"]);
 }
 
 #[test]

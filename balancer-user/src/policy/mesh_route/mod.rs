@@ -300,6 +300,13 @@ fn rule(cx: &mut Context<'_>, item: &Field<'_>) -> Option<MeshTcpRule> {
             .at(at)
             .hint("leave out the whole rule to send them to the service itself")
         });
+    } else if backends.iter().all(|backend| backend.weight == 0) {
+        let at = backends_field.as_ref().map_or(item.node.span, |field| field.key_span);
+        cx.report(
+            Diagnostic::warning(path, "every weight is 0: connections are refused")
+                .at(at)
+                .hint("give one of them a weight above 0"),
+        );
     }
     Some(MeshTcpRule { span: item.node.span, field: item.path.clone(), backends })
 }
