@@ -57,6 +57,14 @@ const ROOMS: &[Room] = &[
         never_rooms: &["kernel", "node", "agent", "store", "settings", "cli"],
     },
     Room {
+        files: "balancer-user/src/http",
+        never: IMPURE,
+        never_rooms: &[
+            "resolve", "compile", "kernel", "node", "agent", "explain", "plan", "metrics", "store",
+            "settings", "cli",
+        ],
+    },
+    Room {
         files: "balancer-user/src/store",
         never: &["aya"],
         never_rooms: &["kernel", "node", "agent", "cli"],

@@ -2,8 +2,13 @@
 
 use super::{Finding, source::Source};
 
-const PAGES: [&str; 4] =
-    ["ARCHITECTURE.md", "docs/security.md", "docs/datapath.md", "docs/odd-packets.md"];
+const PAGES: [&str; 5] = [
+    "ARCHITECTURE.md",
+    "docs/security.md",
+    "docs/datapath.md",
+    "docs/http-model.md",
+    "docs/odd-packets.md",
+];
 
 pub(super) fn check(sources: &[Source]) -> Vec<Finding> {
     PAGES.iter().flat_map(|page| check_page(page, sources)).collect()

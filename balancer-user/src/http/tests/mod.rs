@@ -1,0 +1,86 @@
+//! Requests and matches as tests write them, and what holds of whole rules.
+
+use std::net::IpAddr;
+
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header::HOST};
+
+use super::{
+    matcher::{HeaderMatch, QueryMatch, ValueMatch},
+    pattern::Pattern,
+    request::{Connection, Request, Scheme},
+};
+
+mod decisions;
+mod lowering;
+mod order;
+mod properties;
+mod why;
+
+/// A request and what it is made of.
+#[derive(Debug)]
+pub(super) struct Asked {
+    method: Method,
+    target: Uri,
+    headers: HeaderMap,
+    connection: Connection,
+}
+
+pub(super) fn connection() -> Connection {
+    Connection { client: IpAddr::from([10, 0, 0, 9]), port: 80, scheme: Scheme::Http }
+}
+
+pub(super) fn asked(method: &str, target: &str) -> Asked {
+    Asked {
+        method: method.parse().unwrap(),
+        target: target.parse().unwrap(),
+        headers: HeaderMap::new(),
+        connection: connection(),
+    }
+}
+
+impl Asked {
+    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+        let name: HeaderName = name.parse().unwrap();
+        self.headers.append(name, HeaderValue::from_str(value).unwrap());
+        self
+    }
+
+    pub(super) fn host(self, host: &str) -> Self {
+        self.header(HOST.as_str(), host)
+    }
+
+    pub(super) fn port(mut self, port: u16) -> Self {
+        self.connection.port = port;
+        self
+    }
+
+    pub(super) fn client(mut self, address: &str) -> Self {
+        self.connection.client = address.parse().unwrap();
+        self
+    }
+
+    pub(super) fn request(&self) -> Request<'_> {
+        Request::new(&self.method, &self.target, &self.headers, self.connection).unwrap()
+    }
+}
+
+pub(super) fn exact(value: &str) -> ValueMatch {
+    ValueMatch::Exact(value.into())
+}
+
+pub(super) fn regex(pattern: &str) -> ValueMatch {
+    ValueMatch::Regex(Pattern::new(pattern).unwrap())
+}
+
+pub(super) fn header(name: &str, value: ValueMatch) -> HeaderMatch {
+    HeaderMatch { name: name.parse().unwrap(), value }
+}
+
+pub(super) fn query(name: &str, value: ValueMatch) -> QueryMatch {
+    QueryMatch { name: name.into(), value }
+}
+
+/// `n` numbers that divide all of `u64` evenly, none at the edge of a share.
+pub(super) fn evenly(n: u64) -> impl Iterator<Item = u64> + Clone {
+    (0..n).map(move |i| (2 * i + 1) * (u64::MAX / (2 * n)))
+}
