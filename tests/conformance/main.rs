@@ -18,6 +18,7 @@ use std::process::ExitCode;
 mod cases;
 mod gateway;
 mod hashing;
+mod match_order;
 mod mesh_tcp;
 mod resources;
 mod routing;

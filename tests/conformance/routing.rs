@@ -2,7 +2,7 @@
 //!
 //! Each family asks the room that decides it: which policy is picked (`route-per-outbound`),
 //! what destinations come of it (`destinations`), the route of an outbound whose policy is given
-//! (`outbounds`), and the shares of real instances (`requests`). Cases of other families, and
+//! (`outbounds`), the shares of real instances (`requests`), the order of matches (`match-order`). Cases of other families, and
 //! those that only HTTP rules or other kinds of resources can satisfy, are not built.
 
 use std::{
@@ -32,7 +32,7 @@ use serde_json::{Value, json};
 
 use crate::{
     cases::Verdict,
-    mesh_tcp,
+    match_order, mesh_tcp,
     resources::{array, dataplane, dialled, number, read_conf, tags, text, traffic_routes},
 };
 
@@ -41,6 +41,9 @@ const KINDS: [&str; 3] = ["Mesh", "Dataplane", "TrafficRoute"];
 
 /// Judges one case.
 pub(crate) fn judge(case: &Value) -> Verdict {
+    if text(&case["family"]).as_deref() == Some("match-order") {
+        return match_order::judge(case).unwrap_or_else(unreadable);
+    }
     if text(&case["policy_kind"]).as_deref() == Some("MeshTCPRoute") {
         return mesh_tcp::judge(case).unwrap_or_else(unreadable);
     }

@@ -5,7 +5,7 @@ use ::http::{HeaderMap, HeaderName, HeaderValue, StatusCode, header::HOST};
 use super::{
     cors::Cors,
     redirect::Redirect,
-    rewrite::{HostRewrite, PathRewrite},
+    rewrite::{Host, HostRewrite, NoHost, PathRewrite},
     split::Destination,
 };
 
@@ -102,6 +102,9 @@ pub enum BadHeader {
         /// As written.
         value: String,
     },
+    /// A request has exactly one host.
+    #[error("header `host`: {0}")]
+    Host(NoHost),
 }
 
 /// Reads the name of a header.
@@ -156,7 +159,11 @@ impl HeaderChanges {
 fn pair(name: &str, value: &str) -> Result<(HeaderName, HeaderValue), BadHeader> {
     let read = HeaderValue::from_str(value);
     let read = read.map_err(|_| BadHeader::Value { name: name.into(), value: value.into() })?;
-    Ok((header_name(name)?, read))
+    let name = header_name(name)?;
+    if name == HOST {
+        Host::new(value).map_err(BadHeader::Host)?;
+    }
+    Ok((name, read))
 }
 
 impl HeaderChange {
@@ -240,6 +247,8 @@ mod tests {
             error,
             "the value \"1\\r\\nx-b: 2\" of `x-a` holds a character that no header may"
         );
+        let error = changes.set("Host", "a b").unwrap_err().to_string();
+        assert!(error.starts_with("header `host`: `a b` is no host"), "{error}");
         assert!(changes.is_empty());
     }
 

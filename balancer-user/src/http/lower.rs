@@ -164,8 +164,8 @@ impl Reading<'_> {
                 lowered.set(&add.name, &add.value)
             };
             let part = match &done {
-                Err(BadHeader::Value { .. }) => "value",
-                _ => "name",
+                Err(BadHeader::Value { .. } | BadHeader::Host(_)) => "value",
+                Err(BadHeader::Name(_)) | Ok(()) => "name",
             };
             self.take(&format!("{field}.add[{at}].{part}"), done);
         }

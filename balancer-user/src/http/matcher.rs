@@ -1,30 +1,39 @@
 //! What a rule asks of a request (semantics 3.8, 4.4, 5.2, 5.7).
 
 use ::http::HeaderName;
+use serde::{Serialize, Serializer};
 
 use super::{pattern::Pattern, request::Request};
 
-/// Conditions of which all must hold. None at all holds for every request.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// Conditions of which all must hold. None at all holds for every request. In `-o json` a value is
+/// an object with how it is compared: `{"path": {"segment_prefix": "/api"}}`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Match {
     /// The method.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<ValueMatch>,
     /// The path, without the query.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub path: Option<PathMatch>,
     /// Headers. Names may repeat: every one is asked for.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub headers: Vec<HeaderMatch>,
     /// Query parameters. Likewise.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
     pub query: Vec<QueryMatch>,
 }
 
 /// How a path is compared: always with case, never with the query.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum PathMatch {
     /// It is this.
     Exact(Box<str>),
     /// It begins with these bytes: `/offers` takes `/offersale` (TrafficRoute).
+    #[serde(rename = "prefix")]
     Bytes(Box<str>),
     /// It begins with these segments: `/api` takes `/api`, `/api/` and `/api/x`, not `/apix`.
+    #[serde(rename = "segment_prefix")]
     Segments(Segments),
     /// The whole of it matches.
     Regex(Pattern),
@@ -65,16 +74,19 @@ pub(super) fn ends_segment(rest: &str) -> bool {
 }
 
 /// A call of gRPC, whose path is `/service/method`. At least one of the two is given.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct GrpcMatch {
     /// The service, with its package: `shop.Catalog`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<GrpcName>,
     /// The method.
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub method: Option<GrpcName>,
 }
 
 /// How one of the two names is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum GrpcName {
     /// It is this.
     Exact(Box<str>),
@@ -100,7 +112,8 @@ impl GrpcName {
 }
 
 /// How a value is compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "snake_case")]
 pub enum ValueMatch {
     /// It is this, case included.
     Exact(Box<str>),
@@ -129,21 +142,32 @@ impl ValueMatch {
 }
 
 /// A header that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct HeaderMatch {
     /// Its name; case does not count.
+    #[serde(serialize_with = "name")]
     pub name: HeaderName,
     /// What its values, joined with `,`, must be.
     pub value: ValueMatch,
 }
 
 /// A query parameter that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct QueryMatch {
     /// Its name, case included.
     pub name: Box<str>,
     /// What its first value must be.
     pub value: ValueMatch,
+}
+
+fn name<S: Serializer>(name: &HeaderName, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.serialize_str(name.as_str())
+}
+
+impl Serialize for Segments {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(self.path())
+    }
 }
 
 impl PathMatch {
@@ -310,6 +334,31 @@ mod tests {
         assert!(!all.takes(&asked("PUT", "/a?q=2").header("x-a", "1").request()));
         assert!(!all.takes(&asked("GET", "/a?q=3").header("x-a", "1").request()));
         assert!(!all.takes(&asked("GET", "/b?q=2").header("x-a", "1").request()));
+    }
+
+    #[test]
+    fn a_match_is_written_as_an_object_with_how_each_part_is_compared() {
+        let all = Match {
+            method: Some(exact("GET")),
+            path: Some(PathMatch::Segments(Segments::new("/api/"))),
+            headers: vec![header("X-A", regex("1+")), header("x-b", ValueMatch::Present)],
+            query: vec![],
+        };
+        let written = serde_json::json!({
+            "method": {"exact": "GET"},
+            "path": {"segment_prefix": "/api"},
+            "headers": [
+                {"name": "x-a", "value": {"regex": "1+"}},
+                {"name": "x-b", "value": "present"},
+            ],
+        });
+        assert_eq!(serde_json::to_value(&all).unwrap(), written);
+        let service = Some(GrpcName::Exact("a.B".into()));
+        let call = PathMatch::Grpc(GrpcMatch { service, method: None });
+        let written = serde_json::json!({"grpc": {"service": {"exact": "a.B"}}});
+        assert_eq!(serde_json::to_value(&call).unwrap(), written);
+        let bytes = serde_json::to_value(PathMatch::Bytes("/a".into())).unwrap();
+        assert_eq!(bytes, serde_json::json!({"prefix": "/a"}));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use regex::bytes::{Regex, RegexBuilder};
+use serde::{Serialize, Serializer};
 
 /// Largest compiled pattern in bytes: a pattern of a policy needs a few thousand.
 const COMPILED_BYTES_MAX: usize = 1 << 20;
@@ -206,6 +207,12 @@ impl PartialEq for Substitution {
 }
 
 impl Eq for Substitution {}
+
+impl Serialize for Pattern {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&self.text)
+    }
+}
 
 impl fmt::Debug for Pattern {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

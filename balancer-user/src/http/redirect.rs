@@ -47,7 +47,8 @@ impl Redirect {
         answer
     }
 
-    /// `scheme://host:port/path?query`, the port only where it does not go without saying.
+    /// `scheme://host:port/path?query`, the port only where it does not go without saying; the path
+    /// alone where nobody has named a host.
     pub fn location(&self, request: &Request<'_>, matched: Option<&PathMatch>) -> String {
         let scheme = self.scheme.unwrap_or(request.scheme);
         let host = self.host.as_ref().map_or(request.host(), Host::as_str);
@@ -62,6 +63,10 @@ impl Redirect {
             }
             None => request.path_and_query().into_owned(),
         };
+        if host.is_empty() {
+            // A client of HTTP/1.0 that named no host; it knows whom it has asked (RFC 9110, 10.2.2).
+            return path;
+        }
         format!("{scheme}://{host}{port}{path}")
     }
 
@@ -161,6 +166,13 @@ mod tests {
         let matched = PathMatch::Segments(Segments::new("/old"));
         let found = prefix.location(&asked.request(), Some(&matched));
         assert_eq!(found, "http://example.org/new/x?a=b");
+    }
+
+    #[test]
+    fn without_any_host_the_location_is_a_path() {
+        assert_eq!(location(&redirect(), &asked("GET", "/a?b")), "/a?b");
+        let named = Redirect { host: host("a.example"), ..redirect() };
+        assert_eq!(location(&named, &asked("GET", "/a?b")), "http://a.example/a?b");
     }
 
     #[test]

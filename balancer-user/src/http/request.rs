@@ -4,7 +4,7 @@ use std::{borrow::Cow, fmt, net::IpAddr};
 
 use ::http::{
     HeaderMap, HeaderName, Method, Uri,
-    header::{HOST, HeaderValue},
+    header::{COOKIE, HOST, HeaderValue},
 };
 
 use super::normal::normal_path;
@@ -24,8 +24,8 @@ pub struct Request<'a> {
     pub path: Cow<'a, str>,
     /// What follows `?`, as sent.
     pub query: Option<&'a str>,
-    /// All headers, several of one name in the order of arrival. `host` is read by nobody: see
-    /// [`authority`](Self::authority).
+    /// All headers, several of one name in the order of arrival. A `host` among them is not read:
+    /// [`authority`](Self::authority) is.
     pub headers: &'a HeaderMap,
     /// Who asks and where.
     pub connection: Connection,
@@ -128,15 +128,21 @@ impl<'a> Request<'a> {
         split_authority(self.authority).1
     }
 
-    /// All values of a header joined with `,`, as matchers see them (semantics 3.8); `None`: there
-    /// is none. Allocates only for several.
+    /// All values of a header joined with `,`, as matchers see them (semantics 3.8); cookies with
+    /// `; `, since clients of HTTP/2 may send each by itself (RFC 9113, 8.2.3). `host` is the
+    /// authority, wherever it stood. `None`: there is none. Allocates only for several values.
     pub fn header(&self, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+        if name == HOST {
+            let authority = self.authority.as_bytes();
+            return (!authority.is_empty()).then_some(Cow::Borrowed(authority));
+        }
         let mut values = self.headers.get_all(name).iter();
         let first = values.next()?;
         let Some(second) = values.next() else { return Some(Cow::Borrowed(first.as_bytes())) };
+        let between: &[u8] = if name == COOKIE { b"; " } else { b"," };
         let mut joined = first.as_bytes().to_vec();
         for value in std::iter::once(second).chain(values) {
-            joined.push(b',');
+            joined.extend_from_slice(between);
             joined.extend_from_slice(value.as_bytes());
         }
         Some(Cow::Owned(joined))
@@ -154,7 +160,7 @@ impl<'a> Request<'a> {
     /// The value of a cookie (RFC 6265, 4.2.1), without quotes.
     pub fn cookie(&self, name: &str) -> Option<&'a str> {
         self.headers
-            .get_all(::http::header::COOKIE)
+            .get_all(COOKIE)
             .iter()
             .filter_map(|header: &HeaderValue| header.to_str().ok())
             .flat_map(|header| header.split(';'))
@@ -204,6 +210,19 @@ mod tests {
         let joined = request.header(&HeaderName::from_static("x-a"));
         assert_eq!(joined.as_deref(), Some(&b"1,3"[..]));
         assert_eq!(request.header(&HeaderName::from_static("x-c")), None);
+    }
+
+    #[test]
+    fn cookies_are_joined_as_one_header_would_have_them_and_host_is_the_authority() {
+        let of = |asked: &crate::http::tests::Asked, name| {
+            let value = asked.request().header(&name)?.into_owned();
+            Some(String::from_utf8(value).unwrap())
+        };
+        let cookies = asked("GET", "/").header("cookie", "a=1").header("cookie", "b=2");
+        assert_eq!(of(&cookies, COOKIE).as_deref(), Some("a=1; b=2"));
+        assert_eq!(of(&cookies, HOST), None);
+        let absolute = asked("GET", "http://a.example:81/").host("b.example");
+        assert_eq!(of(&absolute, HOST).as_deref(), Some("a.example:81"));
     }
 
     #[test]
