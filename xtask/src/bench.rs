@@ -22,6 +22,8 @@ const ENVOY: &str = "BALANCER_BENCH_ENVOY";
 pub(crate) enum Bench {
     /// Policies into tables, tables into the kernel
     Compile,
+    /// From a request to the HTTP rule that takes it
+    Match,
     /// One packet through the programs, net of the empty driver (root)
     Packet,
     /// From a renamed policy file to packets that meet it (root)
@@ -63,7 +65,7 @@ pub(crate) fn run(bench: Option<Bench>, output: Output, words: &[String]) -> Res
                     command.env(ENVOY, envoy);
                 }
             }
-            Bench::Compile | Bench::Flip | Bench::Scale | Bench::Flood => {}
+            Bench::Compile | Bench::Match | Bench::Flip | Bench::Scale | Bench::Flood => {}
         }
         command.arg("--").args(words);
         match output {

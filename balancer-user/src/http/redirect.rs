@@ -86,19 +86,8 @@ mod tests {
     use super::*;
     use crate::http::{
         matcher::Segments,
-        tests::{Asked, asked},
+        tests::{Asked, asked, redirect},
     };
-
-    fn redirect() -> Redirect {
-        Redirect {
-            scheme: None,
-            host: None,
-            port: None,
-            port_else: PortElse::Listener,
-            path: None,
-            status: StatusCode::FOUND,
-        }
-    }
 
     fn location(redirect: &Redirect, asked: &Asked) -> String {
         redirect.location(&asked.request(), None)

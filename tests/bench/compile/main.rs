@@ -17,18 +17,16 @@
 
 use std::{hint::black_box, net::SocketAddr, process::ExitCode, time::Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Result, ensure};
 use balancer_user::{
     compile::{Assignment, Compiler, Limits, TableSize, apportion::evenly, compile, maglev},
     resolve::resolve,
 };
 use clap::Parser;
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 use xxhash_rust::xxh64::xxh64;
 
+#[path = "../affinity.rs"]
+mod affinity;
 #[path = "../measure.rs"]
 mod measure;
 mod publish;
@@ -47,7 +45,7 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<()> {
-    pin_to_one_core()?;
+    affinity::pin_to_one_core()?;
     let mut measures = Vec::new();
     for slots in [65_537, 655_373] {
         if options.wanted("maglev") {
@@ -67,16 +65,6 @@ fn run(options: &Options) -> Result<()> {
         "no measures are named so; there are maglev, compile and publish"
     );
     measure::print(&measures, options.output)?;
-    Ok(())
-}
-
-/// A move to another core would bring cold caches into the figures.
-fn pin_to_one_core() -> Result<()> {
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).unwrap_or(false));
-    let mut one = CpuSet::new();
-    one.set(last.context("this process may run on no core")?)?;
-    sched_setaffinity(Pid::from_raw(0), &one)?;
     Ok(())
 }
 

@@ -2,6 +2,8 @@
 //! flows. `cargo xtask bench packet` builds the driver and runs this as root; what each name
 //! means is told in `docs/benchmarks.md`.
 
+#[path = "../affinity.rs"]
+mod affinity;
 mod cases;
 mod driver;
 mod frames;
@@ -16,10 +18,6 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, bail};
 use clap::Parser;
 use harness::{Root, Uplink};
-use nix::{
-    sched::{CpuSet, sched_getaffinity, sched_setaffinity},
-    unistd::Pid,
-};
 
 use cases::{CASES, Case, Timing};
 use measure::{Measure, Options};
@@ -51,7 +49,7 @@ fn run(options: &Options) -> Result<()> {
         let names: Vec<_> = CASES.iter().map(|case| case.name).collect();
         bail!("no measure is named so; there are {}", names.join(", "));
     }
-    pin_to_one_core()?;
+    affinity::pin_to_one_core()?;
     // Where the XDP program finds a next hop.
     let uplink = Uplink::new(root)?;
     let mut worlds = Worlds::load(&cases, uplink.index())?;
@@ -84,15 +82,5 @@ fn run(options: &Options) -> Result<()> {
         measures.push(Measure::new(case.name, "ns", &net).against(name, &net, &driver));
     }
     measure::print(&measures, options.output)?;
-    Ok(())
-}
-
-/// A move to another core would bring cold caches into the figures.
-fn pin_to_one_core() -> Result<()> {
-    let allowed = sched_getaffinity(Pid::from_raw(0))?;
-    let last = (0..CpuSet::count()).rev().find(|&cpu| allowed.is_set(cpu).unwrap_or(false));
-    let mut one = CpuSet::new();
-    one.set(last.context("this process may run on no core")?)?;
-    sched_setaffinity(Pid::from_raw(0), &one)?;
     Ok(())
 }

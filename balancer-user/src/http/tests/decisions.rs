@@ -4,12 +4,12 @@ use std::time::Duration;
 
 use ::http::{HeaderMap, HeaderValue, StatusCode, header::SET_COOKIE};
 
-use super::{Asked, asked, evenly, exact, header};
+use super::{Asked, asked, evenly, exact, header, redirect};
 use crate::http::{
     Answered, Backend, BackendId, Chance, Choice, Cookie, Cors, Decision, Destination, Filter,
     Forward, HeaderChanges, Host, HostRewrite, KeyOf, KeyPolicy, Match, Mirror, Nowhere, Order,
-    Origin, PathMatch, PathRewrite, PortElse, Redirect, Router, Rule, Rules, Scheme, Segments,
-    Sent, Share, Split, Timeouts,
+    Origin, PathMatch, PathRewrite, Redirect, Router, Rule, Rules, Scheme, Segments, Sent, Share,
+    Split, Timeouts,
 };
 
 const FIRST: Chance = Chance { backend: Choice::Turn(0), cookie: 7 };
@@ -211,11 +211,9 @@ fn filters_of_the_chosen_backend_come_after_those_of_the_rule() {
 fn a_redirect_needs_no_backend() {
     let redirect = Redirect {
         scheme: Some(Scheme::Https),
-        host: None,
-        port: None,
-        port_else: PortElse::Listener,
         path: Some(PathRewrite::Segments("/new".into())),
         status: StatusCode::MOVED_PERMANENTLY,
+        ..redirect()
     };
     let filters = vec![
         Filter::Redirect(redirect),
@@ -251,15 +249,7 @@ fn cors() -> Filter {
 
 #[test]
 fn a_preflight_request_is_answered_before_anything_else_is_done() {
-    let redirect = Redirect {
-        scheme: None,
-        host: None,
-        port: None,
-        port_else: PortElse::Listener,
-        path: None,
-        status: StatusCode::FOUND,
-    };
-    let router = one(rule(vec![Filter::Redirect(redirect), cors()]));
+    let router = one(rule(vec![Filter::Redirect(redirect()), cors()]));
     let preflight = asked("OPTIONS", "/old")
         .header("origin", "https://shop.example")
         .header("access-control-request-method", "PUT");

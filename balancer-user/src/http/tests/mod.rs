@@ -2,11 +2,12 @@
 
 use std::net::IpAddr;
 
-use ::http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header::HOST};
+use ::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode, Uri, header::HOST};
 
 use super::{
     matcher::{HeaderMatch, QueryMatch, ValueMatch},
     pattern::Pattern,
+    redirect::{PortElse, Redirect},
     request::{Connection, Request, Scheme},
 };
 
@@ -83,4 +84,16 @@ pub(super) fn query(name: &str, value: ValueMatch) -> QueryMatch {
 /// `n` numbers that divide all of `u64` evenly, none at the edge of a share.
 pub(super) fn evenly(n: u64) -> impl Iterator<Item = u64> + Clone {
     (0..n).map(move |i| (2 * i + 1) * (u64::MAX / (2 * n)))
+}
+
+/// A redirect of the Gateway API that changes nothing.
+pub(super) fn redirect() -> Redirect {
+    Redirect {
+        scheme: None,
+        host: None,
+        port: None,
+        port_else: PortElse::Listener,
+        path: None,
+        status: StatusCode::FOUND,
+    }
 }
