@@ -12,7 +12,10 @@ const COMPILED_BYTES_MAX: usize = 1 << 20;
 #[derive(Clone)]
 pub struct Pattern {
     text: Box<str>,
-    regex: Regex,
+    /// What it plainly begins with is compared as bytes: what is left is often so small that the
+    /// engine needs no memory of its own to match it.
+    begin: Box<str>,
+    rest: Regex,
 }
 
 /// A pattern with what takes the place of each of its matches.
@@ -67,13 +70,14 @@ impl Pattern {
         if text.contains(')') {
             compile(text, text)?;
         }
-        let regex = compile(&format!("^(?:{text})$"), text)?;
-        Ok(Self { text: text.into(), regex })
+        let (begin, rest) = split_literal(text);
+        let rest = compile(&format!("^(?:{rest})$"), text)?;
+        Ok(Self { text: text.into(), begin: begin.into(), rest })
     }
 
     /// Whether the whole of `value` matches.
     pub fn matches(&self, value: &[u8]) -> bool {
-        self.regex.is_match(value)
+        value.strip_prefix(self.begin.as_bytes()).is_some_and(|rest| self.rest.is_match(rest))
     }
 
     /// As written.
@@ -83,19 +87,42 @@ impl Pattern {
 
     /// Bytes that everything it matches begins with: as many as are plain to see, often none.
     pub(super) fn literal_prefix(&self) -> &str {
-        // An alternative or a flag can make anything of what stands before it.
-        if self.text.contains('|') || self.text.contains("(?") {
-            return "";
-        }
-        let text = self.text.strip_prefix('^').unwrap_or(&self.text);
-        let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_-~%@=:;,!&".contains(&b);
-        let end = text.bytes().position(|b| !plain(b)).unwrap_or(text.len());
-        match text.as_bytes().get(end) {
-            // It says how often the character before it may come, perhaps not at all.
-            Some(b'?' | b'*' | b'+' | b'{') => &text[..end.saturating_sub(1)],
-            _ => &text[..end],
-        }
+        &self.begin
     }
+}
+
+/// What a pattern plainly begins with, and the pattern of what follows. Nothing is plain where
+/// what follows could look back, or make something else of what stands before it.
+fn split_literal(written: &str) -> (&str, &str) {
+    let whole = ("", written);
+    let text = written.strip_prefix('^').unwrap_or(written);
+    let plain = |b: u8| b.is_ascii_alphanumeric() || b"/_-~%@=:;,!&".contains(&b);
+    let end = text.bytes().position(|b| !plain(b)).unwrap_or(text.len());
+    let end = match text.as_bytes().get(end) {
+        // It says how often the character before it may come, perhaps not at all.
+        Some(b'?' | b'*' | b'+' | b'{') => end.saturating_sub(1),
+        _ => end,
+    };
+    let (begin, rest) = text.split_at(end);
+    // An alternative or a flag changes the meaning of all before it; a quantifier may follow `^`.
+    if begin.is_empty() || rest.contains('|') || rest.contains("(?") {
+        return whole;
+    }
+    // `^` and `\b` look at what stands before them.
+    let mut before = ' ';
+    for c in rest.chars() {
+        let looks_back = match before {
+            '\\' => c.is_ascii_alphanumeric() && !"dDwWsS".contains(c) || "<>".contains(c),
+            '[' => false,
+            _ => c == '^',
+        };
+        if looks_back {
+            return whole;
+        }
+        // Of two backslashes the second begins nothing.
+        before = if before == '\\' { ' ' } else { c };
+    }
+    (begin, rest)
 }
 
 impl Substitution {
@@ -228,6 +255,8 @@ impl fmt::Debug for Substitution {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn whole(pattern: &str, value: &str) -> bool {
@@ -271,12 +300,36 @@ mod tests {
             ("/a|/b", ""),
             ("(?i)/a", ""),
             (".*", ""),
-            ("*", ""),
             ("/a\\.b", "/a"),
+            ("/a\\d", "/a"),
+            ("/a\\b", ""),
+            ("/a\\\\b", "/a"),
+            ("/a^b", ""),
+            ("/a[b^]", ""),
             ("/é?", "/"),
         ] {
-            if let Ok(pattern) = Pattern::new(pattern) {
-                assert_eq!(pattern.literal_prefix(), prefix, "{}", pattern.text());
+            assert_eq!(Pattern::new(pattern).unwrap().literal_prefix(), prefix, "{pattern}");
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 2000, ..ProptestConfig::default() })]
+
+        #[test]
+        fn a_pattern_matches_what_the_engine_alone_matches(
+            text in "\\^?[/ab]{0,3}[/ab.*+?^$()\\[\\]|{}1\\\\dwsbB]{0,6}",
+            values in prop::collection::vec("[/ab1^$. ]{0,6}", 1..8),
+        ) {
+            let alone = compile(&text, &text).and_then(|_| compile(&format!("^(?:{text})$"), &text));
+            let pattern = Pattern::new(&text);
+            prop_assert_eq!(pattern.is_ok(), alone.is_ok());
+            if let (Ok(pattern), Ok(alone)) = (pattern, alone) {
+                for value in &values {
+                    prop_assert_eq!(
+                        pattern.matches(value.as_bytes()), alone.is_match(value.as_bytes()),
+                        "{} {}", text, value
+                    );
+                }
             }
         }
     }
