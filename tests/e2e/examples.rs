@@ -13,8 +13,8 @@ fn every_example_and_every_world_loads() {
     for path in examples {
         // Each on its own and with maps of the default sizes, as somebody would who tries it.
         let instance = Instance::new(root, &bed.node).expect("an instance");
-        let world = policies().join("worlds/redis").display().to_string();
         let complete = path.is_dir() || has_a_mesh(&path);
+        let world = world_of(&path).display().to_string();
         let path = path.display().to_string();
         let mut args = vec!["load", "--attach", "v-web-1=tc", "-f", &path];
         if !complete {
@@ -33,8 +33,20 @@ fn policies() -> PathBuf {
 
 /// Whether an example brings its own world, as those do that show another form of it.
 fn has_a_mesh(path: &Path) -> bool {
-    let text = std::fs::read_to_string(path).expect("an example");
-    text.lines().any(|line| line == "type: Mesh" || line == "kind: Mesh")
+    read(path).lines().any(|line| line == "type: Mesh" || line == "kind: Mesh")
+}
+
+/// The world of the mesh that an example is of, which has its name, if there is one.
+fn world_of(path: &Path) -> PathBuf {
+    let worlds = policies().join("worlds");
+    let text = if path.is_dir() { String::new() } else { read(path) };
+    let named = text.lines().find_map(|line| line.strip_prefix("mesh: "));
+    let world = named.map(|mesh| worlds.join(mesh)).filter(|world| world.is_dir());
+    world.unwrap_or_else(|| worlds.join("redis"))
+}
+
+fn read(path: &Path) -> String {
+    std::fs::read_to_string(path).expect("an example")
 }
 
 /// A world is a directory, any other example a file.
