@@ -49,7 +49,7 @@ fn a_neighbour_that_gets_another_ethernet_address_is_followed() {
     let world = World::new(root);
     prepare(&world.bed);
     let instance = world.bed.instance();
-    // A flow that TC begins before the next hop is found stays TC's where it goes past the stack.
+    // Flows as XDP alone makes them: those that TC begins past the stack are `direct`.
     let attach = "[{interface: 'v-*', hook: xdp}]";
     let config = world.config_for(&[world.policies()], attach, "forwarding: stack\n");
     let mut agent = Agent::start(&instance, &config, &[]).expect("an agent");
