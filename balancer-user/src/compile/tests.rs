@@ -42,7 +42,7 @@ pub(super) fn backend(service: &str, weight: u32, reals: &[u8]) -> Backend {
 }
 
 pub(super) fn route(load_balancer: LoadBalancer, backends: Vec<Backend>) -> Route {
-    Route { policy: None, decision: Decision::Forward, load_balancer, backends }
+    Route { policy: None, decision: Decision::Forward, load_balancer, backends, http: None }
 }
 
 /// VIPs by number: the route of everybody, and of single classes (from 1); the sources of each

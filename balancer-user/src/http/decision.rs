@@ -15,7 +15,7 @@ use super::{
     rewrite::HostRewrite,
     router::{Found, Router},
     rule::Timeouts,
-    split::{Backend, BackendId, Choice, Destination},
+    split::{Backend, BackendId, Choice, Destination, Readiness},
 };
 
 /// Numbers that the rules do not draw themselves.
@@ -97,13 +97,12 @@ pub struct Sent {
 }
 
 impl Router {
-    /// What is done with a request. `ready` says whether a backend has an endpoint that can take
-    /// it.
+    /// What is done with a request. `readiness` says whether a backend can take it.
     pub fn decide(
         &self,
         request: &Request<'_>,
         chance: Chance,
-        ready: impl Fn(BackendId) -> bool,
+        readiness: impl Fn(BackendId) -> Readiness,
     ) -> Decision<'_> {
         let language = self.rules().language();
         let Some(found) = self.find(request) else {
@@ -142,12 +141,15 @@ impl Router {
         let Destination::Backend(id) = backend.destination else {
             return nowhere(Nowhere::Invalid, &steps);
         };
-        if !ready(id) {
-            return nowhere(Nowhere::Empty, &steps);
+        match readiness(id) {
+            Readiness::Ready => {}
+            Readiness::Empty => return nowhere(Nowhere::Empty, &steps),
+            Readiness::Invalid => return nowhere(Nowhere::Invalid, &steps),
         }
         for filter in &backend.filters {
             steps.take(filter, request, found);
         }
+        steps.mirrors.retain(|(id, _)| readiness(*id) == Readiness::Ready);
         let key = key::key(&found.rule.keys, request, chance.cookie);
         Decision::Forward(Box::new(steps.forward(found, (backend, id), key)))
     }

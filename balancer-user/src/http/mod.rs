@@ -1,8 +1,8 @@
 //! What becomes of an HTTP request: the L7 model.
 //!
 //! ```text
-//! policies ──lower──> Rules ──Router::new──> Router ──decide(request)──> Decision
-//!                                              └──why(request)──> every match and its verdict
+//! policies ──resolve──> Rules ──Router::new──> Router ──decide(request)──> Decision
+//!                                                └──why(request)──> every match and its verdict
 //! ```
 //!
 //! Belongs here: what a request is matched with, which match goes first, what filters make of a
@@ -26,7 +26,6 @@ mod decision;
 mod filter;
 mod hostname;
 mod key;
-pub mod lower;
 mod matcher;
 mod normal;
 mod pattern;
@@ -38,7 +37,7 @@ mod router;
 mod rule;
 mod split;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod tree;
 mod why;
 
@@ -59,5 +58,5 @@ pub use request::{BadRequest, Connection, Request, Scheme};
 pub use rewrite::{Host, HostRewrite, NoHost, PathRewrite};
 pub use router::{Found, Place, Router};
 pub use rule::{BadRule, Rule, Rules, Timeouts};
-pub use split::{Backend, BackendId, Choice, Destination, Split};
+pub use split::{Backend, BackendId, Choice, Destination, Readiness, Split};
 pub use why::{Considered, Difference};

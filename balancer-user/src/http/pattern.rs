@@ -15,7 +15,8 @@ pub struct Pattern {
     /// What it plainly begins with is compared as bytes: what is left is often so small that the
     /// engine needs no memory of its own to match it.
     begin: Box<str>,
-    rest: Regex,
+    /// `None`: nothing matches.
+    rest: Option<Regex>,
 }
 
 /// A pattern with what takes the place of each of its matches.
@@ -23,7 +24,8 @@ pub struct Pattern {
 pub struct Substitution {
     pattern: Box<str>,
     replacement: Box<str>,
-    regex: Regex,
+    /// `None`: nothing matches.
+    regex: Option<Regex>,
     parts: Vec<Part>,
 }
 
@@ -36,7 +38,7 @@ enum Part {
 /// Why a pattern or a substitution cannot be used.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum PatternError {
-    /// It is no regular expression of RE2's dialect, or a huge one.
+    /// It is no regular expression of RE2's dialect.
     #[error(
         "`{pattern}` is no regular expression: {why}; the dialect is RE2's, without look-around and backreferences"
     )]
@@ -45,6 +47,17 @@ pub enum PatternError {
         pattern: String,
         /// What the engine says.
         why: String,
+        /// The same with the pattern drawn above it and what is wrong in it marked.
+        drawn: String,
+    },
+    /// Compiled it is larger than a MiB.
+    #[error(
+        "`{pattern}` is too large a regular expression: compiled it takes more than {} KiB",
+        COMPILED_BYTES_MAX / 1024
+    )]
+    TooLarge {
+        /// As written.
+        pattern: String,
     },
     /// `\3` of a pattern with two groups.
     #[error("`{substitution}` names the group \\{group}, but `{pattern}` has {groups}")]
@@ -66,18 +79,30 @@ impl Pattern {
     /// # Errors
     /// It is no regular expression, or larger than a MiB when compiled.
     pub fn new(text: &str) -> Result<Self, PatternError> {
+        // A text that is taken as it stands is not compiled.
+        if text.len() > COMPILED_BYTES_MAX {
+            return Err(PatternError::TooLarge { pattern: text.to_owned() });
+        }
         // `a)|(b` is no pattern, but would be one between our parentheses.
         if text.contains(')') {
             compile(text, text)?;
         }
         let (begin, rest) = split_literal(text);
-        let rest = compile(&format!("^(?:{rest})$"), text)?;
-        Ok(Self { text: text.into(), begin: begin.into(), rest })
+        let rest = compile(&format!("^(?:{rest})$"), text)
+            // Said of the whole of what is written, where the whole is at fault too.
+            .map_err(|error| compile(text, text).err().unwrap_or(error))?;
+        Ok(Self { text: text.into(), begin: begin.into(), rest: Some(rest) })
+    }
+
+    /// One that matches nothing, not even an empty text, in the place of `text`.
+    pub fn nothing(text: &str) -> Self {
+        Self { text: text.into(), begin: "".into(), rest: None }
     }
 
     /// Whether the whole of `value` matches.
     pub fn matches(&self, value: &[u8]) -> bool {
-        value.strip_prefix(self.begin.as_bytes()).is_some_and(|rest| self.rest.is_match(rest))
+        let Some(regex) = &self.rest else { return false };
+        value.strip_prefix(self.begin.as_bytes()).is_some_and(|rest| regex.is_match(rest))
     }
 
     /// As written.
@@ -144,7 +169,14 @@ impl Substitution {
                 return Err(PatternError::Group { substitution, pattern, group, groups });
             }
         }
-        Ok(Self { pattern: pattern.into(), replacement: replacement.into(), regex, parts })
+        let (pattern, replacement) = (pattern.into(), replacement.into());
+        Ok(Self { pattern, replacement, regex: Some(regex), parts })
+    }
+
+    /// One that finds nothing to replace, in the place of `pattern` and `replacement`.
+    pub fn nothing(pattern: &str, replacement: &str) -> Self {
+        let (pattern, replacement) = (pattern.into(), replacement.into());
+        Self { pattern, replacement, regex: None, parts: Vec::new() }
     }
 
     /// `text` with every match replaced, none overlapping; `None`: there is no match, or what
@@ -153,7 +185,7 @@ impl Substitution {
         let mut replaced: Vec<u8> = Vec::with_capacity(text.len());
         let mut end = 0;
         let mut any = false;
-        for captures in self.regex.captures_iter(text.as_bytes()) {
+        for captures in self.regex.as_ref()?.captures_iter(text.as_bytes()) {
             any = true;
             let whole = captures.get(0)?;
             replaced.extend_from_slice(&text.as_bytes()[end..whole.start()]);
@@ -185,10 +217,14 @@ impl Substitution {
 
 fn compile(whole: &str, written: &str) -> Result<Regex, PatternError> {
     RegexBuilder::new(whole).size_limit(COMPILED_BYTES_MAX).build().map_err(|error| {
-        // The last line says why; those above draw the pattern with our anchors around it.
-        let why = error.to_string();
-        let why = why.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
-        PatternError::Syntax { pattern: written.to_owned(), why }
+        let pattern = written.to_owned();
+        if let regex::Error::CompiledTooBig(_) = error {
+            return PatternError::TooLarge { pattern };
+        }
+        // The last line says why; those above draw the pattern.
+        let drawn = error.to_string();
+        let why = drawn.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned();
+        PatternError::Syntax { pattern, why, drawn }
     })
 }
 
@@ -275,10 +311,20 @@ mod tests {
 
     #[test]
     fn a_pattern_that_only_our_parentheses_complete_is_refused() {
-        for bad in ["a)|(b", "(", "a{1000}{1000}", "(?<=a)b", r"(a)\1"] {
+        for bad in ["a)|(b", "(", "(?<=a)b", r"(a)\1"] {
             let error = Pattern::new(bad).unwrap_err().to_string();
             assert!(error.starts_with(&format!("`{bad}` is no regular expression: ")), "{error}");
         }
+        let error = Pattern::new("a{1000}{1000}").unwrap_err().to_string();
+        assert!(error.ends_with("takes more than 1024 KiB"), "{error}");
+    }
+
+    #[test]
+    fn what_matches_nothing_takes_no_value_and_replaces_none() {
+        let nothing = Pattern::nothing("(");
+        assert!(!nothing.matches(b"") && !nothing.matches(b"("));
+        assert_eq!(nothing.text(), "(");
+        assert_eq!(Substitution::nothing("(", "a").replace("("), None);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use super::{
 };
 
 /// All that is said about the requests to one VIP or listener by one source.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Rules {
     /// By what they are ordered.
     pub order: Order,
@@ -25,7 +25,7 @@ pub struct Rules {
 }
 
 /// One HTTP rule.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Rule {
     /// What it is called in output: policy and field, `TrafficRoute shop: conf.http[0]`.
     pub origin: String,

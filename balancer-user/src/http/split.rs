@@ -17,6 +17,17 @@ pub enum Destination {
     Invalid,
 }
 
+/// Whether what a reference leads to can take a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Readiness {
+    /// It has an endpoint that can.
+    Ready,
+    /// It is there, without an endpoint that can: answered with 503.
+    Empty,
+    /// There is no such thing: as [`Destination::Invalid`].
+    Invalid,
+}
+
 /// A weighted reference.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::Pattern;
+use crate::http::{Pattern, Substitution};
 
 /// `conf.http[].match`. Every part that is given must match.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -55,15 +55,6 @@ pub enum HostRewrite {
     Value(String),
     /// The path with every match substituted.
     FromPath(Substitution),
-}
-
-/// A regular expression and what replaces its matches; `\1` … `\9` are groups.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Substitution {
-    /// Every match of it anywhere is replaced.
-    pub pattern: Pattern,
-    /// What replaces a match.
-    pub substitution: String,
 }
 
 /// Header removals, then additions.

@@ -67,7 +67,6 @@ pub use mesh_service::{
     MeshMultiZoneService, MeshService,
 };
 pub use names::is_domain_prefixed;
-pub use pattern::Pattern;
 pub use read::read;
 pub use reader::Reader;
 pub use reference::{ReferredBy, ServiceKind, ServicePort, ServiceRef, ServiceStatus, TargetPort};

@@ -1,108 +1,56 @@
 //! Regular expressions: compiled where they are read, once (decision D19).
 
-use std::fmt;
-
-use regex::{Regex, RegexBuilder};
-
 use super::{
     Span,
     fields::{Context, Field},
 };
+use crate::http::{Pattern, PatternError, Substitution};
 
-/// Largest compiled pattern in bytes: a pattern of a policy needs a few thousand.
-const PATTERN_BYTES_MAX: usize = 1 << 20;
-
-/// A regular expression of a policy, compiled. Its dialect is RE2's, matching takes time linear
-/// in the text. Two are equal if their texts are.
-#[derive(Clone)]
-pub struct Pattern {
-    text: String,
-    regex: Regex,
-}
-
-impl Pattern {
-    /// As written.
-    pub fn as_str(&self) -> &str {
-        &self.text
-    }
-
-    /// What to match with. Of a matcher it is anchored at both ends, so that it matches whole
-    /// values only; of a substitution it is not. Where exactly one version's rules were asked for
-    /// and let pass what is no regular expression, it matches nothing.
-    pub fn regex(&self) -> &Regex {
-        &self.regex
-    }
-
-    /// How many groups it has; `None` where it is no regular expression and was let pass.
-    pub(super) fn groups(&self) -> Option<usize> {
-        (self.regex.as_str() != NOTHING).then(|| self.regex.captures_len() - 1)
-    }
-}
-
-impl fmt::Debug for Pattern {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(&self.text, f)
-    }
-}
-
-impl PartialEq for Pattern {
-    fn eq(&self, other: &Self) -> bool {
-        self.text == other.text
-    }
-}
-
-impl Eq for Pattern {}
-
-/// Reads a pattern that whole values must match. `None`: it is no string.
+/// Reads a pattern that whole values must match. Where exactly one version's rules are asked for,
+/// which let pass what is no regular expression, that matches nothing. `None`: it is no string.
 pub(super) fn whole(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Pattern> {
     let text = field.string(cx)?;
-    // By itself first: `a)(?:b` is none, and would be one between our parentheses.
-    let built = build(text).and_then(|_| build(&format!("^(?:{text})$")));
-    pattern(cx, field, text, built)
+    Some(Pattern::new(text).unwrap_or_else(|error| {
+        report(cx, field, field, text, error);
+        Pattern::nothing(text)
+    }))
 }
 
-/// Reads a pattern of which every match anywhere counts. `None`: it is no string.
-pub(super) fn anywhere(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Pattern> {
-    let text = field.string(cx)?;
-    pattern(cx, field, text, build(text))
-}
-
-fn build(text: &str) -> Result<Regex, regex::Error> {
-    RegexBuilder::new(text).size_limit(PATTERN_BYTES_MAX).build()
+/// Reads a pattern of which every match anywhere counts, and what replaces them. `None`: one of
+/// them is no string.
+pub(super) fn substitution(
+    cx: &mut Context<'_>,
+    pattern_field: &Field<'_>,
+    replacement_field: &Field<'_>,
+) -> Option<Substitution> {
+    let (text, replacement) = (pattern_field.string(cx)?, replacement_field.string(cx)?);
+    Some(Substitution::new(text, replacement).unwrap_or_else(|error| {
+        report(cx, pattern_field, replacement_field, text, error);
+        Substitution::nothing(text, replacement)
+    }))
 }
 
 /// Reports a failure. Kuma does not look: where exactly its rules are asked for, it is a warning.
-fn pattern(
+fn report(
     cx: &mut Context<'_>,
     field: &Field<'_>,
+    replacement: &Field<'_>,
     text: &str,
-    built: Result<Regex, regex::Error>,
-) -> Option<Pattern> {
-    let regex = match built {
-        Ok(regex) => regex,
-        Err(error) => {
-            let finding = match error {
-                regex::Error::CompiledTooBig(_) => field
-                    .error(format!(
-                        "is too large a regular expression: compiled it takes more than {} KiB",
-                        PATTERN_BYTES_MAX / 1024
-                    ))
-                    .hint("repeat less, as in `{1,1000}`, or match less exactly"),
-                error => {
-                    let shown = error.to_string();
-                    let why = shown.lines().last().unwrap_or_default();
-                    let why = why.trim_start_matches("error: ");
-                    field
-                        .error(format!("is no regular expression: {why}"))
-                        .at(part(field, text, &shown).unwrap_or(field.node.span))
-                        .hint("the dialect is RE2's: no look-around, no backreferences")
-                }
-            };
-            cx.report_unless_exact(finding);
-            build(NOTHING).ok()?
+    error: PatternError,
+) {
+    let finding = match error {
+        PatternError::TooLarge { .. } => field
+            .error("is too large a regular expression: compiled it takes more than 1024 KiB")
+            .hint("repeat less, as in `{1,1000}`, or match less exactly"),
+        PatternError::Syntax { why, drawn, .. } => field
+            .error(format!("is no regular expression: {why}"))
+            .at(part(field, text, &drawn).unwrap_or(field.node.span))
+            .hint("the dialect is RE2's: no look-around, no backreferences"),
+        PatternError::Group { group, groups, .. } => {
+            replacement.error(format!("names the group \\{group}, but the pattern has {groups}"))
         }
     };
-    Some(Pattern { text: text.to_owned(), regex })
+    cx.report_unless_exact(finding);
 }
 
 /// Where the part of a pattern stands that is wrong in it. `error` draws the pattern, a line with
@@ -128,9 +76,6 @@ fn part(field: &Field<'_>, text: &str, error: &str) -> Option<Span> {
     })
 }
 
-/// Matches nothing, not even an empty text.
-const NOTHING: &str = r"[^\s\S]";
-
 #[cfg(test)]
 mod tests {
     use crate::policy::testing::{LENIENT, errors, exactly, finding, reading, route};
@@ -150,8 +95,8 @@ mod tests {
         let reading = reading(&with("/a|/a/b"), &LENIENT);
         let http = &reading.set.traffic_routes[0].conf.http[0];
         let Some(StringMatcher::Regex(pattern)) = &http.matches.path else { panic!("{http:?}") };
-        let matches = |text| pattern.regex().is_match(text);
-        assert_eq!(pattern.as_str(), "/a|/a/b");
+        let matches = |text: &str| pattern.matches(text.as_bytes());
+        assert_eq!(pattern.text(), "/a|/a/b");
         assert!(matches("/a") && matches("/a/b"));
         assert!(!matches("/a/") && !matches("x/a") && !matches("/a\n"));
     }
@@ -199,7 +144,7 @@ mod tests {
         let reading = reading(&with("("), &options);
         let http = &reading.set.traffic_routes[0].conf.http[0];
         let Some(StringMatcher::Regex(pattern)) = &http.matches.path else { panic!("{http:?}") };
-        assert!(!pattern.regex().is_match("") && !pattern.regex().is_match("("));
+        assert!(!pattern.matches(b"") && !pattern.matches(b"("));
         assert!(!finding(&with("("), &options, FIELD).is_error());
     }
 }

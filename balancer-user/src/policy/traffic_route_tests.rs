@@ -304,10 +304,10 @@ fn the_http_section_is_kept_and_reported_as_not_carried_out() {
     assert!(entry.has_match);
     assert_eq!(entry.matches.method, Some(StringMatcher::Prefix("G".to_owned())));
     let StringMatcher::Regex(pattern) = &entry.matches.headers["X-A"] else { panic!("{entry:?}") };
-    assert_eq!(pattern.as_str(), "^(yes|1)$");
+    assert_eq!(pattern.text(), "^(yes|1)$");
     assert_eq!(entry.modify.path, Some(PathRewrite::Prefix("/b".to_owned())));
     assert!(
-        matches!(&entry.modify.host, Some(HostRewrite::FromPath(s)) if s.substitution == r"\1.internal")
+        matches!(&entry.modify.host, Some(HostRewrite::FromPath(s)) if s.replacement() == r"\1.internal")
     );
     assert!(entry.modify.request_headers.add[0].append);
     assert_eq!(entry.modify.request_headers.remove, ["z"]);

@@ -24,6 +24,7 @@ mod dialled;
 pub mod effective;
 mod findings;
 pub mod gateway;
+pub mod http;
 pub mod inventory;
 pub mod kubernetes;
 pub mod mesh_tcp;
@@ -38,6 +39,7 @@ pub mod split;
 mod vip_key;
 mod vips;
 
+pub use self::http::HttpRules;
 pub use change::{Change, Parts, Resolution};
 pub use check::tags_text;
 pub use destination::{Destination, DestinationKind, VipOwner};
@@ -205,7 +207,7 @@ pub struct Class {
 }
 
 /// What one class does with one VIP.
-#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Route {
     /// The policy that decided; `None`: no policy, `decision` says what then.
     pub policy: Option<PolicyRef>,
@@ -216,6 +218,9 @@ pub struct Route {
     /// In written order; zero-weight entries are kept (state [`BackendState::Drained`]) so that
     /// they can be shown; they take nothing.
     pub backends: Vec<Backend>,
+    /// What happens to requests, where they are told apart. It goes before the rest of the route,
+    /// which is what connections get while nobody is there to carry this out.
+    pub http: Option<Arc<HttpRules>>,
 }
 
 /// What happens to connections.

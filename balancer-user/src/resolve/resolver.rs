@@ -195,6 +195,7 @@ impl<'a> Resolver<'a> {
                 decision: Decision::Reject,
                 load_balancer: LoadBalancer::RoundRobin,
                 backends: Vec::new(),
+                http: None,
             },
             _ => place.direct_route(destination),
         })

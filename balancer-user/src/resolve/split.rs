@@ -1,5 +1,7 @@
 //! A policy's split into backends: wildcards (semantics 3.6), weights (3.7), endpoints.
 
+use std::sync::Arc;
+
 use super::{
     Backend, BackendState, Decision, Destination, PolicyRef, Route,
     inventory::{Family, Inventory, MESH_TAG},
@@ -76,11 +78,13 @@ impl Place<'_> {
             .iter()
             .map(|entry| self.backend(entry.weight, substitute(&entry.destination, outbound)))
             .collect();
+        let http = self.traffic_rules(policy.as_ref(), conf, outbound);
         Route {
             policy,
             decision: Decision::Forward,
             load_balancer: conf.load_balancer.unwrap_or(LoadBalancer::RoundRobin),
             backends,
+            http: http.map(Arc::new),
         }
     }
 
@@ -91,7 +95,13 @@ impl Place<'_> {
             Decision::Reject => Vec::new(),
             Decision::Direct | Decision::Forward => vec![self.backend(1, outbound.clone())],
         };
-        Route { policy: None, decision, load_balancer: LoadBalancer::RoundRobin, backends }
+        Route {
+            policy: None,
+            decision,
+            load_balancer: LoadBalancer::RoundRobin,
+            backends,
+            http: None,
+        }
     }
 
     /// The route of a destination that no policy routes: to its own endpoints.
@@ -101,13 +111,20 @@ impl Place<'_> {
             decision: Decision::Direct,
             load_balancer: LoadBalancer::RoundRobin,
             backends: vec![self.backend_of(1, destination.clone(), Tags::new())],
+            http: None,
         }
     }
 
-    fn backend(&self, weight: u32, mut tags: Tags) -> Backend {
+    fn backend(&self, weight: u32, tags: Tags) -> Backend {
+        let (destination, tags) = self.subset(tags);
+        self.backend_of(weight, destination, tags)
+    }
+
+    /// The service that tags name, and those that its endpoints must have.
+    pub(super) fn subset(&self, mut tags: Tags) -> (Destination, Tags) {
         let service = tags.remove(SERVICE_TAG).unwrap_or_default();
         tags.remove(MESH_TAG);
-        self.backend_of(weight, Destination::tags(self.mesh, &service), tags)
+        (Destination::tags(self.mesh, &service), tags)
     }
 
     /// A weighted destination with its endpoints: those that have all of `tags`.

@@ -21,7 +21,9 @@
 use std::{hint::black_box, net::IpAddr, process::ExitCode, time::Duration};
 
 use anyhow::{Result, ensure};
-use balancer_user::http::{BackendId, Chance, Choice, Connection, Request, Router, Scheme};
+use balancer_user::http::{
+    BackendId, Chance, Choice, Connection, Readiness, Request, Router, Scheme,
+};
 use clap::Parser;
 use nix::time::{ClockId, clock_gettime};
 
@@ -119,7 +121,10 @@ fn time(subject: &Subject) -> Result<f64> {
             if subject.decides {
                 number = number.wrapping_add(0x9e37_79b9_7f4a_7c15);
                 let chance = Chance { backend: Choice::Number(number), cookie: number };
-                let ready = |id: BackendId| id.0 < 2;
+                let ready = |id: BackendId| match id.0 {
+                    0 | 1 => Readiness::Ready,
+                    _ => Readiness::Empty,
+                };
                 black_box(subject.router.decide(black_box(&request), chance, ready));
             } else {
                 black_box(subject.router.find(black_box(&request)));

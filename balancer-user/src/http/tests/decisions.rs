@@ -8,8 +8,8 @@ use super::{Asked, asked, evenly, exact, header, redirect};
 use crate::http::{
     Answered, Backend, BackendId, Chance, Choice, Cookie, Cors, Decision, Destination, Filter,
     Forward, HeaderChanges, Host, HostRewrite, KeyOf, KeyPolicy, Match, Mirror, Nowhere, Order,
-    Origin, PathMatch, PathRewrite, Redirect, Router, Rule, Rules, Scheme, Segments, Sent, Share,
-    Split, Timeouts,
+    Origin, PathMatch, PathRewrite, Readiness, Redirect, Router, Rule, Rules, Scheme, Segments,
+    Sent, Share, Split, Timeouts,
 };
 
 const FIRST: Chance = Chance { backend: Choice::Turn(0), cookie: 7 };
@@ -40,7 +40,7 @@ fn one(rule: Rule) -> Router {
 }
 
 fn forward<'r>(router: &'r Router, asked: &Asked) -> Box<Forward<'r>> {
-    match router.decide(&asked.request(), FIRST, |_| true) {
+    match router.decide(&asked.request(), FIRST, |_| Readiness::Ready) {
         Decision::Forward(forward) => forward,
         other => panic!("{other:?}"),
     }
@@ -72,7 +72,7 @@ fn half_of_the_requests_to_an_invalid_backend_are_answered_with_500() {
     let asked = asked("GET", "/old");
     let codes = evenly(100).map(|number| {
         let backend = Choice::Number(number);
-        code(&router.decide(&asked.request(), Chance { backend, cookie: 0 }, |_| true))
+        code(&router.decide(&asked.request(), Chance { backend, cookie: 0 }, |_| Readiness::Ready))
     });
     let (well, ill): (Vec<_>, Vec<_>) = codes.partition(|(_, code)| *code == 200);
     assert_eq!((well.len(), ill.len()), (50, 50));
@@ -85,16 +85,27 @@ fn what_leads_nowhere_has_its_code() {
     let of = |rule, path, ready| {
         code(&one(rule).decide(&asked("GET", path).request(), FIRST, |_| ready))
     };
-    assert_eq!(of(split(vec![backend(1, 1)]), "/new", true), (Some(Nowhere::NoRule), 404));
-    assert_eq!(of(split(vec![]), "/old", true), (Some(Nowhere::NoBackend), 500));
-    assert_eq!(of(split(vec![backend(1, 0)]), "/old", true), (Some(Nowhere::NoBackend), 500));
-    assert_eq!(of(split(vec![backend(1, 1)]), "/old", false), (Some(Nowhere::Empty), 503));
+    assert_eq!(
+        of(split(vec![backend(1, 1)]), "/new", Readiness::Ready),
+        (Some(Nowhere::NoRule), 404)
+    );
+    assert_eq!(of(split(vec![]), "/old", Readiness::Ready), (Some(Nowhere::NoBackend), 500));
+    assert_eq!(
+        of(split(vec![backend(1, 0)]), "/old", Readiness::Ready),
+        (Some(Nowhere::NoBackend), 500)
+    );
+    assert_eq!(
+        of(split(vec![backend(1, 1)]), "/old", Readiness::Empty),
+        (Some(Nowhere::Empty), 503)
+    );
+    let invalid = of(split(vec![backend(1, 1)]), "/old", Readiness::Invalid);
+    assert_eq!(invalid, (Some(Nowhere::Invalid), 500));
 }
 
 #[test]
 fn a_call_that_no_rule_takes_is_unimplemented() {
     let router = router(Order::Grpc, vec![]);
-    let decision = router.decide(&asked("POST", "/a.B/Get").request(), FIRST, |_| true);
+    let decision = router.decide(&asked("POST", "/a.B/Get").request(), FIRST, |_| Readiness::Ready);
     let Decision::Refuse(Nowhere::NoRule, Answered { answer, .. }) = decision else {
         panic!("{decision:?}")
     };
@@ -111,7 +122,10 @@ fn only_the_empty_backend_of_a_split_is_refused() {
     let codes: Vec<_> = (0..2)
         .map(|turn| {
             let chance = Chance { backend: Choice::Turn(turn), cookie: 0 };
-            code(&router.decide(&asked("GET", "/old").request(), chance, |id| id.0 == 1)).1
+            code(&router.decide(&asked("GET", "/old").request(), chance, |id| {
+                if id.0 == 1 { Readiness::Ready } else { Readiness::Empty }
+            }))
+            .1
         })
         .collect();
     assert!(codes.contains(&200) && codes.contains(&503), "{codes:?}");
@@ -199,7 +213,9 @@ fn filters_of_the_chosen_backend_come_after_those_of_the_rule() {
     let asked = asked("GET", "/old");
     for turn in 0..2 {
         let chance = Chance { backend: Choice::Turn(turn), cookie: 0 };
-        let Decision::Forward(forward) = router.decide(&asked.request(), chance, |_| true) else {
+        let Decision::Forward(forward) =
+            router.decide(&asked.request(), chance, |_| Readiness::Ready)
+        else {
             panic!("both backends are ready")
         };
         let wanted = if forward.backend == BackendId(1) { "first" } else { "second" };
@@ -221,7 +237,7 @@ fn a_redirect_needs_no_backend() {
     ];
     let router = one(Rule { split: Split::default(), ..rule(filters) });
     let asked = asked("GET", "/old/x?y").host("a.example");
-    let decision = router.decide(&asked.request(), FIRST, |_| false);
+    let decision = router.decide(&asked.request(), FIRST, |_| Readiness::Empty);
     let Decision::Redirect(Answered { answer, found }) = decision else { panic!("{decision:?}") };
     assert_eq!(answer.status, 301);
     assert_eq!(answer.headers["location"], "https://a.example/new/x?y");
@@ -235,7 +251,7 @@ fn a_fixed_answer_is_given_without_a_backend() {
         split: Split::default(),
         ..rule(vec![Filter::Respond(StatusCode::IM_A_TEAPOT)])
     });
-    let decision = router.decide(&asked("GET", "/old").request(), FIRST, |_| true);
+    let decision = router.decide(&asked("GET", "/old").request(), FIRST, |_| Readiness::Ready);
     assert_eq!(code(&decision), (None, 418));
 }
 
@@ -253,7 +269,7 @@ fn a_preflight_request_is_answered_before_anything_else_is_done() {
     let preflight = asked("OPTIONS", "/old")
         .header("origin", "https://shop.example")
         .header("access-control-request-method", "PUT");
-    let decision = router.decide(&preflight.request(), FIRST, |_| true);
+    let decision = router.decide(&preflight.request(), FIRST, |_| Readiness::Ready);
     let Decision::Respond(Answered { answer, .. }) = decision else { panic!("{decision:?}") };
     assert_eq!(answer.status, 204);
     assert_eq!(answer.headers["access-control-allow-methods"], "PUT");
@@ -266,7 +282,7 @@ fn an_answer_says_who_may_read_it_whoever_gives_it() {
     let mut headers = HeaderMap::new();
     forward(&router, &asked).answer(&mut headers);
     assert_eq!(headers["access-control-allow-origin"], "https://shop.example");
-    let decision = router.decide(&asked.request(), FIRST, |_| false);
+    let decision = router.decide(&asked.request(), FIRST, |_| Readiness::Empty);
     let Decision::Refuse(Nowhere::Empty, Answered { answer, .. }) = decision else {
         panic!("{decision:?}")
     };

@@ -12,14 +12,13 @@ use super::{
 };
 
 mod decisions;
-mod lowering;
 mod order;
 mod properties;
 mod why;
 
 /// A request and what it is made of.
 #[derive(Debug)]
-pub(super) struct Asked {
+pub(crate) struct Asked {
     method: Method,
     target: Uri,
     headers: HeaderMap,
@@ -30,7 +29,7 @@ pub(super) fn connection() -> Connection {
     Connection { client: IpAddr::from([10, 0, 0, 9]), port: 80, scheme: Scheme::Http }
 }
 
-pub(super) fn asked(method: &str, target: &str) -> Asked {
+pub(crate) fn asked(method: &str, target: &str) -> Asked {
     Asked {
         method: method.parse().unwrap(),
         target: target.parse().unwrap(),
@@ -40,27 +39,27 @@ pub(super) fn asked(method: &str, target: &str) -> Asked {
 }
 
 impl Asked {
-    pub(super) fn header(mut self, name: &str, value: &str) -> Self {
+    pub(crate) fn header(mut self, name: &str, value: &str) -> Self {
         let name: HeaderName = name.parse().unwrap();
         self.headers.append(name, HeaderValue::from_str(value).unwrap());
         self
     }
 
-    pub(super) fn host(self, host: &str) -> Self {
+    pub(crate) fn host(self, host: &str) -> Self {
         self.header(HOST.as_str(), host)
     }
 
-    pub(super) fn port(mut self, port: u16) -> Self {
+    pub(crate) fn port(mut self, port: u16) -> Self {
         self.connection.port = port;
         self
     }
 
-    pub(super) fn client(mut self, address: &str) -> Self {
+    pub(crate) fn client(mut self, address: &str) -> Self {
         self.connection.client = address.parse().unwrap();
         self
     }
 
-    pub(super) fn request(&self) -> Request<'_> {
+    pub(crate) fn request(&self) -> Request<'_> {
         Request::new(&self.method, &self.target, &self.headers, self.connection).unwrap()
     }
 }

@@ -7,7 +7,8 @@ use proptest::prelude::*;
 use super::{Asked, asked, header, query};
 use crate::http::{
     Backend, BackendId, Choice, Destination, GrpcMatch, GrpcName, Hostname, Match, Order,
-    PathMatch, Pattern, Router, Rule, Rules, Segments, Split, ValueMatch, precedence::Age,
+    PathMatch, Pattern, Readiness, Router, Rule, Rules, Segments, Split, ValueMatch,
+    precedence::Age,
 };
 
 /// Few and overlapping, so that matches meet.
@@ -155,7 +156,7 @@ proptest! {
         let router = Router::new(rules).unwrap();
         let chance = crate::http::Chance { backend: Choice::Number(number), cookie: number };
         let request = asked.request();
-        let decision = router.decide(&request, chance, |_| number % 3 != 0);
+        let decision = router.decide(&request, chance, |_| if number % 3 == 0 { Readiness::Empty } else { Readiness::Ready });
         let found = router.find(&request).is_some();
         let refused = matches!(decision, crate::http::Decision::Refuse(..));
         prop_assert_eq!(refused, !found || number % 3 == 0);

@@ -3,7 +3,8 @@
 
 use std::num::NonZeroU16;
 
-use super::{Pattern, Span};
+use super::Span;
+use crate::http::Pattern;
 
 pub(super) mod filters;
 pub(super) mod matches;

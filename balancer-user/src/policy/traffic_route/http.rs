@@ -5,12 +5,13 @@ use super::{
     super::{
         Diagnostic, HttpEntry, HttpMatch, HttpModify, Span,
         fields::{Context, Field, Fields},
-        http::{HeaderAdd, HeaderChanges, HostRewrite, PathRewrite, StringMatcher, Substitution},
+        http::{HeaderAdd, HeaderChanges, HostRewrite, PathRewrite, StringMatcher},
         pattern,
         yaml::{Scalar, Value},
     },
     split,
 };
+use crate::http::Substitution;
 
 /// What became of an entry.
 pub(super) struct Read {
@@ -261,18 +262,8 @@ fn substitution(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Substitution>
     let pattern = required(cx, &fields, "pattern", pattern_field.as_ref());
     let substitution = required(cx, &fields, "substitution", substitution_field.as_ref());
     fields.finish(cx);
-    let (_, substitution) = (pattern?, substitution?);
-    let pattern = pattern::anywhere(cx, &pattern_field?)?;
-    if let Some(substitution_field) = substitution_field
-        && let Some(groups) = pattern.groups()
-        && let Some(missing) = largest_group(&substitution).filter(|group| *group > groups)
-    {
-        cx.report_unless_exact(
-            substitution_field
-                .error(format!("names the group \\{missing}, but the pattern has {groups}")),
-        );
-    }
-    Some(Substitution { pattern, substitution })
+    let (_, _) = (pattern?, substitution?);
+    pattern::substitution(cx, &pattern_field?, &substitution_field?)
 }
 
 fn required(
@@ -288,20 +279,6 @@ fn required(
             None
         }
     }
-}
-
-/// The largest `\1` … `\9` of a substitution; `\\` is a backslash.
-fn largest_group(substitution: &str) -> Option<usize> {
-    let mut characters = substitution.chars();
-    let mut largest = None;
-    while let Some(c) = characters.next() {
-        if c == '\\'
-            && let Some(digit) = characters.next().and_then(|c| c.to_digit(10))
-        {
-            largest = largest.max(usize::try_from(digit).ok());
-        }
-    }
-    largest
 }
 
 fn headers(cx: &mut Context<'_>, field: &Field<'_>) -> HeaderChanges {

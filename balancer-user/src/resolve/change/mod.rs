@@ -15,7 +15,8 @@ use std::{
 };
 
 use super::{
-    Destination, ResolveSettings, Resolved, VipAssignments, VipKey, VipProtocol,
+    Backend, Destination, HttpRules, ResolveSettings, Resolved, VipAssignments, VipKey,
+    VipProtocol,
     inventory::{Family, Inventory},
     outcome,
     split::Place,
@@ -86,6 +87,8 @@ struct Memory {
     local: BTreeSet<String>,
     /// See [`outcome`].
     bare: BTreeSet<Arc<str>>,
+    /// Meshes with HTTP rules.
+    told_apart: BTreeSet<String>,
     offers: Offers,
     asked: Asked,
     routes: Routes,
@@ -110,6 +113,7 @@ impl Resolution {
                 .map(|mesh| mesh.meta.name.clone())
                 .collect(),
             bare,
+            told_apart: told_apart(set),
             offers: Offers::new(set),
             asked: Asked::new(set),
             routes: Routes::new(&resolved),
@@ -142,6 +146,14 @@ impl Resolution {
         *self = Self::new(set, settings);
         Change::Whole
     }
+}
+
+/// Meshes whose policies tell requests apart.
+fn told_apart(set: &PolicySet) -> BTreeSet<String> {
+    let by_traffic_route = set.traffic_routes.iter().filter(|route| !route.conf.http.is_empty());
+    let by_traffic_route = by_traffic_route.map(|route| &route.meta);
+    let by_mesh_http_route = set.mesh_http_routes.iter().map(|route| &route.meta);
+    by_traffic_route.chain(by_mesh_http_route).map(|meta| meta.mesh.clone()).collect()
 }
 
 impl Memory {
@@ -242,6 +254,15 @@ impl Memory {
             if !self.asked.sees_none(&before, &after, destination) {
                 return None;
             }
+            // Whether requests are told apart depends on it.
+            let speaks_http = |inventory: &Inventory<'_>| {
+                inventory.endpoints(destination).map(|known| known.protocol().is_http_like())
+            };
+            if self.told_apart.contains(destination.mesh())
+                && speaks_http(&before) != speaks_http(&after)
+            {
+                return None;
+            }
             let of = |inventory: &Inventory<'_>| -> Vec<SocketAddr> {
                 let known = inventory.endpoints(destination);
                 known
@@ -268,6 +289,18 @@ impl Memory {
                     let (destination, tags) = (backend.destination.clone(), backend.tags.clone());
                     *backend = place.backend_of(backend.weight, destination, tags);
                 }
+            }
+            if let Some(http) = &route.http
+                && http.backends.iter().any(|b| destinations.contains(&b.destination))
+            {
+                let mut http = HttpRules::clone(http);
+                let touched = |b: &&mut Backend| destinations.contains(&b.destination);
+                for backend in http.backends.iter_mut().filter(touched) {
+                    let place = self.place(&after, &backend.destination, family);
+                    let (destination, tags) = (backend.destination.clone(), backend.tags.clone());
+                    *backend = place.http_backend(destination, tags, http.only_http);
+                }
+                other.http = Some(Arc::new(http));
             }
             if other != *route {
                 new.push((index, other));

@@ -26,7 +26,8 @@ impl Routes {
         let mut hashes = Vec::with_capacity(resolved.routes.len());
         let mut known: HashMap<u64, u32> = HashMap::with_capacity(resolved.routes.len());
         for (index, route) in resolved.routes.iter().enumerate() {
-            for backend in &route.backends {
+            let requests = route.http.iter().flat_map(|http| &http.backends);
+            for backend in route.backends.iter().chain(requests) {
                 match users.get_mut(&backend.destination) {
                     Some(of) if of.last() == Some(&index) => {}
                     Some(of) => of.push(index),

@@ -59,7 +59,8 @@ pub(super) fn weighed(
     let mut begins = vec![false; weights.len()];
     let mut found = vec![false; weights.len()];
     for (index, route) in resolved.routes.iter().enumerate().filter(|(_, r)| of_policy(r)) {
-        if route.backends.len() != weights.len() {
+        // Weights stand in its HTTP rules too.
+        if route.backends.len() != weights.len() || route.http.is_some() {
             return None;
         }
         let mut new = route.clone();

@@ -8,6 +8,7 @@ use std::{
 use super::{
     Names,
     findings::{Findings, outbound_field},
+    http::{self, Refused},
     inventory::{Inventory, MESH_TAG, Protocol, endpoint_addresses},
     precedence::MeshPolicies,
     selection::ANY,
@@ -211,6 +212,9 @@ fn http_section<'a>(
     findings: &mut Findings<'a>,
 ) {
     let span = route.conf.http_span.unwrap_or(route.meta.span);
+    for Refused { field, why } in http::traffic_route::refusals(&route.conf) {
+        findings.add(&route.meta, Diagnostic::error(field, why).at(span));
+    }
     for name in &route.destinations {
         let Some(NotHttp { protocol, untagged }) = not_http(mesh, name, inventory) else {
             continue;

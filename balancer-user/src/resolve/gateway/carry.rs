@@ -105,6 +105,7 @@ fn carried(status: &RouteStatus<'_>, parent: &ParentStatus<'_>, place: &Place<'_
         decision: Decision::Forward,
         load_balancer: LoadBalancer::RoundRobin,
         backends: weighted.map(|(backend, found)| split(backend, found, place)).collect(),
+        http: None,
     }
 }
 

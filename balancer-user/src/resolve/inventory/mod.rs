@@ -66,13 +66,15 @@ pub struct Endpoint<'a> {
     pub priority: u32,
     /// It expects TLS, which is not spoken here, and plain bytes are not allowed.
     pub refused: bool,
+    /// The name that it is known by outside the mesh, which it expects requests to carry.
+    pub host: Option<&'a str>,
 }
 
 impl<'a> Endpoint<'a> {
     /// An endpoint with these tags, in the zone that they name.
     pub fn new(addr: SocketAddr, tags: &'a Tags, ready: bool) -> Self {
         let zone = tags.get(ZONE_TAG).map(String::as_str);
-        Self { addr, tags, ready, zone, priority: 0, refused: false }
+        Self { addr, tags, ready, zone, priority: 0, refused: false, host: None }
     }
 
     fn usable(&self) -> bool {
@@ -257,6 +259,19 @@ impl<'a> Inventory<'a> {
         // Two inbounds may share an address and differ in their tags.
         addresses.dedup();
         addresses
+    }
+}
+
+impl Inventory<'_> {
+    /// The names by which usable endpoints of a subset are known outside the mesh; none where one
+    /// of them has no such name.
+    pub fn outside_names(&self, destination: &Destination, tags: &Tags) -> Vec<(SocketAddr, &str)> {
+        let known = self.endpoints(destination);
+        let endpoints = known.into_iter().flat_map(|known| &known.endpoints);
+        let named = endpoints
+            .filter(|endpoint| endpoint.usable() && has_tags(endpoint, tags))
+            .map(|endpoint| Some((endpoint.addr, endpoint.host?)));
+        named.collect::<Option<_>>().unwrap_or_default()
     }
 }
 

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::{
     super::{Destination, Names, ResolveSettings, objects::has_labels},
     Endpoint, Inventory, NO_TAGS, Protocol, Service,
-    workloads::{Dialled, addresses, dialled_host, endpoint_addresses, unanswered},
+    workloads::{Dialled, addresses, dialled_host, endpoint_addresses, outside_name, unanswered},
 };
 use crate::policy::{
     Dataplane, DataplaneSelector, Inbound, MeshExternalService, MeshMultiZoneService, MeshService,
@@ -94,6 +94,7 @@ fn external_port<'a>(service: &'a MeshExternalService, settings: &ResolveSetting
         port.endpoints.extend(addresses.map(|addr| Endpoint {
             priority,
             refused,
+            host: outside_name(&endpoint.address),
             ..Endpoint::new(addr, &NO_TAGS, true)
         }));
     }

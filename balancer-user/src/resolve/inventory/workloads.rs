@@ -42,10 +42,21 @@ impl<'a> Inventory<'a> {
         let port = external.port.get();
         service.waiting.extend(unanswered(Dialled::Host(&external.address), port, &settings.names));
         let refused = external.tls && !settings.allow_plain;
+        let host = outside_name(&external.address);
         let addresses = addresses(Dialled::Host(&external.address), port, &settings.names);
-        service.endpoints.extend(
-            addresses.map(|addr| Endpoint { refused, ..Endpoint::new(addr, &external.tags, true) }),
-        );
+        service.endpoints.extend(addresses.map(|addr| Endpoint {
+            refused,
+            host,
+            ..Endpoint::new(addr, &external.tags, true)
+        }));
+    }
+}
+
+/// The name that something outside the mesh is known by.
+pub(super) fn outside_name(host: &Host) -> Option<&str> {
+    match host {
+        Host::Name(name) => Some(name),
+        Host::Ip(_) => None,
     }
 }
 

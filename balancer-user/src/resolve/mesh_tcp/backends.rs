@@ -81,6 +81,7 @@ impl Place<'_> {
             decision: if closed { Decision::Reject } else { Decision::Forward },
             load_balancer: LoadBalancer::RoundRobin,
             backends,
+            http: None,
         }
     }
 

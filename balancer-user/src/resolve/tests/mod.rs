@@ -6,6 +6,7 @@ mod classes;
 mod dialled;
 mod examples;
 mod findings;
+mod http_lowering;
 mod mesh_objects;
 mod mesh_tcp;
 mod mesh_tcp_properties;

@@ -1,46 +1,69 @@
 //! Rules of a TrafficRoute (semantics 3.8, 3.9).
 
 use super::{
-    filter::{BadHeader, Filter, HeaderChanges, header_name},
-    key::{KeyOf, KeyPolicy},
-    matcher::{HeaderMatch, Match, PathMatch, ValueMatch},
-    pattern::{Pattern, PatternError, Substitution},
-    precedence::Order,
-    rewrite::{Host, HostRewrite, PathRewrite},
-    rule::{Rule, Rules},
-    split::{Backend, Split},
+    super::{
+        PolicyRef,
+        split::{Place, substitute},
+    },
+    Backends, HttpRules,
+    changes::{Refused, part, take},
 };
-use crate::policy::{
-    self, HttpEntry, HttpMatch, HttpModify, LoadBalancer, SplitEntry, TrafficRouteConf,
-    http::StringMatcher,
+use crate::{
+    http::{
+        Backend, Destination, Filter, HeaderChanges, HeaderMatch, Host, HostRewrite, KeyOf,
+        KeyPolicy, Match, Order, PathMatch, PathRewrite, Rule, Rules, Split, ValueMatch,
+        header_name,
+    },
+    policy::{
+        self, HttpEntry, HttpMatch, HttpModify, LoadBalancer, SplitEntry, Tags, TrafficRouteConf,
+        http::StringMatcher,
+    },
 };
 
-/// Something of a policy that no request could be matched with or changed by.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("{field}: {why}")]
-pub struct Refused {
-    /// Field path in the document: `conf.http[0].match.path.regex`.
-    pub field: String,
-    /// Why, and what would be right.
-    pub why: String,
+impl Place<'_> {
+    /// The HTTP rules of a conf that was picked for an outbound; `None`: it has none, or what is
+    /// called does not speak HTTP (decision D4).
+    pub(in crate::resolve) fn traffic_rules(
+        &self,
+        policy: Option<&PolicyRef>,
+        conf: &TrafficRouteConf,
+        outbound: &Tags,
+    ) -> Option<HttpRules> {
+        let (called, _) = self.subset(outbound.clone());
+        let speaks_http =
+            || self.inventory.endpoints(&called)?.protocol().is_http_like().then_some(());
+        if conf.http.is_empty() {
+            return None;
+        }
+        speaks_http()?;
+        let mut backends = Backends::new(*self, false);
+        let name = policy.map_or("", |policy| policy.name.as_str());
+        // What is refused is said of the policy, once (`check`).
+        let rules = traffic_route(name, conf, &mut Vec::new(), |entry| {
+            let (destination, tags) = self.subset(substitute(&entry.destination, outbound));
+            backends.weighted(entry.weight, destination, tags)
+        });
+        let given_by = vec![0; rules.rules.len()];
+        Some(backends.finish(policy.cloned().into_iter().collect(), given_by, rules))
+    }
 }
 
 /// The rules of a TrafficRoute, in its order; the outer split takes what no entry takes.
 /// `backend` says what an entry of a split leads to: its tags are nothing to the rules.
 ///
-/// # Errors
-/// All that cannot be carried out, with its field. Validation refuses most of it before.
+/// What cannot be carried out is left out, and added to `refused` with its field. Validation
+/// refuses most of it before.
 pub fn traffic_route(
     name: &str,
     conf: &TrafficRouteConf,
+    refused: &mut Vec<Refused>,
     mut backend: impl FnMut(&SplitEntry) -> Backend,
-) -> Result<Rules, Vec<Refused>> {
-    let mut refused = Vec::new();
+) -> Rules {
     let keys = keys(conf.load_balancer.as_ref());
     let mut rules = Vec::with_capacity(conf.http.len());
     for (at, entry) in conf.http.iter().enumerate() {
         let field = format!("conf.http[{at}]");
-        let mut reading = Reading { refused: &mut refused, field: &field };
+        let mut reading = Reading { refused, field: &field };
         rules.push(Rule {
             origin: format!("TrafficRoute {name}: {field}"),
             matches: reading.matches(entry),
@@ -56,10 +79,14 @@ pub fn traffic_route(
         keys: keys.clone(),
         ..Rule::default()
     });
-    if !refused.is_empty() {
-        return Err(refused);
-    }
-    Ok(Rules { order: Order::Listed, rules, otherwise })
+    Rules { order: Order::Listed, rules, otherwise }
+}
+
+/// What of a conf cannot be carried out.
+pub fn refusals(conf: &TrafficRouteConf) -> Vec<Refused> {
+    let mut refused = Vec::new();
+    traffic_route("", conf, &mut refused, |entry| Backend::new(Destination::Invalid, entry.weight));
+    refused
 }
 
 fn split(entries: &[SplitEntry], backend: &mut impl FnMut(&SplitEntry) -> Backend) -> Split {
@@ -85,11 +112,7 @@ struct Reading<'a> {
 impl Reading<'_> {
     /// The value, or a refusal of the field below the entry.
     fn take<T>(&mut self, field: &str, read: Result<T, impl ToString>) -> Option<T> {
-        read.map_err(|why| {
-            let field = format!("{}.{field}", self.field);
-            self.refused.push(Refused { field, why: why.to_string() });
-        })
-        .ok()
+        take(self.refused, || format!("{}.{field}", self.field), read)
     }
 
     fn matches(&mut self, entry: &HttpEntry) -> Vec<Match> {
@@ -97,22 +120,18 @@ impl Reading<'_> {
             return Vec::new();
         }
         let HttpMatch { method, path, headers } = &entry.matches;
-        let mut lowered = Match::default();
-        if let Some(method) = method {
-            lowered.method = self.take("match.method.regex", value(method));
-        }
-        if let Some(path) = path {
-            lowered.path = self.take("match.path.regex", path_match(path));
-        }
+        let mut matched = Match {
+            method: method.as_ref().map(value),
+            path: path.as_ref().map(path_match),
+            ..Match::default()
+        };
         for (name, matcher) in headers {
             let field = format!("match.headers[\"{name}\"]");
-            let name = self.take(&field, header_name(name));
-            let value = self.take(&format!("{field}.regex"), value(matcher));
-            if let (Some(name), Some(value)) = (name, value) {
-                lowered.headers.push(HeaderMatch { name, value });
+            if let Some(name) = self.take(&field, header_name(name)) {
+                matched.headers.push(HeaderMatch { name, value: value(matcher) });
             }
         }
-        vec![lowered]
+        vec![matched]
     }
 
     fn filters(&mut self, modify: &HttpModify) -> Vec<Filter> {
@@ -121,29 +140,24 @@ impl Reading<'_> {
         if !request.is_empty() {
             filters.push(Filter::RequestHeaders(request));
         }
-        if let Some(host) = &modify.host {
-            let lowered = match host {
-                policy::http::HostRewrite::Value(value) => {
-                    let host = self.take("modify.host.value", Host::new(value));
-                    host.map(HostRewrite::Value)
-                }
-                policy::http::HostRewrite::FromPath(from) => {
-                    self.take("modify.host.fromPath", substitution(from)).map(HostRewrite::FromPath)
-                }
-            };
-            filters.extend(lowered.map(Filter::Host));
+        match &modify.host {
+            Some(policy::http::HostRewrite::Value(value)) => {
+                let host = self.take("modify.host.value", Host::new(value));
+                filters.extend(host.map(|host| Filter::Host(HostRewrite::Value(host))));
+            }
+            Some(policy::http::HostRewrite::FromPath(from)) => {
+                filters.push(Filter::Host(HostRewrite::FromPath(from.clone())));
+            }
+            None => {}
         }
-        if let Some(path) = &modify.path {
-            let lowered = match path {
+        filters.extend(modify.path.as_ref().map(|path| {
+            Filter::Path(match path {
                 policy::http::PathRewrite::Prefix(prefix) => {
-                    Some(PathRewrite::Bytes(prefix.as_str().into()))
+                    PathRewrite::Bytes(prefix.as_str().into())
                 }
-                policy::http::PathRewrite::Regex(regex) => {
-                    self.take("modify.path.regex", substitution(regex)).map(PathRewrite::Regex)
-                }
-            };
-            filters.extend(lowered.map(Filter::Path));
-        }
+                policy::http::PathRewrite::Regex(regex) => PathRewrite::Regex(regex.clone()),
+            })
+        }));
         let response = self.headers("modify.responseHeaders", &modify.response_headers);
         if !response.is_empty() {
             filters.push(Filter::ResponseHeaders(response));
@@ -163,32 +177,24 @@ impl Reading<'_> {
             } else {
                 lowered.set(&add.name, &add.value)
             };
-            let part = match &done {
-                Err(BadHeader::Value { .. } | BadHeader::Host(_)) => "value",
-                Err(BadHeader::Name(_)) | Ok(()) => "name",
-            };
-            self.take(&format!("{field}.add[{at}].{part}"), done);
+            self.take(&format!("{field}.add[{at}].{}", part(&done)), done);
         }
         lowered
     }
 }
 
-fn value(matcher: &StringMatcher) -> Result<ValueMatch, PatternError> {
-    Ok(match matcher {
+fn value(matcher: &StringMatcher) -> ValueMatch {
+    match matcher {
         StringMatcher::Prefix(prefix) => ValueMatch::Prefix(prefix.as_str().into()),
         StringMatcher::Exact(value) => ValueMatch::Exact(value.as_str().into()),
-        StringMatcher::Regex(pattern) => ValueMatch::Regex(Pattern::new(pattern.as_str())?),
-    })
+        StringMatcher::Regex(pattern) => ValueMatch::Regex(pattern.clone()),
+    }
 }
 
-fn path_match(matcher: &StringMatcher) -> Result<PathMatch, PatternError> {
-    Ok(match matcher {
+fn path_match(matcher: &StringMatcher) -> PathMatch {
+    match matcher {
         StringMatcher::Prefix(prefix) => PathMatch::Bytes(prefix.as_str().into()),
         StringMatcher::Exact(path) => PathMatch::Exact(path.as_str().into()),
-        StringMatcher::Regex(pattern) => PathMatch::Regex(Pattern::new(pattern.as_str())?),
-    })
-}
-
-fn substitution(from: &policy::http::Substitution) -> Result<Substitution, PatternError> {
-    Substitution::new(from.pattern.as_str(), &from.substitution)
+        StringMatcher::Regex(pattern) => PathMatch::Regex(pattern.clone()),
+    }
 }
