@@ -5,7 +5,8 @@ use crate::{
     policy::{Meta, RouteTarget, ServiceKind, ToTarget},
     resolve::{
         Decision,
-        mesh_tcp::{Item, Mismatch, Nobody, Role, Rule, role},
+        mesh_policy::{Mismatch, Nobody, Role, Rule, role},
+        mesh_tcp::Item,
     },
 };
 
@@ -95,7 +96,7 @@ fn place(item: &Item<'_>) -> String {
     format!("{} {}", item.policy.meta.name, item.to().field)
 }
 
-fn why(mismatch: &Mismatch<'_>) -> &'static str {
+fn why<P>(mismatch: &Mismatch<'_, P>) -> &'static str {
     match (mismatch.nobody, mismatch.source, mismatch.destination) {
         (Some(Nobody::MeshGateway), ..) => "for a MeshGateway, which is not carried out",
         (Some(Nobody::OtherZone), ..) => "of another zone",

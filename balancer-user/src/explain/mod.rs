@@ -16,7 +16,7 @@ use crate::{
     resolve::{
         self, Destination, ResolveSettings, Resolved, Resolver, Route, Vip, VipKey, VipProtocol,
         inventory::Family,
-        mesh_tcp::Proxy,
+        mesh_policy::Proxy,
         resolver::service_alone,
         selection::{Ranking, unknown_source},
         sources::{tag_sets, workload_addresses},

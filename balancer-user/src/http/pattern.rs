@@ -1,6 +1,9 @@
 //! Regular expressions: compiled once, at admission, and linear in what they read (decision D19).
 
-use std::fmt;
+use std::{
+    fmt,
+    hash::{Hash, Hasher},
+};
 
 use regex::bytes::{Regex, RegexBuilder};
 use serde::{Serialize, Serializer};
@@ -262,6 +265,12 @@ impl PartialEq for Pattern {
 }
 
 impl Eq for Pattern {}
+
+impl Hash for Pattern {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        self.text.hash(state);
+    }
+}
 
 impl PartialEq for Substitution {
     fn eq(&self, other: &Self) -> bool {

@@ -52,15 +52,15 @@ pub(super) fn assemble(
             defaults.push(routes.object(resolver, vip, called, None));
             continue;
         }
-        // Where a mesh and a Service meet, TCPRoutes go after MeshTCPRoutes and before the others
+        // Where a mesh and a Service meet, its routes go after Mesh*Routes and before TrafficRoutes
         // (decision D21).
         let produced =
             vip.also.as_ref().filter(|also| resolver.attached.point(also, None).is_some());
         let alone = called.tag_service().map(service_alone).unwrap_or_default();
         let mut route_of = |signature, outbound: &Tags| {
             let winner = signatures.winner(resolver, signature, called);
-            match (winner, produced) {
-                (Winner::Traffic(_) | Winner::Nobody, Some(service)) => {
+            match produced {
+                Some(service) if !winner.goes_first() => {
                     routes.object(resolver, vip, service, None)
                 }
                 _ => routes.of(resolver, vip, winner, outbound),
@@ -104,7 +104,7 @@ pub(super) fn assemble(
                 let called = &planned[*vip].destination;
                 let of_mesh = of_meshes.iter().find(|(mesh, _)| *mesh == called.mesh());
                 let signature = of_mesh.map_or(0, |(_, signature)| *signature);
-                !matches!(signatures.winner(resolver, signature, called), Winner::MeshTcp(_))
+                !signatures.winner(resolver, signature, called).goes_first()
             });
             differences.extend(of_namespace.copied());
             differences.retain(|vip, route| defaults[*vip] != *route);
@@ -195,7 +195,7 @@ impl Routes {
         if let Some(id) = self.by_recipe.get(&recipe) {
             return *id;
         }
-        let route = resolver.route_of(winner, &vip.destination, family, outbound);
+        let route = resolver.route_of(&recipe.0, &vip.destination, family, outbound);
         let id = self.number(route);
         self.by_recipe.insert(recipe, id);
         id

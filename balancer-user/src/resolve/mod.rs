@@ -27,6 +27,8 @@ pub mod gateway;
 pub mod http;
 pub mod inventory;
 pub mod kubernetes;
+pub mod mesh_http;
+pub mod mesh_policy;
 pub mod mesh_tcp;
 pub mod names;
 pub mod objects;
@@ -72,6 +74,7 @@ fn outcome<'a>(
     let signatures = signatures::Signatures::new(&mut resolver);
     let vips = vips::plan(&resolver, &mut findings);
     mesh_tcp::check(&resolver, &signatures, &mut findings);
+    mesh_http::check(&resolver, &signatures, &mut findings);
     gateway::losers(&resolver, &signatures, &vips.planned, &mut findings);
     let assembled = classes::assemble(&resolver, &signatures, &vips.planned);
     let resolved = Resolved {

@@ -7,16 +7,19 @@ use super::{
     Decision, Destination, NoRoute, ResolveSettings, Route, VipKey,
     gateway::{self, Attachments},
     inventory::{Family, Inventory},
-    mesh_tcp::{self, Item, MeshTcpRoutes, Proxy},
+    mesh_http::{self, MeshHttpRoutes},
+    mesh_policy::{self, Proxy, ToPolicies, ToPolicy},
+    mesh_tcp::{self, Item, MeshTcpRoutes},
     objects::Objects,
     precedence::MeshPolicies,
     selection::{Ranking, rank_routes, unknown_source},
-    signatures::Winner,
+    signatures::{Connections, Winner},
     sources::{Sources, tag_sets},
     split::Place,
 };
 use crate::policy::{
-    Dataplane, LoadBalancer, MeshTcpRoute, PolicySet, SERVICE_TAG, Tags, TrafficRoute,
+    Dataplane, List, LoadBalancer, MeshHttpRoute, MeshLoadBalancingStrategy, MeshTcpRoute,
+    PolicySet, SERVICE_TAG, Tags, TrafficRoute,
 };
 
 /// A policy set, indexed. Answers for any source, also for one that does not exist.
@@ -34,6 +37,8 @@ pub struct Resolver<'a> {
     pub(super) sources: Sources<'a>,
     pub(super) policies: BTreeMap<&'a str, MeshPolicies<'a>>,
     pub(super) mesh_tcp: BTreeMap<&'a str, MeshTcpRoutes<'a>>,
+    pub(super) mesh_http: BTreeMap<&'a str, MeshHttpRoutes<'a>>,
+    pub(super) strategies: BTreeMap<&'a str, ToPolicies<'a, MeshLoadBalancingStrategy>>,
     /// Objects that stand for services.
     pub objects: Objects<'a>,
     locality_aware: BTreeMap<&'a str, bool>,
@@ -52,18 +57,13 @@ impl<'a> Resolver<'a> {
         for route in routes {
             by_mesh.entry(&route.meta.mesh).or_default().push(route);
         }
-        let mut mesh_tcp: Vec<&MeshTcpRoute> =
-            set.mesh_tcp_routes.iter().map(|route| &**route).collect();
-        mesh_tcp.sort_by_key(|policy| (&policy.meta.mesh, &policy.meta.name));
         let objects = Objects::new(set);
         let zone = settings.zone.as_deref();
-        let of_mesh = |policies: &[&'a MeshTcpRoute]| {
-            let mesh = policies[0].meta.mesh.as_str();
-            (mesh, MeshTcpRoutes::new(policies.to_vec(), &objects, zone))
-        };
         Self {
             settings,
-            mesh_tcp: mesh_tcp.chunk_by(|a, b| a.meta.mesh == b.meta.mesh).map(of_mesh).collect(),
+            mesh_tcp: by_mesh_of(&set.mesh_tcp_routes, &objects, zone),
+            mesh_http: by_mesh_of(&set.mesh_http_routes, &objects, zone),
+            strategies: by_mesh_of(&set.mesh_load_balancing_strategies, &objects, zone),
             objects,
             inventory: Inventory::new(set, settings),
             attached: gateway::attach(set, &settings.gateway_controller),
@@ -112,7 +112,7 @@ impl<'a> Resolver<'a> {
 
     /// Whether an item of a MeshTCPRoute names an object that is there.
     pub(super) fn names_object(&self, item: &Item<'_>) -> bool {
-        mesh_tcp::names_object(item, &self.objects)
+        mesh_policy::names_object(item, &self.objects)
     }
 
     /// What an address is to MeshTCPRoutes of `mesh`.
@@ -133,7 +133,7 @@ impl<'a> Resolver<'a> {
     ) -> mesh_tcp::Ranking<'a> {
         let policies = self.mesh_tcp_routes(called.mesh()).iter().copied();
         let zone = self.settings.zone.as_deref();
-        mesh_tcp::rank(policies, &self.objects, zone, workload, called)
+        mesh_policy::rank(policies, &self.objects, zone, workload, called)
     }
 
     /// The tag sets by which policies of `mesh` know an address; those of an unknown source
@@ -206,16 +206,72 @@ impl<'a> Resolver<'a> {
         self.place(called.mesh(), family).mesh_tcp_route(item, &self.objects, called)
     }
 
+    /// Whether requests to a destination can be told apart.
+    pub fn speaks_http(&self, destination: &Destination) -> bool {
+        let known = self.inventory.endpoints(destination);
+        known.is_some_and(|known| known.protocol().is_http_like())
+    }
+
+    /// The MeshHTTPRoutes of a mesh, by name.
+    pub fn mesh_http_routes(&self, mesh: &str) -> &[&'a MeshHttpRoute] {
+        self.mesh_http.get(mesh).map_or(&[], MeshHttpRoutes::policies)
+    }
+
+    /// Which MeshHTTPRoutes were considered for a workload that calls `called`, in which order
+    /// they are merged. They have an effect where what is called speaks HTTP.
+    pub fn rank_mesh_http(
+        &self,
+        workload: &[Proxy<'_>],
+        called: &Destination,
+    ) -> mesh_http::Ranking<'a> {
+        let policies = self.mesh_http_routes(called.mesh()).iter().copied();
+        let zone = self.settings.zone.as_deref();
+        mesh_policy::rank(policies, &self.objects, zone, workload, called)
+    }
+
     /// The route of whoever decides.
     pub(super) fn route_of(
         &self,
-        winner: Winner,
+        winner: &Winner,
+        called: &Destination,
+        family: Family,
+        outbound: &Tags,
+    ) -> Route {
+        let connections = |winner| self.route_of_connections(winner, called, family, outbound);
+        let Some(places) = &winner.http else { return connections(winner.connections) };
+        let Some(routes) = self.mesh_http.get(called.mesh()) else {
+            return connections(winner.connections);
+        };
+        let items: Vec<_> = places.iter().map(|place| routes.item(*place)).collect();
+        let by_tcp_route = matches!(winner.connections, Connections::MeshTcp(_));
+        let below = by_tcp_route.then(|| connections(winner.connections));
+        self.mesh_http_route(&items, called, family, outbound, below)
+    }
+
+    /// The route that items of MeshHTTPRoutes give, in order. `connections` is what connections
+    /// get without them, where a policy says.
+    pub fn mesh_http_route(
+        &self,
+        items: &[mesh_http::Item<'_>],
+        called: &Destination,
+        family: Family,
+        outbound: &Tags,
+        connections: Option<Route>,
+    ) -> Route {
+        let place = self.place(called.mesh(), family);
+        let (_, tags) = place.subset(outbound.clone());
+        place.mesh_http_route(items, &self.objects, (called, &tags), connections)
+    }
+
+    fn route_of_connections(
+        &self,
+        winner: Connections,
         called: &Destination,
         family: Family,
         outbound: &Tags,
     ) -> Route {
         let mesh = called.mesh();
-        if let Winner::MeshTcp(place) = winner
+        if let Connections::MeshTcp(place) = winner
             && let Some(item) = self.mesh_tcp_item(mesh, place)
         {
             return self.mesh_tcp_route(&item, called, family);
@@ -224,8 +280,8 @@ impl<'a> Resolver<'a> {
             return self.object_route(called, None, family);
         }
         let policy = match winner {
-            Winner::Traffic(index) => Some(self.traffic_routes(mesh)[index]),
-            Winner::MeshTcp(_) | Winner::Nobody => None,
+            Connections::Traffic(index) => Some(self.traffic_routes(mesh)[index]),
+            Connections::MeshTcp(_) | Connections::Nobody => None,
         };
         self.route(mesh, family, policy, outbound)
     }
@@ -243,4 +299,19 @@ impl<'a> Resolver<'a> {
 /// The tags of an outbound that says nothing but its service.
 pub fn service_alone(service: &str) -> Tags {
     Tags::from([(SERVICE_TAG.to_owned(), service.to_owned())])
+}
+
+/// The policies of a kind by their mesh, those of one by their name.
+fn by_mesh_of<'a, P: ToPolicy>(
+    all: &'a List<P>,
+    objects: &Objects<'a>,
+    zone: Option<&str>,
+) -> BTreeMap<&'a str, ToPolicies<'a, P>> {
+    let mut sorted: Vec<&'a P> = all.iter().map(|policy| &**policy).collect();
+    sorted.sort_by_key(|policy| (&policy.meta().mesh, &policy.meta().name));
+    let of_mesh = |policies: &[&'a P]| {
+        let mesh = policies[0].meta().mesh.as_str();
+        (mesh, ToPolicies::new(policies.to_vec(), objects, zone))
+    };
+    sorted.chunk_by(|a, b| a.meta().mesh == b.meta().mesh).map(of_mesh).collect()
 }

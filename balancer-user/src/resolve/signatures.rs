@@ -1,30 +1,46 @@
 //! Sources, told apart by the policies of every kind at once.
 //!
 //! Each kind has signatures of its own ([`precedence`](super::precedence),
-//! [`mesh_tcp`](super::mesh_tcp)); what a source is to all of them is the pair. For a destination
-//! only those pairs are looked at that can lead to another route than an unknown source has.
+//! [`mesh_policy`](super::mesh_policy)); what a source is to all of them is the four together. For
+//! a destination only those are looked at that can lead to another route than an unknown source
+//! has.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
     net::IpAddr,
+    sync::Arc,
 };
 
 use super::{
     Destination, Resolver,
-    mesh_tcp::{self, Proxy},
+    mesh_policy::{self, Proxy, ToPolicies, ToPolicy},
     precedence,
     sources::tag_sets,
 };
 
-/// Index of a pair of signatures. 0 is that of an unknown source.
+/// Index of what sources are to all kinds. 0 is an unknown source.
 pub(super) type SignatureId = usize;
 
 /// A source's signature in each mesh in which it has a Dataplane, sorted by mesh.
 pub(super) type OfMeshes<'a> = Vec<(&'a str, SignatureId)>;
 
+/// Who decides.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) struct Winner {
+    /// Items of MeshHTTPRoutes that speak of what is called, which speaks HTTP, in order and by
+    /// their place. They are merged, and go before every other policy (semantics 4.7).
+    pub(super) http: Option<Arc<[usize]>>,
+    /// Who decides about connections.
+    pub(super) connections: Connections,
+    /// Items of MeshLoadBalancingStrategies that speak of what is called, in order.
+    pub(super) strategies: Arc<[usize]>,
+    /// The same of those that speak of requests which MeshHTTPRoutes take.
+    pub(super) of_http_routes: Arc<[usize]>,
+}
+
 /// Who decides about connections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum Winner {
+pub(super) enum Connections {
     /// An item of a MeshTCPRoute, by its place (decision D23).
     MeshTcp(usize),
     /// A TrafficRoute, by its index.
@@ -33,54 +49,79 @@ pub(super) enum Winner {
     Nobody,
 }
 
-/// What sources are to the policies of one mesh.
-type Pair = (precedence::SignatureId, mesh_tcp::SignatureId);
-
-/// The pairs of one mesh.
-#[derive(Debug)]
-struct Pairs {
-    all: Vec<Pair>,
-    ids: BTreeMap<Pair, SignatureId>,
-    by_traffic: BTreeMap<precedence::SignatureId, Vec<SignatureId>>,
-    by_mesh_tcp: BTreeMap<mesh_tcp::SignatureId, Vec<SignatureId>>,
+impl Winner {
+    /// Whether it is a policy that goes before routes of the Gateway API (decision D21).
+    pub(super) fn goes_first(&self) -> bool {
+        self.http.is_some() || matches!(self.connections, Connections::MeshTcp(_))
+    }
 }
 
-impl Pairs {
+/// What sources are to the policies of one mesh: their signature in each kind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+struct OfKinds {
+    traffic: precedence::SignatureId,
+    mesh_tcp: mesh_policy::SignatureId,
+    mesh_http: mesh_policy::SignatureId,
+    strategy: mesh_policy::SignatureId,
+}
+
+/// All that there are in one mesh. What is looked up by a signature of one kind are those that
+/// have it.
+#[derive(Debug)]
+struct Signed {
+    all: Vec<OfKinds>,
+    ids: BTreeMap<OfKinds, SignatureId>,
+    by_traffic: BTreeMap<precedence::SignatureId, Vec<SignatureId>>,
+    by_mesh_tcp: BTreeMap<mesh_policy::SignatureId, Vec<SignatureId>>,
+    by_mesh_http: BTreeMap<mesh_policy::SignatureId, Vec<SignatureId>>,
+    by_strategy: BTreeMap<mesh_policy::SignatureId, Vec<SignatureId>>,
+}
+
+impl Signed {
     fn new() -> Self {
-        Self {
-            all: vec![(0, 0)],
-            ids: BTreeMap::from([((0, 0), 0)]),
-            by_traffic: BTreeMap::from([(0, vec![0])]),
-            by_mesh_tcp: BTreeMap::from([(0, vec![0])]),
-        }
+        let mut signed = Self {
+            all: Vec::new(),
+            ids: BTreeMap::new(),
+            by_traffic: BTreeMap::new(),
+            by_mesh_tcp: BTreeMap::new(),
+            by_mesh_http: BTreeMap::new(),
+            by_strategy: BTreeMap::new(),
+        };
+        signed.id(OfKinds::default());
+        signed
     }
 
-    fn id(&mut self, pair: Pair) -> SignatureId {
-        if let Some(id) = self.ids.get(&pair) {
+    fn id(&mut self, of_kinds: OfKinds) -> SignatureId {
+        if let Some(id) = self.ids.get(&of_kinds) {
             return *id;
         }
         let id = self.all.len();
-        self.all.push(pair);
-        self.ids.insert(pair, id);
-        self.by_traffic.entry(pair.0).or_default().push(id);
-        self.by_mesh_tcp.entry(pair.1).or_default().push(id);
+        self.all.push(of_kinds);
+        self.ids.insert(of_kinds, id);
+        self.by_traffic.entry(of_kinds.traffic).or_default().push(id);
+        self.by_mesh_tcp.entry(of_kinds.mesh_tcp).or_default().push(id);
+        self.by_mesh_http.entry(of_kinds.mesh_http).or_default().push(id);
+        self.by_strategy.entry(of_kinds.strategy).or_default().push(id);
         id
     }
 }
+
+/// A signature of a kind → what has it.
+type ByKind = BTreeMap<mesh_policy::SignatureId, Vec<SignatureId>>;
 
 /// The signatures of all sources.
 #[derive(Debug)]
 pub(super) struct Signatures<'a> {
     /// In the order of the sources, which is that of their addresses.
     of_sources: Vec<(IpAddr, OfMeshes<'a>)>,
-    pairs: BTreeMap<&'a str, Pairs>,
+    by_mesh: BTreeMap<&'a str, Signed>,
 }
 
 impl<'a> Signatures<'a> {
     /// Signs every source.
     pub(super) fn new(resolver: &mut Resolver<'a>) -> Self {
         let mut of_sources = Vec::new();
-        let mut pairs: BTreeMap<&'a str, Pairs> = BTreeMap::new();
+        let mut by_mesh: BTreeMap<&'a str, Signed> = BTreeMap::new();
         for (address, dataplanes) in resolver.sources.iter() {
             let mut of_meshes: OfMeshes<'a> = Vec::with_capacity(1);
             for of_mesh in dataplanes.chunk_by(|a, b| a.meta.mesh == b.meta.mesh) {
@@ -89,19 +130,28 @@ impl<'a> Signatures<'a> {
                     .policies
                     .get_mut(mesh)
                     .map(|policies| policies.signature(&tag_sets(of_mesh.iter().copied())));
-                let mesh_tcp = resolver.mesh_tcp.get_mut(mesh).map(|routes| {
-                    let proxies: Vec<_> = of_mesh.iter().copied().map(Proxy::of).collect();
-                    routes.signature(&proxies)
-                });
-                if traffic.is_some() || mesh_tcp.is_some() {
-                    let pair = (traffic.unwrap_or(0), mesh_tcp.unwrap_or(0));
-                    let pairs = pairs.entry(mesh).or_insert_with(Pairs::new);
-                    of_meshes.push((mesh, pairs.id(pair)));
+                let proxies: Vec<_> = of_mesh.iter().copied().map(Proxy::of).collect();
+                let mesh_tcp = signature(&mut resolver.mesh_tcp, mesh, &proxies);
+                let mesh_http = signature(&mut resolver.mesh_http, mesh, &proxies);
+                let strategy = signature(&mut resolver.strategies, mesh, &proxies);
+                if traffic.is_some()
+                    || mesh_tcp.is_some()
+                    || mesh_http.is_some()
+                    || strategy.is_some()
+                {
+                    let of_kinds = OfKinds {
+                        traffic: traffic.unwrap_or(0),
+                        mesh_tcp: mesh_tcp.unwrap_or(0),
+                        mesh_http: mesh_http.unwrap_or(0),
+                        strategy: strategy.unwrap_or(0),
+                    };
+                    let signed = by_mesh.entry(mesh).or_insert_with(Signed::new);
+                    of_meshes.push((mesh, signed.id(of_kinds)));
                 }
             }
             of_sources.push((address, of_meshes));
         }
-        Self { of_sources, pairs }
+        Self { of_sources, by_mesh }
     }
 
     /// What each source is, in the order of the sources.
@@ -116,8 +166,9 @@ impl<'a> Signatures<'a> {
         of_meshes.iter().find(|(of, _)| *of == mesh).map_or(0, |(_, signature)| *signature)
     }
 
-    /// Who decides for sources of this signature that call `called`: a MeshTCPRoute where one
-    /// speaks of it, else a TrafficRoute (decision D23).
+    /// Who decides for sources of this signature that call `called`: MeshHTTPRoutes that speak of
+    /// it, if it speaks HTTP; about connections a MeshTCPRoute where one speaks of it, else a
+    /// TrafficRoute (decisions D16, D23).
     pub(super) fn winner(
         &self,
         resolver: &Resolver<'_>,
@@ -125,14 +176,35 @@ impl<'a> Signatures<'a> {
         called: &Destination,
     ) -> Winner {
         let mesh = called.mesh();
-        let (traffic, mesh_tcp) = self.pair(mesh, signature);
-        let routes = resolver.mesh_tcp.get(mesh);
-        if let Some(place) = routes.and_then(|routes| routes.winner(mesh_tcp, called)) {
-            return Winner::MeshTcp(place);
+        let own = self.of_kinds(mesh, signature);
+        let (strategies, of_http_routes) = match resolver.strategies.get(mesh) {
+            Some(all) => {
+                (all.speaking_of(own.strategy, called), all.speaking_of_http_routes(own.strategy))
+            }
+            None => (Vec::new(), Vec::new()),
+        };
+        let winner = |http, connections| Winner {
+            http,
+            connections,
+            strategies: strategies.into(),
+            of_http_routes: of_http_routes.into(),
+        };
+        let speaking = resolver
+            .mesh_http
+            .get(mesh)
+            .filter(|_| resolver.speaks_http(called))
+            .map(|routes| routes.speaking_of(own.mesh_http, called));
+        let http: Option<Arc<[usize]>> = speaking.filter(|items| !items.is_empty()).map(Into::into);
+        let mesh_tcp = resolver.mesh_tcp.get(mesh);
+        if let Some(place) = mesh_tcp.and_then(|routes| routes.winner(own.mesh_tcp, called)) {
+            return winner(http, Connections::MeshTcp(place));
+        }
+        if http.is_some() {
+            return winner(http, Connections::Nobody);
         }
         let policies = resolver.policies.get(mesh).zip(called.tag_service());
-        let first = policies.and_then(|(policies, service)| policies.winner(traffic, service));
-        first.map_or(Winner::Nobody, Winner::Traffic)
+        let first = policies.and_then(|(policies, service)| policies.winner(own.traffic, service));
+        winner(None, first.map_or(Connections::Nobody, Connections::Traffic))
     }
 
     /// Signatures whose winner may differ from that of an unknown source, sorted. All others have
@@ -142,40 +214,76 @@ impl<'a> Signatures<'a> {
         resolver: &Resolver<'_>,
         called: &Destination,
     ) -> BTreeSet<SignatureId> {
-        // Where a MeshTCPRoute decides for the unknown source it does for all that are like it,
+        let mesh = called.mesh();
+        let mut apart = BTreeSet::new();
+        let Some(signed) = self.by_mesh.get(mesh) else { return apart };
+        add_unlike(&mut apart, resolver.mesh_tcp.get(mesh), &signed.by_mesh_tcp, called);
+        add_unlike(&mut apart, resolver.mesh_http.get(mesh), &signed.by_mesh_http, called);
+        add_unlike(&mut apart, resolver.strategies.get(mesh), &signed.by_strategy, called);
+        // Where another kind decides for the unknown source it does for all that are like it,
         // whatever TrafficRoutes would say.
-        let decided = matches!(self.winner(resolver, 0, called), Winner::MeshTcp(_));
-        self.told_apart(resolver, called, !decided)
+        if !self.winner(resolver, 0, called).goes_first()
+            && let Some(policies) = resolver.policies.get(mesh)
+            && let Some(service) = called.tag_service()
+        {
+            let of_kind = policies.unlike_unknown(service);
+            apart.extend(of_kind.iter().filter_map(|id| signed.by_traffic.get(id)).flatten());
+        }
+        apart
     }
 
-    /// Where a MeshTCPRoute may stand before a TrafficRoute: each TrafficRoute that wins among its
-    /// kind for some source that calls `called`, with the item of a MeshTCPRoute that wins for
-    /// that source, by its place. Sources that both kinds take for unknown ones are looked at once.
+    /// Where another kind may stand before a TrafficRoute: each TrafficRoute that wins among its
+    /// kind for some source that calls `called`, with the item that goes first for that source, by
+    /// its place.
     pub(super) fn rivals(
         &self,
         resolver: &Resolver<'_>,
         called: &Destination,
+        before: Before,
+    ) -> BTreeSet<(usize, Option<usize>)> {
+        let mesh = called.mesh();
+        match before {
+            Before::MeshTcp => {
+                let routes = resolver.mesh_tcp.get(mesh);
+                self.rivals_of(resolver, called, routes, |s| &s.by_mesh_tcp, |of| of.mesh_tcp)
+            }
+            Before::MeshHttp => {
+                let routes = resolver.mesh_http.get(mesh);
+                self.rivals_of(resolver, called, routes, |s| &s.by_mesh_http, |of| of.mesh_http)
+            }
+        }
+    }
+
+    /// Sources that both kinds take for unknown ones are looked at once.
+    fn rivals_of<P: ToPolicy>(
+        &self,
+        resolver: &Resolver<'_>,
+        called: &Destination,
+        routes: Option<&ToPolicies<'_, P>>,
+        by_kind: impl Fn(&Signed) -> &ByKind,
+        of_kind: impl Fn(&OfKinds) -> mesh_policy::SignatureId,
     ) -> BTreeSet<(usize, Option<usize>)> {
         let mut rivals = BTreeSet::new();
         let mesh = called.mesh();
         let (Some(policies), Some(routes), Some(service)) =
-            (resolver.policies.get(mesh), resolver.mesh_tcp.get(mesh), called.tag_service())
+            (resolver.policies.get(mesh), routes, called.tag_service())
         else {
             return rivals;
         };
         let apart = routes.unlike_unknown(called);
-        let pairs = self.pairs.get(mesh);
-        for id in apart.iter().filter_map(|id| pairs?.by_mesh_tcp.get(id)).flatten() {
-            let (traffic, mesh_tcp) = self.pair(mesh, *id);
-            let first = policies.winner(traffic, service);
-            rivals.extend(first.map(|first| (first, routes.winner(mesh_tcp, called))));
+        let signed = self.by_mesh.get(mesh);
+        for id in apart.iter().filter_map(|id| by_kind(signed?).get(id)).flatten() {
+            let of_kinds = self.of_kinds(mesh, *id);
+            let first = policies.winner(of_kinds.traffic, service);
+            let item = routes.winner(of_kind(&of_kinds), called);
+            rivals.extend(first.map(|first| (first, item)));
         }
         let like_unknown = routes.winner(0, called);
         let told_apart = policies.unlike_unknown(service);
         for traffic in std::iter::once(0).chain(told_apart) {
-            let of_kind = pairs.and_then(|pairs| Some((pairs, pairs.by_traffic.get(&traffic)?)));
-            let exists = of_kind.map_or(traffic == 0, |(pairs, ids)| {
-                ids.iter().any(|id| !apart.contains(&pairs.all[*id].1))
+            let having = signed.and_then(|signed| Some((signed, signed.by_traffic.get(&traffic)?)));
+            let exists = having.map_or(traffic == 0, |(signed, ids)| {
+                ids.iter().any(|id| !apart.contains(&of_kind(&signed.all[*id])))
             });
             if exists && let Some(first) = policies.winner(traffic, service) {
                 rivals.insert((first, like_unknown));
@@ -184,30 +292,35 @@ impl<'a> Signatures<'a> {
         rivals
     }
 
-    fn told_apart(
-        &self,
-        resolver: &Resolver<'_>,
-        called: &Destination,
-        by_traffic_routes: bool,
-    ) -> BTreeSet<SignatureId> {
-        let mesh = called.mesh();
-        let mut apart = BTreeSet::new();
-        let Some(pairs) = self.pairs.get(mesh) else { return apart };
-        if let Some(routes) = resolver.mesh_tcp.get(mesh) {
-            let of_kind = routes.unlike_unknown(called);
-            apart.extend(of_kind.iter().filter_map(|id| pairs.by_mesh_tcp.get(id)).flatten());
-        }
-        if by_traffic_routes
-            && let Some(policies) = resolver.policies.get(mesh)
-            && let Some(service) = called.tag_service()
-        {
-            let of_kind = policies.unlike_unknown(service);
-            apart.extend(of_kind.iter().filter_map(|id| pairs.by_traffic.get(id)).flatten());
-        }
-        apart
+    fn of_kinds(&self, mesh: &str, signature: SignatureId) -> OfKinds {
+        self.by_mesh.get(mesh).map_or_else(OfKinds::default, |signed| signed.all[signature])
     }
+}
 
-    fn pair(&self, mesh: &str, signature: SignatureId) -> Pair {
-        self.pairs.get(mesh).map_or((0, 0), |pairs| pairs.all[signature])
-    }
+/// A kind that goes before TrafficRoutes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Before {
+    /// MeshTCPRoute.
+    MeshTcp,
+    /// MeshHTTPRoute.
+    MeshHttp,
+}
+
+fn signature<'a, P: ToPolicy>(
+    policies: &mut BTreeMap<&'a str, ToPolicies<'a, P>>,
+    mesh: &str,
+    proxies: &[Proxy<'_>],
+) -> Option<mesh_policy::SignatureId> {
+    policies.get_mut(mesh).map(|policies| policies.signature(proxies))
+}
+
+fn add_unlike<P: ToPolicy>(
+    apart: &mut BTreeSet<SignatureId>,
+    policies: Option<&ToPolicies<'_, P>>,
+    having: &ByKind,
+    called: &Destination,
+) {
+    let Some(policies) = policies else { return };
+    let unlike = policies.unlike_unknown(called);
+    apart.extend(unlike.iter().filter_map(|id| having.get(id)).flatten());
 }

@@ -21,7 +21,7 @@ pub struct Located<T> {
 }
 
 /// What a request must be. Every part that is given must hold.
-#[derive(Clone, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RequestMatch {
     /// `path`, without the query.
     pub path: Option<PathMatch>,
@@ -34,7 +34,7 @@ pub struct RequestMatch {
 }
 
 /// What a path must be; cases of letters count.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum PathMatch {
     /// It is this.
     Exact(String),
@@ -94,7 +94,7 @@ impl Method {
 }
 
 /// A header that a request must have, or must not.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct HeaderMatch {
     /// Its name in lower case.
     pub name: String,
@@ -103,7 +103,7 @@ pub struct HeaderMatch {
 }
 
 /// What a header must be. Several of one name are joined by `,` before they are compared.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum HeaderValueMatch {
     /// Its value is this.
     Exact(String),
@@ -118,7 +118,7 @@ pub enum HeaderValueMatch {
 }
 
 /// A query parameter that a request must have.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct QueryMatch {
     /// Its name; cases of letters count.
     pub name: String,
@@ -127,7 +127,7 @@ pub struct QueryMatch {
 }
 
 /// What a text must be.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum TextMatch {
     /// This.
     Exact(String),

@@ -87,8 +87,6 @@ struct Memory {
     local: BTreeSet<String>,
     /// See [`outcome`].
     bare: BTreeSet<Arc<str>>,
-    /// Meshes with HTTP rules.
-    told_apart: BTreeSet<String>,
     offers: Offers,
     asked: Asked,
     routes: Routes,
@@ -113,7 +111,6 @@ impl Resolution {
                 .map(|mesh| mesh.meta.name.clone())
                 .collect(),
             bare,
-            told_apart: told_apart(set),
             offers: Offers::new(set),
             asked: Asked::new(set),
             routes: Routes::new(&resolved),
@@ -146,14 +143,6 @@ impl Resolution {
         *self = Self::new(set, settings);
         Change::Whole
     }
-}
-
-/// Meshes whose policies tell requests apart.
-fn told_apart(set: &PolicySet) -> BTreeSet<String> {
-    let by_traffic_route = set.traffic_routes.iter().filter(|route| !route.conf.http.is_empty());
-    let by_traffic_route = by_traffic_route.map(|route| &route.meta);
-    let by_mesh_http_route = set.mesh_http_routes.iter().map(|route| &route.meta);
-    by_traffic_route.chain(by_mesh_http_route).map(|meta| meta.mesh.clone()).collect()
 }
 
 impl Memory {
@@ -252,15 +241,6 @@ impl Memory {
         let mut routes = BTreeSet::new();
         for destination in &destinations {
             if !self.asked.sees_none(&before, &after, destination) {
-                return None;
-            }
-            // Whether requests are told apart depends on it.
-            let speaks_http = |inventory: &Inventory<'_>| {
-                inventory.endpoints(destination).map(|known| known.protocol().is_http_like())
-            };
-            if self.told_apart.contains(destination.mesh())
-                && speaks_http(&before) != speaks_http(&after)
-            {
                 return None;
             }
             let of = |inventory: &Inventory<'_>| -> Vec<SocketAddr> {

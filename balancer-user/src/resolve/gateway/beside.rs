@@ -7,7 +7,7 @@ use crate::{
     resolve::{
         Destination, Resolver,
         findings::Findings,
-        signatures::{Signatures, Winner},
+        signatures::{Connections, Signatures},
         vips::PlannedVip,
     },
 };
@@ -30,18 +30,18 @@ pub(in crate::resolve) fn losers<'a>(
             .filter_map(|clients| attached.point(service, clients))
             .collect();
         let mesh = vip.destination.mesh();
-        let winners: BTreeSet<Winner> = signatures
+        let winners: BTreeSet<Connections> = signatures
             .unlike_unknown(resolver, &vip.destination)
             .into_iter()
             .chain([0])
-            .map(|signature| signatures.winner(resolver, signature, &vip.destination))
+            .map(|signature| signatures.winner(resolver, signature, &vip.destination).connections)
             .collect();
         for point in &points {
             let Some((status, parent)) = attached.carrier(point) else { continue };
             let (namespace, name) = status.route.meta.object();
             for winner in &winners {
                 match winner {
-                    Winner::MeshTcp(place) => {
+                    Connections::MeshTcp(place) => {
                         let Some(first) = resolver.mesh_tcp_item(mesh, *place) else { continue };
                         let message = format!(
                             "connections to {} for which the MeshTCPRoute {} of mesh {mesh} speaks do \
@@ -53,7 +53,7 @@ pub(in crate::resolve) fn losers<'a>(
                         let found = found.related(first.policy.meta.span, "that policy is here");
                         findings.add(&status.route.meta, found);
                     }
-                    Winner::Traffic(index) => {
+                    Connections::Traffic(index) => {
                         let route = resolver.traffic_routes(mesh)[*index];
                         let named = |name: &String| matches!(&vip.destination, Destination::Tags { service, .. } if **service == **name);
                         let Some(at) = route.destinations.iter().position(named) else { continue };
@@ -69,7 +69,7 @@ pub(in crate::resolve) fn losers<'a>(
                             found.related(parent.parent.span, "that route is attached here");
                         findings.add(&route.meta, found);
                     }
-                    Winner::Nobody => {}
+                    Connections::Nobody => {}
                 }
             }
         }

@@ -14,7 +14,7 @@ use super::{
     findings::{Findings, Mention},
     gateway,
     inventory::{Family, Inventory, Service},
-    kubernetes,
+    kubernetes, mesh_http,
     mesh_tcp::backends::leads_to,
     resolver::service_alone,
     split::{outer_split, substitute},
@@ -256,7 +256,7 @@ fn mesh_objects<'a>(
             && bare.contains(&destination.owner())
         {
             none.extend(
-                mesh_tcp_targets(destination, resolver).into_iter().flat_map(Service::families),
+                mesh_targets(destination, resolver).into_iter().flat_map(Service::families),
             );
         }
     }
@@ -315,7 +315,7 @@ fn led_to(owner: &VipOwner, resolver: &Resolver<'_>) -> Outcome {
             }
         }
     }
-    for target in mesh_tcp_targets(&tagged(owner), resolver) {
+    for target in mesh_targets(&tagged(owner), resolver) {
         families.extend(target.families());
         backend_ports.extend(target.ports());
     }
@@ -325,17 +325,26 @@ fn led_to(owner: &VipOwner, resolver: &Resolver<'_>) -> Outcome {
     Outcome { families, backend_ports }
 }
 
-/// Where the MeshTCPRoutes of a destination lead.
-fn mesh_tcp_targets<'r, 'a>(
+/// Where the policies of a destination lead that speak of it.
+fn mesh_targets<'r, 'a>(
     destination: &Destination,
     resolver: &'r Resolver<'a>,
 ) -> Vec<&'r Service<'a>> {
-    let Resolver { inventory, mesh_tcp, objects, .. } = resolver;
-    let Some(routes) = mesh_tcp.get(destination.mesh()) else { return Vec::new() };
-    let won = routes.winners(destination).into_iter().flatten();
-    won.flat_map(|place| leads_to(&routes.item(place), objects, inventory))
-        .filter_map(|target| inventory.endpoints(&target))
-        .collect()
+    let Resolver { inventory, mesh_tcp, mesh_http, objects, .. } = resolver;
+    let mut targets = Vec::new();
+    if let Some(routes) = mesh_tcp.get(destination.mesh()) {
+        let won = routes.winners(destination).into_iter().flatten();
+        let of_item = |place| leads_to(&routes.item(place), objects, inventory);
+        targets.extend(won.flat_map(of_item));
+    }
+    if let Some(routes) = mesh_http.get(destination.mesh())
+        && resolver.speaks_http(destination)
+    {
+        let speaking = routes.speaking_to_anybody(destination);
+        let of_item = |place| mesh_http::leads_to(&routes.item(place), objects, inventory);
+        targets.extend(speaking.into_iter().flat_map(of_item));
+    }
+    targets.iter().filter_map(|target| inventory.endpoints(target)).collect()
 }
 
 /// The ports of a service's VIP: the one in its name; else those of its endpoints; else those of

@@ -1,34 +1,58 @@
-//! Which of several MeshTCPRoutes goes first (semantics 4.6).
+//! Which of several policies of one kind goes first (semantics 4.6).
 //!
 //! The order is one over all items of `to` of a mesh, whoever connects: sources only choose which
 //! items take part.
 
 use std::cmp::Ordering;
 
-use super::super::{SYSTEM_NAMESPACE, objects::namespace};
-use crate::policy::{
-    MeshTcpRoute, MeshTcpTo, Meta, ReferredBy, RouteTarget, ServiceKind, ToTarget,
+use super::{
+    super::{SYSTEM_NAMESPACE, objects::namespace},
+    Spoken, ToPolicy,
 };
+use crate::policy::{Meta, ReferredBy, RouteTarget, ServiceKind, Span};
 
 /// One item of `to`.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Item<'a> {
+#[derive(Debug)]
+pub struct Item<'a, P> {
     /// Its policy.
-    pub policy: &'a MeshTcpRoute,
+    pub policy: &'a P,
     /// Its place in `to`, from 0.
     pub index: usize,
 }
 
-impl<'a> Item<'a> {
+impl<P> Clone for Item<'_, P> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<P> Copy for Item<'_, P> {}
+
+impl<P: PartialEq> PartialEq for Item<'_, P> {
+    fn eq(&self, other: &Self) -> bool {
+        self.policy == other.policy && self.index == other.index
+    }
+}
+
+impl<'a, P: ToPolicy> Item<'a, P> {
     /// The item itself.
-    pub fn to(&self) -> &'a MeshTcpTo {
-        &self.policy.to[self.index]
+    pub fn to(&self) -> &'a P::To {
+        &self.policy.to()[self.index]
     }
 
-    /// Its rule says where connections go. One without a rule sends them to what is dialled, and
-    /// a rule without backends leaves that to others (semantics 4.6: rules are merged).
-    fn says_where(&self) -> bool {
-        self.to().rule.as_ref().is_none_or(|rule| !rule.backends.is_empty())
+    /// Its policy's identity.
+    pub fn meta(&self) -> &'a Meta {
+        self.policy.meta()
+    }
+
+    /// What it speaks of.
+    pub fn spoken(&self) -> Spoken<'a> {
+        P::spoken(self.to())
+    }
+
+    /// Where it stands, with its field path.
+    pub fn place(&self) -> (Span, &'a str) {
+        P::place(self.to())
     }
 }
 
@@ -53,14 +77,14 @@ pub enum Rule {
 }
 
 /// Which of two items goes first: `Less` if `a` does. `Equal` only for an item and itself.
-pub fn precedence(a: &Item<'_>, b: &Item<'_>) -> (Ordering, Rule) {
-    let (a_meta, b_meta) = (&a.policy.meta, &b.policy.meta);
+pub fn precedence<P: ToPolicy>(a: &Item<'_, P>, b: &Item<'_, P>) -> (Ordering, Rule) {
+    let (a_meta, b_meta) = (a.meta(), b.meta());
     let steps: [(Rule, Ordering); 5] = [
-        (Rule::NamesBackends, b.says_where().cmp(&a.says_where())),
-        (Rule::NarrowerTarget, target(b.policy).cmp(&target(a.policy))),
+        (Rule::NamesBackends, P::says_where(b.to()).cmp(&P::says_where(a.to()))),
+        (Rule::NarrowerTarget, target(b.policy.target()).cmp(&target(a.policy.target()))),
         (Rule::NearerOrigin, Origin::of(b_meta).cmp(&Origin::of(a_meta))),
         (Rule::NearerRole, role(b.policy).cmp(&role(a.policy))),
-        (Rule::NarrowerDestination, destination(b).cmp(&destination(a))),
+        (Rule::NarrowerDestination, destination(b.spoken()).cmp(&destination(a.spoken()))),
     ];
     if let Some((rule, order)) = steps.into_iter().find(|(_, order)| order.is_ne()) {
         return (order, rule);
@@ -86,8 +110,8 @@ enum Target {
     MeshServiceSubset,
 }
 
-fn target(policy: &MeshTcpRoute) -> Target {
-    match &policy.target {
+fn target(target: &RouteTarget) -> Target {
+    match target {
         RouteTarget::Mesh { .. } => Target::Mesh,
         RouteTarget::Dataplane(None | Some(ReferredBy::Labels(_))) => Target::DataplaneByLabels,
         RouteTarget::Dataplane(Some(ReferredBy::Name { .. })) => Target::DataplaneByName,
@@ -99,14 +123,15 @@ fn target(policy: &MeshTcpRoute) -> Target {
 }
 
 /// `to[].targetRef`, the widest first.
-fn destination(item: &Item<'_>) -> (u8, bool) {
-    match &item.to().target {
-        ToTarget::Mesh => (0, false),
-        ToTarget::Service(to) => match to.kind {
+fn destination(spoken: Spoken<'_>) -> (u8, bool) {
+    match spoken {
+        Spoken::Mesh => (0, false),
+        Spoken::Service(to) => match to.kind {
             ServiceKind::MeshService => (1, to.section.is_some()),
             ServiceKind::MeshExternalService => (2, false),
             ServiceKind::MeshMultiZoneService => (3, false),
         },
+        Spoken::HttpRoute(_) => (4, false),
     }
 }
 
@@ -142,40 +167,49 @@ pub enum Role {
 }
 
 /// The role of a policy: as a control plane has labelled it, else as one would (semantics 4.6).
-pub fn role(policy: &MeshTcpRoute) -> Role {
-    match policy.meta.labels.get("kuma.io/policy-role").map(String::as_str) {
+pub fn role<P: ToPolicy>(policy: &P) -> Role {
+    let meta = policy.meta();
+    match meta.labels.get("kuma.io/policy-role").map(String::as_str) {
         Some("system") => return Role::System,
         Some("producer") => return Role::Producer,
         Some("consumer") => return Role::Consumer,
         Some("workload-owner") => return Role::WorkloadOwner,
         _ => {}
     }
-    match policy.meta.namespace.as_deref() {
+    match meta.namespace.as_deref() {
         None | Some(SYSTEM_NAMESPACE) => Role::System,
         // Of a mix, which is refused, the narrower role.
-        Some(_) if policy.to.iter().all(|to| speaks_of_own(&policy.meta, to)) => Role::Producer,
+        Some(_) if policy.to().iter().all(|to| speaks_of_own(meta, P::spoken(to))) => {
+            Role::Producer
+        }
         Some(_) => Role::Consumer,
     }
 }
 
 /// The first item of `to` that makes the policy neither a producer's nor a consumer's: it speaks
 /// of services of its own namespace and of others. `None` where the role is clear.
-pub(super) fn mixed(policy: &MeshTcpRoute) -> Option<&MeshTcpTo> {
-    let meta = &policy.meta;
+pub(super) fn mixed<P: ToPolicy>(policy: &P) -> Option<&P::To> {
+    let meta = policy.meta();
     let namespace = meta.namespace.as_deref()?;
     if namespace == SYSTEM_NAMESPACE || meta.labels.contains_key("kuma.io/policy-role") {
         return None;
     }
-    let first = speaks_of_own(meta, policy.to.first()?);
-    policy.to.iter().find(|to| speaks_of_own(meta, to) != first)
+    let of_own = |to: &P::To| speaks_of_own(meta, P::spoken(to));
+    let first = of_own(policy.to().first()?);
+    policy.to().iter().find(|to| of_own(to) != first)
 }
 
-/// Whether an item names a MeshService of the policy's own namespace.
-fn speaks_of_own(meta: &Meta, to: &MeshTcpTo) -> bool {
-    let ToTarget::Service(to) = &to.target else { return false };
-    let there = match &to.by {
+/// Whether an item names a MeshService or a MeshHTTPRoute of the policy's own namespace.
+fn speaks_of_own(meta: &Meta, spoken: Spoken<'_>) -> bool {
+    let by = match spoken {
+        Spoken::Mesh => return false,
+        Spoken::Service(to) if to.kind != ServiceKind::MeshService => return false,
+        Spoken::Service(to) => &to.by,
+        Spoken::HttpRoute(by) => by,
+    };
+    let there = match by {
         ReferredBy::Name { namespace, .. } => namespace.as_deref(),
         ReferredBy::Labels(labels) => labels.get("k8s.kuma.io/namespace").map(String::as_str),
     };
-    to.kind == ServiceKind::MeshService && there.is_none_or(|there| namespace(meta) == Some(there))
+    there.is_none_or(|there| namespace(meta) == Some(there))
 }

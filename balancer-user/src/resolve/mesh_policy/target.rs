@@ -1,4 +1,4 @@
-//! Whose connections a MeshTCPRoute concerns: `spec.targetRef` against workloads (semantics 4.2,
+//! Whose connections a policy concerns: `spec.targetRef` against workloads (semantics 4.2,
 //! decision D1).
 
 use super::{
@@ -6,11 +6,10 @@ use super::{
         objects::{has_labels, namespace, plain_name},
         selection::unknown_source,
     },
+    ToPolicy,
     order::{Origin, Role, role},
 };
-use crate::policy::{
-    Dataplane, MeshTcpRoute, Meta, Proxies, ReferredBy, RouteTarget, SERVICE_TAG, Tags,
-};
+use crate::policy::{Dataplane, Meta, Proxies, ReferredBy, RouteTarget, SERVICE_TAG, Tags};
 
 /// One who opens connections, as policies see it. A workload is as many of these as Dataplanes
 /// have its address.
@@ -49,7 +48,7 @@ impl<'a> Proxy<'a> {
 /// What a proxy must be like. All conditions hold together; policies that ask for the same have
 /// equal clauses.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct Clause {
+pub(in crate::resolve) struct Clause {
     sidecars: bool,
     gateways: bool,
     /// One of its tag sets has all these.
@@ -86,8 +85,11 @@ pub enum Nobody {
 
 impl Clause {
     /// What `policy` asks for. `zone` is this node's, where it has one.
-    pub(super) fn of(policy: &MeshTcpRoute, zone: Option<&str>) -> Result<Self, Nobody> {
-        let meta = &policy.meta;
+    pub(in crate::resolve) fn of<P: ToPolicy>(
+        policy: &P,
+        zone: Option<&str>,
+    ) -> Result<Self, Nobody> {
+        let meta = policy.meta();
         let role = role(policy);
         let from_zone = meta.labels.get("kuma.io/zone").map(String::as_str);
         if role != Role::Producer
@@ -113,7 +115,7 @@ impl Clause {
             tags.insert(SERVICE_TAG.to_owned(), name.to_owned());
             tags
         };
-        match &policy.target {
+        match policy.target() {
             RouteTarget::Mesh { proxies } => clause.proxies(*proxies),
             RouteTarget::MeshSubset { tags, proxies } => {
                 clause.proxies(*proxies);

@@ -2,17 +2,16 @@
 
 use super::{
     super::{Destination, objects::Objects},
-    Item, Nobody, Proxy, Rule, precedence,
+    Item, Nobody, Proxy, Rule, ToPolicy, precedence,
     speaks::{keys, keys_of},
     target::Clause,
 };
-use crate::policy::MeshTcpRoute;
 
 /// A policy that does not match.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Mismatch<'a> {
+#[derive(Clone, Debug, PartialEq)]
+pub struct Mismatch<'a, P> {
     /// The policy.
-    pub policy: &'a MeshTcpRoute,
+    pub policy: &'a P,
     /// It does not concern this source.
     pub source: bool,
     /// It does not speak of this destination.
@@ -22,33 +21,33 @@ pub struct Mismatch<'a> {
 }
 
 /// Everybody who was considered.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct Ranking<'a> {
-    /// The winner; `None` where no policy matches.
-    pub winner: Option<Item<'a>>,
-    /// The others that match, the one that goes first first, each with the rule by which the
-    /// winner goes before it.
-    pub losers: Vec<(Item<'a>, Rule)>,
+#[derive(Clone, Debug, PartialEq)]
+pub struct Ranking<'a, P> {
+    /// The item that goes first; `None` where no policy matches.
+    pub winner: Option<Item<'a, P>>,
+    /// The others that match, in order, each with the rule by which the first goes before it. Of
+    /// kinds that are merged they add what the first leaves open.
+    pub losers: Vec<(Item<'a, P>, Rule)>,
     /// Policies that do not match, by name.
-    pub mismatches: Vec<Mismatch<'a>>,
+    pub mismatches: Vec<Mismatch<'a, P>>,
 }
 
 /// Ranks `policies` (all of one mesh) for a workload that connects to `called`. `zone` is this
 /// node's, where it has one.
-pub fn rank<'a>(
-    policies: impl IntoIterator<Item = &'a MeshTcpRoute>,
+pub fn rank<'a, P: ToPolicy>(
+    policies: impl IntoIterator<Item = &'a P>,
     objects: &Objects<'a>,
     zone: Option<&str>,
     workload: &[Proxy<'_>],
     called: &Destination,
-) -> Ranking<'a> {
+) -> Ranking<'a, P> {
     let wanted = keys_of(called);
-    let mut candidates: Vec<Item<'a>> = Vec::new();
+    let mut candidates: Vec<Item<'a, P>> = Vec::new();
     let mut mismatches = Vec::new();
     for policy in policies {
         let clause = Clause::of(policy, zone);
         let source = clause.as_ref().is_ok_and(|clause| clause.matches(workload));
-        let speaking: Vec<Item<'a>> = (0..policy.to.len())
+        let speaking: Vec<Item<'a, P>> = (0..policy.to().len())
             .map(|index| Item { policy, index })
             .filter(|item| keys(item, objects).iter().any(|key| wanted.contains(key)))
             .collect();
@@ -64,7 +63,7 @@ pub fn rank<'a>(
         }
     }
     candidates.sort_by(|a, b| precedence(a, b).0);
-    mismatches.sort_by(|a, b| a.policy.meta.name.cmp(&b.policy.meta.name));
+    mismatches.sort_by(|a, b| a.policy.meta().name.cmp(&b.policy.meta().name));
     let mut candidates = candidates.into_iter();
     let winner = candidates.next();
     let losers = match &winner {
