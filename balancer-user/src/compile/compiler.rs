@@ -13,8 +13,8 @@ use super::{
     Assignment, CapacityError, Limits, RealSpec, RouteSpec, SourceSpec, Table, Tables, VipSpec,
     ids,
     patch::Kept,
-    size::Moved,
-    table::{self, Sequences, TableError},
+    size::{Moved, TableSize},
+    table::{self, Pick, Sequences, TableError},
 };
 use crate::{
     policy::LoadBalancer,
@@ -121,13 +121,14 @@ impl Compiler {
                 owner => _ = class_routes.insert(owner, id),
             }
             let table = tables[owned.route].clone();
-            let (pick, choices) = table::pick_of(resolved.routes[owned.route].load_balancer);
+            let Pick { pick, choices, flags } = table::pick_of(&resolved.routes[owned.route]);
             let spec = RouteSpec {
                 owner: owned.owner,
                 resolved: owned.route,
                 deny: table.is_none(),
                 pick,
                 choices,
+                flags,
                 counters: counters.get(&id).copied().unwrap_or_default(),
                 table,
             };
@@ -184,8 +185,8 @@ impl Compiler {
         }
         let mut ids = ids.iter().copied();
         let id = |_| ids.next().unwrap_or(balancer_ebpf::abi::REAL_NONE);
-        let built = table::build(route, id, None, &mut self.sequences).map_err(|error| {
-            CapacityError::Targets {
+        let built = table::build(route, id, table::size_of(route), &mut self.sequences).map_err(
+            |error| CapacityError::Targets {
                 vip: vip.key,
                 service: vip.destination.to_string(),
                 targets: match error {
@@ -194,8 +195,8 @@ impl Compiler {
                     TableError::NoBackend => 0,
                 },
                 allowed: balancer_ebpf::abi::TARGETS_MAX as u64,
-            }
-        })?;
+            },
+        )?;
         let new = Remembered { table: Arc::new(built.table), moved: built.moved, users: 1 };
         let content = Content::from(content);
         self.tables.insert(Arc::clone(&content), new.clone());
@@ -232,6 +233,7 @@ fn content(route: &Route, ids: &[u32]) -> Vec<u32> {
             true
         }
     };
+    content.push(table::size_of(route).map_or(0, TableSize::slots));
     let mut ids = ids.iter().copied();
     for (index, backend) in table::weighted(route) {
         let reals = table::reals(backend);

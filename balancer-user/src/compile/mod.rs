@@ -177,6 +177,8 @@ pub struct RouteSpec {
     pub pick: u8,
     /// Samples for least request.
     pub choices: u8,
+    /// Bits of [`balancer_ebpf::abi::route_flags`].
+    pub flags: u8,
     /// Counters, one for each backend of the table; none where `deny`.
     pub counters: CounterRun,
     /// The table; `None` only where `deny`.

@@ -15,7 +15,8 @@ use balancer_ebpf::abi::{ID_FIRST, REAL_BLACKHOLE, REAL_FIRST};
 use super::{
     Assignment, Compiler, CounterRun, Limits, RealSpec, RouteSpec, SourceSpec, Table, Tables,
     compiler::{self, Content},
-    ids, table,
+    ids,
+    table::{self, Pick},
 };
 use crate::resolve::{Parts, Resolved};
 
@@ -248,7 +249,7 @@ impl Compiler {
                 *outcome.uses.entry(id).or_insert(0) += 1;
                 outcome.reals.insert(id, RealSpec { addr, generation });
             }
-            let (pick, choices) = table::pick_of(route.load_balancer);
+            let Pick { pick, choices, flags } = table::pick_of(route);
             let list = table
                 .as_ref()
                 .map(|table| (table.backends.len() as u32, compiler::fingerprint(route)));
@@ -258,7 +259,7 @@ impl Compiler {
                     counters.insert(id, list);
                 }
                 let (deny, table) = (table.is_none(), table.clone());
-                let spec = RouteSpec { deny, pick, choices, table, ..old.clone() };
+                let spec = RouteSpec { deny, pick, choices, flags, table, ..old.clone() };
                 outcome.specs.insert(id, spec);
             }
         }

@@ -2,13 +2,13 @@
 
 use std::{collections::HashMap, fmt::Write, net::SocketAddr, sync::Arc};
 
-use balancer_ebpf::abi::{REAL_BLACKHOLE, TARGETS_MAX, TargetWord, pick};
+use balancer_ebpf::abi::{REAL_BLACKHOLE, TARGETS_MAX, TargetWord, pick, route_flags};
 
 use super::{
     Table,
     apportion::{Share, evenly},
     fill::{grouped, maglev, ring, smooth},
-    size::{Division, Moved, TableSize, divide, divide_by, moved},
+    size::{Division, Moved, TableSize, TableSizeError, divide, divide_by, moved},
 };
 use crate::{
     policy::LoadBalancer,
@@ -112,15 +112,40 @@ pub(super) fn reals(backend: &Backend) -> &[SocketAddr] {
     }
 }
 
-/// How a table of this load balancer is indexed, and how many samples least request takes.
-pub(super) fn pick_of(load_balancer: LoadBalancer) -> (u8, u8) {
-    match load_balancer {
-        LoadBalancer::Maglev | LoadBalancer::RingHash { .. } => (pick::HASH, 0),
-        LoadBalancer::Random => (pick::RANDOM, 0),
-        LoadBalancer::RoundRobin => (pick::ROUND_ROBIN, 0),
-        LoadBalancer::LeastRequest { choice_count } => {
-            (pick::LEAST_REQUEST, u8::try_from(choice_count.max(2)).unwrap_or(u8::MAX))
-        }
+/// How a table is indexed.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pick {
+    /// One of [`pick`].
+    pub(super) pick: u8,
+    /// Samples for least request.
+    pub(super) choices: u8,
+    /// Bits of [`route_flags`].
+    pub(super) flags: u8,
+}
+
+/// How the table of a route is indexed.
+pub(super) fn pick_of(route: &Route) -> Pick {
+    let plain = |pick| Pick { pick, choices: 0, flags: 0 };
+    match route.load_balancer {
+        LoadBalancer::Maglev | LoadBalancer::RingHash { .. } => Pick {
+            flags: if route.hashing.by_source { route_flags::HASH_SOURCE_ONLY } else { 0 },
+            ..plain(pick::HASH)
+        },
+        LoadBalancer::Random => plain(pick::RANDOM),
+        LoadBalancer::RoundRobin => plain(pick::ROUND_ROBIN),
+        LoadBalancer::LeastRequest { choice_count } => Pick {
+            choices: u8::try_from(choice_count.max(2)).unwrap_or(u8::MAX),
+            ..plain(pick::LEAST_REQUEST)
+        },
+    }
+}
+
+/// The size that a route's policy asks for: the largest where it asks for more.
+pub(super) fn size_of(route: &Route) -> Option<TableSize> {
+    let asked = route.hashing.slots?;
+    match TableSize::new(asked) {
+        Err(TableSizeError::TooLarge(_)) => Some(super::LARGEST),
+        size => size.ok(),
     }
 }
 

@@ -13,8 +13,8 @@ use super::{Assignment, CapacityError, Compiler, Limits, Tables, compile};
 use crate::{
     policy::{HashFunction, LoadBalancer, Tags},
     resolve::{
-        Backend, BackendState, Class, Decision, Destination, Resolved, Route, Source, Vip, VipKey,
-        VipOrigin,
+        Backend, BackendState, Class, Decision, Destination, Hashing, Resolved, Route, Source, Vip,
+        VipKey, VipOrigin,
     },
 };
 
@@ -42,7 +42,14 @@ pub(super) fn backend(service: &str, weight: u32, reals: &[u8]) -> Backend {
 }
 
 pub(super) fn route(load_balancer: LoadBalancer, backends: Vec<Backend>) -> Route {
-    Route { policy: None, decision: Decision::Forward, load_balancer, backends, http: None }
+    Route {
+        policy: None,
+        decision: Decision::Forward,
+        load_balancer,
+        hashing: Hashing::default(),
+        backends,
+        http: None,
+    }
 }
 
 /// VIPs by number: the route of everybody, and of single classes (from 1); the sources of each

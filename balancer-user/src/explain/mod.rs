@@ -14,7 +14,7 @@ use crate::{
     compile::Tables,
     policy::{Dataplane, PolicySet, Tags, TrafficRoute},
     resolve::{
-        self, Destination, ResolveSettings, Resolved, Resolver, Route, Vip, VipKey, VipProtocol,
+        self, ResolveSettings, Resolved, Resolver, Route, Vip, VipKey, VipProtocol,
         inventory::Family,
         mesh_policy::Proxy,
         resolver::service_alone,
@@ -305,18 +305,9 @@ fn of_tags<'a>(
     let ranking = ranking(resolver, &tag_sets, vip);
     let mesh_tcp = resolver.rank_mesh_tcp(proxies, &vip.destination);
     let outbound = vip.destination.tag_service().map_or_else(Tags::new, service_alone);
-    let winner = ranking.winner.map(|winner| winner.route);
-    let family = Family::of(vip.key.addr.ip());
     let clients = objects::clients(&tag_sets);
-    let attached = |service: &&Destination| resolver.attached.point(service, clients).is_some();
-    let route = match (&mesh_tcp.winner, &vip.destination, vip.also.as_ref().filter(attached)) {
-        (Some(item), called, _) => resolver.mesh_tcp_route(item, called, family),
-        (None, _, Some(service)) => resolver.object_route(service, clients, family),
-        (None, Destination::Tags { mesh, .. }, None) => {
-            resolver.route(mesh, family, winner, &outbound)
-        }
-        (None, other, None) => resolver.object_route(other, clients, family),
-    };
+    let sets: Vec<&Tags> = tag_sets.iter().collect();
+    let route = resolver.route_to(vip, proxies, &sets, clients);
     let (dataplane, address, class) = (None, None, None);
     Source { dataplane, address, tag_sets, others: 0, class, outbound, mesh_tcp, ranking, route }
 }

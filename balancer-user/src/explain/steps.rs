@@ -8,7 +8,7 @@ use crate::{
     resolve::{
         Backend, BackendState, Decision, Destination, Resolver, Route, Vip, VipKey, VipOrigin,
         VipProtocol,
-        inventory::{Family, MESH_TAG},
+        inventory::{Family, MESH_TAG, Zones},
         selection::{ANY, Candidate, Mismatch, Rule},
         split::outer_split,
         tags_text,
@@ -309,7 +309,8 @@ impl Told<'_, '_> {
             Family::V6 => Family::V4,
         };
         let inventory = &self.resolver.inventory;
-        let there = inventory.subset(&backend.destination, &backend.tags, other, None).len();
+        let there =
+            inventory.subset(&backend.destination, &backend.tags, other, Zones::Alike).len();
         match there {
             0 => String::new(),
             more => format!(" ({more} of {other} left out: a VIP carries its own family)"),
@@ -322,10 +323,10 @@ impl Told<'_, '_> {
         let mut steps = Vec::new();
         for backend in self.route.backends.iter().filter(|b| !b.reals.is_empty()) {
             let inventory = &self.resolver.inventory;
-            let Some(zone) = place.zone_for(&backend.destination) else { continue };
+            let Zones::Own(zone) = place.zones_for(&backend.destination) else { continue };
             let subset =
-                |zone| inventory.subset(&backend.destination, &backend.tags, family, zone).len();
-            let (everywhere, near) = (subset(None), subset(Some(zone)));
+                |zones| inventory.subset(&backend.destination, &backend.tags, family, zones).len();
+            let (everywhere, near) = (subset(Zones::Alike), subset(Zones::Own(zone)));
             let out = everywhere.saturating_sub(near);
             if out > 0 {
                 steps.push(format!(

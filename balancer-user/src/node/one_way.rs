@@ -68,6 +68,7 @@ mod tests {
             deny: false,
             pick: 0,
             choices: 0,
+            flags: 0,
             counters: CounterRun::default(),
             table: Some(Arc::new(table)),
         }

@@ -33,8 +33,14 @@ pub fn effective_route(
     zone: Option<&str>,
     no_route: NoRoute,
 ) -> Route {
-    let place =
-        Place { inventory, mesh, family: Family::of(outbound.addr.ip()), zone, own_zone: zone };
+    let place = Place {
+        inventory,
+        mesh,
+        family: Family::of(outbound.addr.ip()),
+        zone,
+        own_zone: zone,
+        locality: None,
+    };
     match (outbound.conf, no_route) {
         (Some(conf), _) => place.conf_route(None, conf, outbound.tags),
         (None, NoRoute::Direct) => place.no_policy_route(Decision::Direct, outbound.tags),

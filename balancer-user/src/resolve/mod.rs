@@ -38,6 +38,7 @@ pub mod selection;
 mod signatures;
 pub mod sources;
 pub mod split;
+pub mod strategy;
 mod vip_key;
 mod vips;
 
@@ -75,6 +76,7 @@ fn outcome<'a>(
     let vips = vips::plan(&resolver, &mut findings);
     mesh_tcp::check(&resolver, &signatures, &mut findings);
     mesh_http::check(&resolver, &signatures, &mut findings);
+    strategy::check(&resolver, &mut findings);
     gateway::losers(&resolver, &signatures, &vips.planned, &mut findings);
     let assembled = classes::assemble(&resolver, &signatures, &vips.planned);
     let resolved = Resolved {
@@ -218,12 +220,23 @@ pub struct Route {
     pub decision: Decision,
     /// How connections are spread.
     pub load_balancer: LoadBalancer,
+    /// By what, where it goes by a hash.
+    pub hashing: Hashing,
     /// In written order; zero-weight entries are kept (state [`BackendState::Drained`]) so that
     /// they can be shown; they take nothing.
     pub backends: Vec<Backend>,
     /// What happens to requests, where they are told apart. It goes before the rest of the route,
     /// which is what connections get while nobody is there to carry this out.
     pub http: Option<Arc<HttpRules>>,
+}
+
+/// Where a load balancer goes by a hash: of what, and how fine.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Hashing {
+    /// Of the client's address alone; else of addresses and ports (decision D7).
+    pub by_source: bool,
+    /// The number of slots that a policy asks for, a prime. `None`: as many as shares need.
+    pub slots: Option<u32>,
 }
 
 /// What happens to connections.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
-    Decision, Destination, NoRoute, ResolveSettings, Route, VipKey,
+    Decision, Destination, Hashing, NoRoute, ResolveSettings, Route, Vip, VipKey,
     gateway::{self, Attachments},
     inventory::{Family, Inventory},
     mesh_http::{self, MeshHttpRoutes},
@@ -16,10 +16,11 @@ use super::{
     signatures::{Connections, Winner},
     sources::{Sources, tag_sets},
     split::Place,
+    strategy::{self, OfHttpRoutes, Strategies},
 };
 use crate::policy::{
-    Dataplane, List, LoadBalancer, MeshHttpRoute, MeshLoadBalancingStrategy, MeshTcpRoute,
-    PolicySet, SERVICE_TAG, Tags, TrafficRoute,
+    Dataplane, List, LoadBalancer, MeshHttpRoute, MeshTcpRoute, PolicySet, SERVICE_TAG, Tags,
+    TrafficRoute,
 };
 
 /// A policy set, indexed. Answers for any source, also for one that does not exist.
@@ -38,7 +39,7 @@ pub struct Resolver<'a> {
     pub(super) policies: BTreeMap<&'a str, MeshPolicies<'a>>,
     pub(super) mesh_tcp: BTreeMap<&'a str, MeshTcpRoutes<'a>>,
     pub(super) mesh_http: BTreeMap<&'a str, MeshHttpRoutes<'a>>,
-    pub(super) strategies: BTreeMap<&'a str, ToPolicies<'a, MeshLoadBalancingStrategy>>,
+    pub(super) strategies: BTreeMap<&'a str, Strategies<'a>>,
     /// Objects that stand for services.
     pub objects: Objects<'a>,
     locality_aware: BTreeMap<&'a str, bool>,
@@ -87,7 +88,7 @@ impl<'a> Resolver<'a> {
         let local = self.locality_aware.get(mesh).copied().unwrap_or(false);
         let zone = self.settings.zone.as_deref().filter(|_| local);
         let own_zone = self.settings.zone.as_deref();
-        Place { inventory: &self.inventory, mesh, family, zone, own_zone }
+        Place { inventory: &self.inventory, mesh, family, zone, own_zone, locality: None }
     }
 
     /// The Dataplanes that have an address.
@@ -164,21 +165,6 @@ impl<'a> Resolver<'a> {
         rank_routes(self.traffic_routes(mesh).iter().copied(), tag_sets, service)
     }
 
-    /// The route of an outbound with these tags, given who won.
-    pub fn route(
-        &self,
-        mesh: &str,
-        family: Family,
-        winner: Option<&TrafficRoute>,
-        outbound: &Tags,
-    ) -> Route {
-        let place = self.place(mesh, family);
-        match winner {
-            Some(policy) => place.policy_route(policy, outbound),
-            None => place.no_policy_route(self.no_policy_decision(mesh), outbound),
-        }
-    }
-
     /// The route of a destination that is no service by its tag, for clients of a namespace: as
     /// its TCPRoute says; without one a listener has nothing to offer, and anything else is
     /// reached directly.
@@ -194,16 +180,12 @@ impl<'a> Resolver<'a> {
                 policy: None,
                 decision: Decision::Reject,
                 load_balancer: LoadBalancer::RoundRobin,
+                hashing: Hashing::default(),
                 backends: Vec::new(),
                 http: None,
             },
             _ => place.direct_route(destination),
         })
-    }
-
-    /// The route that an item of a MeshTCPRoute gives.
-    pub fn mesh_tcp_route(&self, item: &Item<'_>, called: &Destination, family: Family) -> Route {
-        self.place(called.mesh(), family).mesh_tcp_route(item, &self.objects, called)
     }
 
     /// Whether requests to a destination can be told apart.
@@ -229,6 +211,75 @@ impl<'a> Resolver<'a> {
         mesh_policy::rank(policies, &self.objects, zone, workload, called)
     }
 
+    /// Whoever decides for a workload that calls something of a mesh.
+    pub fn deciding(
+        &self,
+        workload: &[Proxy<'_>],
+        tag_sets: &[&Tags],
+        called: &Destination,
+    ) -> Deciding<'a> {
+        let http = self.rank_mesh_http(workload, called);
+        let speaks_http = self.speaks_http(called);
+        let strategies = self.rank_strategies(workload, called);
+        let winner = called.tag_service().and_then(|service| {
+            self.rank(called.mesh(), tag_sets, service).winner.map(|winner| winner.route)
+        });
+        Deciding {
+            http: if speaks_http { http.in_order() } else { Vec::new() },
+            mesh_tcp: self.rank_mesh_tcp(workload, called).winner,
+            traffic: winner,
+            strategies: strategies.in_order(),
+            of_http_routes: self.strategies_of_http_routes(workload, called.mesh()),
+        }
+    }
+
+    /// Which MeshLoadBalancingStrategies were considered for a workload that calls `called`, in
+    /// which order they are merged.
+    pub fn rank_strategies(
+        &self,
+        workload: &[Proxy<'_>],
+        called: &Destination,
+    ) -> strategy::Ranking<'a> {
+        let policies = self.strategies.get(called.mesh()).map_or(&[][..], Strategies::policies);
+        let zone = self.settings.zone.as_deref();
+        mesh_policy::rank(policies.iter().copied(), &self.objects, zone, workload, called)
+    }
+
+    fn strategies_of_http_routes(
+        &self,
+        workload: &[Proxy<'_>],
+        mesh: &str,
+    ) -> Vec<strategy::Item<'a>> {
+        let policies = self.strategies.get(mesh).map_or(&[][..], Strategies::policies);
+        let zone = self.settings.zone.as_deref();
+        mesh_policy::of_http_routes(policies.iter().copied(), zone, workload)
+    }
+
+    fn deciding_by(&self, winner: &Winner, mesh: &str) -> Deciding<'a> {
+        let http = self.mesh_http.get(mesh).zip(winner.http.as_deref());
+        let strategies = |places: &[usize]| {
+            let of_mesh = self.strategies.get(mesh);
+            of_mesh.map_or_else(Vec::new, |of_mesh| {
+                places.iter().map(|place| of_mesh.item(*place)).collect()
+            })
+        };
+        Deciding {
+            http: http.map_or_else(Vec::new, |(routes, places)| {
+                places.iter().map(|place| routes.item(*place)).collect()
+            }),
+            mesh_tcp: match winner.connections {
+                Connections::MeshTcp(place) => self.mesh_tcp_item(mesh, place),
+                Connections::Traffic(_) | Connections::Nobody => None,
+            },
+            traffic: match winner.connections {
+                Connections::Traffic(index) => Some(self.traffic_routes(mesh)[index]),
+                Connections::MeshTcp(_) | Connections::Nobody => None,
+            },
+            strategies: strategies(&winner.strategies),
+            of_http_routes: strategies(&winner.of_http_routes),
+        }
+    }
+
     /// The route of whoever decides.
     pub(super) fn route_of(
         &self,
@@ -237,53 +288,65 @@ impl<'a> Resolver<'a> {
         family: Family,
         outbound: &Tags,
     ) -> Route {
-        let connections = |winner| self.route_of_connections(winner, called, family, outbound);
-        let Some(places) = &winner.http else { return connections(winner.connections) };
-        let Some(routes) = self.mesh_http.get(called.mesh()) else {
-            return connections(winner.connections);
-        };
-        let items: Vec<_> = places.iter().map(|place| routes.item(*place)).collect();
-        let by_tcp_route = matches!(winner.connections, Connections::MeshTcp(_));
-        let below = by_tcp_route.then(|| connections(winner.connections));
-        self.mesh_http_route(&items, called, family, outbound, below)
+        self.route(&self.deciding_by(winner, called.mesh()), called, family, outbound)
     }
 
-    /// The route that items of MeshHTTPRoutes give, in order. `connections` is what connections
-    /// get without them, where a policy says.
-    pub fn mesh_http_route(
+    /// The route of a VIP for a workload whose outbounds say nothing but the service. `clients` is
+    /// its namespace.
+    pub fn route_to(
         &self,
-        items: &[mesh_http::Item<'_>],
-        called: &Destination,
-        family: Family,
-        outbound: &Tags,
-        connections: Option<Route>,
+        vip: &Vip,
+        workload: &[Proxy<'_>],
+        tag_sets: &[&Tags],
+        clients: Option<&str>,
     ) -> Route {
-        let place = self.place(called.mesh(), family);
-        let (_, tags) = place.subset(outbound.clone());
-        place.mesh_http_route(items, &self.objects, (called, &tags), connections)
+        let (called, family) = (&vip.destination, Family::of(vip.key.addr.ip()));
+        if matches!(called, Destination::Service { .. } | Destination::Listener { .. }) {
+            return self.object_route(called, clients, family);
+        }
+        let deciding = self.deciding(workload, tag_sets, called);
+        let attached = |service: &&Destination| self.attached.point(service, clients).is_some();
+        match vip.also.as_ref().filter(attached) {
+            Some(service) if !deciding.goes_first() => self.object_route(service, clients, family),
+            _ => {
+                let outbound = called.tag_service().map(service_alone).unwrap_or_default();
+                self.route(&deciding, called, family, &outbound)
+            }
+        }
     }
 
-    fn route_of_connections(
+    /// The route that those who decide give to what is called by an outbound with these tags
+    /// (semantics 4.7; decisions D16, D21, D23).
+    pub fn route(
         &self,
-        winner: Connections,
+        deciding: &Deciding<'_>,
         called: &Destination,
         family: Family,
         outbound: &Tags,
     ) -> Route {
         let mesh = called.mesh();
-        if let Connections::MeshTcp(place) = winner
-            && let Some(item) = self.mesh_tcp_item(mesh, place)
-        {
-            return self.mesh_tcp_route(&item, called, family);
-        }
-        if called.tag_service().is_none() {
-            return self.object_route(called, None, family);
-        }
-        let policy = match winner {
-            Connections::Traffic(index) => Some(self.traffic_routes(mesh)[index]),
-            Connections::MeshTcp(_) | Connections::Nobody => None,
+        let strategy = strategy::merge(&deciding.strategies);
+        let place = Place { locality: strategy.locality, ..self.place(mesh, family) };
+        let by_tcp =
+            deciding.mesh_tcp.map(|item| place.mesh_tcp_route(&item, &self.objects, called));
+        let route = if !deciding.http.is_empty() {
+            let (_, tags) = place.subset(outbound.clone());
+            place.mesh_http_route(&deciding.http, &self.objects, (called, &tags), by_tcp)
+        } else if let Some(route) = by_tcp {
+            route
+        } else if called.tag_service().is_none() {
+            place.direct_route(called)
+        } else if let Some(policy) = deciding.traffic {
+            place.policy_route(policy, outbound)
+        } else {
+            place.no_policy_route(self.no_policy_decision(mesh), outbound)
         };
-        self.route(mesh, family, policy, outbound)
+        if deciding.strategies.is_empty() && deciding.of_http_routes.is_empty() {
+            return route;
+        }
+        let routes = self.mesh_http_routes(mesh);
+        let of_http_routes = OfHttpRoutes { items: &deciding.of_http_routes, routes };
+        strategy.apply(&place, route, of_http_routes, self.speaks_http(called))
     }
 
     /// What happens where nothing matches (decision D6): a mesh without any TrafficRoute is
@@ -293,6 +356,29 @@ impl<'a> Resolver<'a> {
             NoRoute::Deny if !self.traffic_routes(mesh).is_empty() => Decision::Reject,
             NoRoute::Deny | NoRoute::Direct => Decision::Direct,
         }
+    }
+}
+
+/// Whoever decides about connections and requests: what of it counts is [`Resolver::route`]'s to
+/// say.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Deciding<'a> {
+    /// Items of MeshHTTPRoutes, in order; none where requests cannot be told apart.
+    pub http: Vec<mesh_http::Item<'a>>,
+    /// The item of a MeshTCPRoute that wins.
+    pub mesh_tcp: Option<Item<'a>>,
+    /// The TrafficRoute that wins.
+    pub traffic: Option<&'a TrafficRoute>,
+    /// Items of MeshLoadBalancingStrategies that speak of what is called, in order.
+    pub strategies: Vec<strategy::Item<'a>>,
+    /// The same of those that speak of what MeshHTTPRoutes take.
+    pub of_http_routes: Vec<strategy::Item<'a>>,
+}
+
+impl Deciding<'_> {
+    /// Whether it is a policy that goes before routes of the Gateway API (decision D21).
+    pub fn goes_first(&self) -> bool {
+        !self.http.is_empty() || self.mesh_tcp.is_some()
     }
 }
 

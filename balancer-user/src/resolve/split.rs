@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use super::{
-    Backend, BackendState, Decision, Destination, PolicyRef, Route,
-    inventory::{Family, Inventory, MESH_TAG},
+    Backend, BackendState, Decision, Destination, Hashing, PolicyRef, Route,
+    inventory::{Family, Inventory, MESH_TAG, Zones},
     selection::ANY,
 };
-use crate::policy::{LoadBalancer, SERVICE_TAG, SplitEntry, Tags, TrafficRoute, TrafficRouteConf};
+use crate::policy::{
+    LoadBalancer, Locality, SERVICE_TAG, SplitEntry, Tags, TrafficRoute, TrafficRouteConf,
+};
 
 /// A destination with its wildcards replaced: entries whose value is `*` are dropped, then every
 /// tag of the outbound comes in whose key is not there. So a `*` means "as the outbound says",
@@ -48,17 +50,31 @@ pub struct Place<'a> {
     pub zone: Option<&'a str>,
     /// This node's zone: objects prefer it in every mesh (semantics 4.9).
     pub own_zone: Option<&'a str>,
+    /// What a policy says of zones, in place of that.
+    pub locality: Option<&'a Locality>,
 }
 
 impl Place<'_> {
-    /// The zone whose endpoints of a destination go first; `None`: all are alike.
-    pub fn zone_for(&self, destination: &Destination) -> Option<&str> {
-        match destination {
+    /// Which zones' endpoints of a destination go first.
+    pub fn zones_for(&self, destination: &Destination) -> Zones<'_> {
+        let preferred = match destination {
             Destination::Tags { .. } => self.zone,
             Destination::Port { .. } => self.own_zone,
             Destination::Missing { .. }
             | Destination::Service { .. }
-            | Destination::Listener { .. } => None,
+            | Destination::Listener { .. } => return Zones::Alike,
+        };
+        match (self.locality, self.own_zone) {
+            (Some(locality), _) if locality.disabled => Zones::Alike,
+            (Some(Locality { failover: Some(rules), .. }), Some(own)) => {
+                Zones::Failover(own, rules)
+            }
+            // Endpoints of other zones are not used where a policy speaks of the zone alone.
+            (Some(locality), Some(own)) if !locality.affinity.is_empty() => {
+                Zones::Failover(own, &[])
+            }
+            (Some(_), Some(own)) => Zones::Own(own),
+            (Some(_), None) | (None, _) => preferred.map_or(Zones::Alike, Zones::Own),
         }
     }
 
@@ -83,6 +99,7 @@ impl Place<'_> {
             policy,
             decision: Decision::Forward,
             load_balancer: conf.load_balancer.unwrap_or(LoadBalancer::RoundRobin),
+            hashing: Hashing::default(),
             backends,
             http: http.map(Arc::new),
         }
@@ -99,6 +116,7 @@ impl Place<'_> {
             policy: None,
             decision,
             load_balancer: LoadBalancer::RoundRobin,
+            hashing: Hashing::default(),
             backends,
             http: None,
         }
@@ -110,6 +128,7 @@ impl Place<'_> {
             policy: None,
             decision: Decision::Direct,
             load_balancer: LoadBalancer::RoundRobin,
+            hashing: Hashing::default(),
             backends: vec![self.backend_of(1, destination.clone(), Tags::new())],
             http: None,
         }
@@ -129,8 +148,8 @@ impl Place<'_> {
 
     /// A weighted destination with its endpoints: those that have all of `tags`.
     pub fn backend_of(&self, weight: u32, destination: Destination, tags: Tags) -> Backend {
-        let zone = self.zone_for(&destination);
-        let reals = self.inventory.subset(&destination, &tags, self.family, zone);
+        let zones = self.zones_for(&destination);
+        let reals = self.inventory.subset(&destination, &tags, self.family, zones);
         let known = self.inventory.endpoints(&destination);
         let state = if weight == 0 {
             BackendState::Drained

@@ -98,6 +98,7 @@ impl Plan {
             kind: if spec.deny { route_kind::DENY } else { route_kind::TABLE },
             pick: spec.pick,
             choices: spec.choices,
+            flags: spec.flags,
             counters: spec.counters.first,
             counted: spec.counters.backends,
             ..RouteEntry::default()

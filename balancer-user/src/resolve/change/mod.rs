@@ -87,6 +87,8 @@ struct Memory {
     local: BTreeSet<String>,
     /// See [`outcome`].
     bare: BTreeSet<Arc<str>>,
+    /// A MeshLoadBalancingStrategy speaks of zones.
+    by_zone: bool,
     offers: Offers,
     asked: Asked,
     routes: Routes,
@@ -111,6 +113,10 @@ impl Resolution {
                 .map(|mesh| mesh.meta.name.clone())
                 .collect(),
             bare,
+            by_zone: set
+                .mesh_load_balancing_strategies
+                .iter()
+                .any(|policy| policy.to.iter().any(|to| to.locality.is_some())),
             offers: Offers::new(set),
             asked: Asked::new(set),
             routes: Routes::new(&resolved),
@@ -212,6 +218,10 @@ impl Memory {
         parts: &mut Parts,
     ) -> Option<()> {
         let mut touched = Touched::default();
+        // Which zones count is the route's to say then.
+        if self.by_zone && !(dataplanes.is_empty() && slices.is_empty()) {
+            return None;
+        }
         for dataplane in dataplanes.iter().flat_map(|(before, after)| [before, after]).flatten() {
             self.is_understood(set, dataplane)?;
             self.offers.touch(dataplane, &mut touched)?;
@@ -299,7 +309,7 @@ impl Memory {
     ) -> Place<'p> {
         let (mesh, own_zone) = (destination.mesh(), self.settings.zone.as_deref());
         let zone = own_zone.filter(|_| self.local.contains(mesh));
-        Place { inventory, mesh, family, zone, own_zone }
+        Place { inventory, mesh, family, zone, own_zone, locality: None }
     }
 
     /// A Dataplane of which there is nothing to say, and whose addresses are known.

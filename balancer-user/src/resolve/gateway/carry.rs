@@ -10,7 +10,7 @@ use crate::{
         kubernetes::{Service, ServicePort},
     },
     resolve::{
-        Backend, BackendState, Decision, Destination, PolicyRef, Route, VipProtocol,
+        Backend, BackendState, Decision, Destination, Hashing, PolicyRef, Route, VipProtocol,
         inventory::{Family, Inventory},
         split::Place,
     },
@@ -104,6 +104,7 @@ fn carried(status: &RouteStatus<'_>, parent: &ParentStatus<'_>, place: &Place<'_
         }),
         decision: Decision::Forward,
         load_balancer: LoadBalancer::RoundRobin,
+        hashing: Hashing::default(),
         backends: weighted.map(|(backend, found)| split(backend, found, place)).collect(),
         http: None,
     }

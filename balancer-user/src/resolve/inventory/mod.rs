@@ -10,7 +10,7 @@ use std::{
 };
 
 use super::{Destination, ResolveSettings, kubernetes};
-use crate::policy::{PROTOCOL_TAG, PolicySet, Tags, ZONE_TAG};
+use crate::policy::{Failover, FailoverTo, PROTOCOL_TAG, PolicySet, Tags, ZONE_TAG};
 
 mod objects;
 mod protocol;
@@ -48,6 +48,48 @@ impl std::fmt::Display for Family {
             Self::V4 => "IPv4",
             Self::V6 => "IPv6",
         })
+    }
+}
+
+/// In which order endpoints of different zones are used (semantics 3.11, 4.9; decision D18).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Zones<'a> {
+    /// All are alike.
+    Alike,
+    /// First those of this zone, then those of all others.
+    Own(&'a str),
+    /// First those of this zone, then those that the first of these rules names for it, and so on.
+    /// Zones that none names are not used.
+    Failover(&'a str, &'a [Failover]),
+}
+
+impl Zones<'_> {
+    /// How far an endpoint is; one without a zone is in every zone. `None`: it is not used.
+    pub fn distance(self, zone: Option<&str>) -> Option<usize> {
+        let (own, Some(zone)) = (
+            match self {
+                Self::Alike => return Some(0),
+                Self::Own(own) | Self::Failover(own, _) => own,
+            },
+            zone,
+        ) else {
+            return Some(0);
+        };
+        if own == zone {
+            return Some(0);
+        }
+        let Self::Failover(_, rules) = self else { return Some(1) };
+        let names = |zones: &[String], zone: &str| zones.iter().any(|one| one == zone);
+        let rule = rules.iter().position(|rule| {
+            rule.from.as_ref().is_none_or(|from| names(from, own))
+                && match &rule.to {
+                    FailoverTo::Any => true,
+                    FailoverTo::None => false,
+                    FailoverTo::Only(zones) => names(zones, zone),
+                    FailoverTo::AnyExcept(zones) => !names(zones, zone),
+                }
+        });
+        rule.map(|rule| rule + 1)
     }
 }
 
@@ -229,22 +271,17 @@ impl<'a> Inventory<'a> {
     }
 
     /// The usable endpoints of a subset: those of a destination that have every one of `tags`
-    /// with exactly that value, of one family, sorted, each once. Only the best of them: with a
-    /// `zone`, those of other zones come last (decision D18), and among those that are equally
-    /// near the smallest priority counts.
+    /// with exactly that value, of one family, sorted, each once. Only the best of them: the
+    /// nearest (decision D18), and among those that are equally near the smallest priority counts.
     pub fn subset(
         &self,
         destination: &Destination,
         tags: &Tags,
         family: Family,
-        zone: Option<&str>,
+        zones: Zones<'_>,
     ) -> Vec<SocketAddr> {
         let Some(service) = self.endpoints(destination) else { return Vec::new() };
-        let level = |endpoint: &Endpoint<'_>| {
-            let far = zone.zip(endpoint.zone).is_some_and(|(ours, theirs)| ours != theirs);
-            (far, endpoint.priority)
-        };
-        let qualified: Vec<&Endpoint<'_>> = service
+        let qualified: Vec<((usize, u32), &Endpoint<'_>)> = service
             .endpoints
             .iter()
             .filter(|endpoint| {
@@ -252,10 +289,13 @@ impl<'a> Inventory<'a> {
                     && Family::of(endpoint.addr.ip()) == family
                     && has_tags(endpoint, tags)
             })
+            .filter_map(|endpoint| {
+                Some(((zones.distance(endpoint.zone)?, endpoint.priority), endpoint))
+            })
             .collect();
-        let best = qualified.iter().map(|endpoint| level(endpoint)).min();
-        let chosen = qualified.into_iter().filter(|endpoint| Some(level(endpoint)) == best);
-        let mut addresses: Vec<_> = chosen.map(|endpoint| endpoint.addr).collect();
+        let best = qualified.iter().map(|(level, _)| *level).min();
+        let chosen = qualified.into_iter().filter(|(level, _)| Some(*level) == best);
+        let mut addresses: Vec<_> = chosen.map(|(_, endpoint)| endpoint.addr).collect();
         // Two inbounds may share an address and differ in their tags.
         addresses.dedup();
         addresses

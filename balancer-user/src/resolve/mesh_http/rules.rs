@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Decision, Destination, PolicyRef, Route,
+        Decision, Destination, Hashing, PolicyRef, Route,
         http::{
             Backends, HttpRules, Refused,
             filters::{Family, filters},
@@ -40,6 +40,7 @@ impl<'p> Place<'p> {
             policy,
             decision,
             load_balancer: LoadBalancer::RoundRobin,
+            hashing: Hashing::default(),
             backends: itself(),
             http: None,
         };
@@ -77,6 +78,7 @@ impl<'p> Place<'p> {
             policy: Some(PolicyRef::of(giving.meta())),
             decision: if closed { Decision::Reject } else { Decision::Forward },
             load_balancer: LoadBalancer::RoundRobin,
+            hashing: Hashing::default(),
             backends,
             http: None,
         }

@@ -30,8 +30,8 @@ mod speaks;
 mod target;
 
 pub use order::{Item, Role, Rule, precedence, role};
-pub use rank::{Mismatch, Ranking, rank};
-pub(super) use speaks::names_object;
+pub use rank::{Mismatch, Ranking, of_http_routes, rank};
+pub(super) use speaks::{names_object, written};
 pub(super) use target::Clause;
 pub use target::{Nobody, Proxy};
 

@@ -2,7 +2,7 @@
 
 use super::{
     super::{Destination, objects::Objects},
-    Item, Nobody, Proxy, Rule, ToPolicy, precedence,
+    Item, Nobody, Proxy, Rule, Spoken, ToPolicy, precedence,
     speaks::{keys, keys_of},
     target::Clause,
 };
@@ -30,6 +30,31 @@ pub struct Ranking<'a, P> {
     pub losers: Vec<(Item<'a, P>, Rule)>,
     /// Policies that do not match, by name.
     pub mismatches: Vec<Mismatch<'a, P>>,
+}
+
+impl<'a, P> Ranking<'a, P> {
+    /// All items that match, in order.
+    pub fn in_order(&self) -> Vec<Item<'a, P>> {
+        self.winner.iter().chain(self.losers.iter().map(|(item, _)| item)).copied().collect()
+    }
+}
+
+/// The items of `policies` that speak of requests which MeshHTTPRoutes take, and concern this
+/// workload, in order.
+pub fn of_http_routes<'a, P: ToPolicy>(
+    policies: impl IntoIterator<Item = &'a P>,
+    zone: Option<&str>,
+    workload: &[Proxy<'_>],
+) -> Vec<Item<'a, P>> {
+    let concerns = |policy: &&P| Clause::of(*policy, zone).is_ok_and(|c| c.matches(workload));
+    let mut items: Vec<Item<'a, P>> = policies
+        .into_iter()
+        .filter(concerns)
+        .flat_map(|policy| (0..policy.to().len()).map(move |index| Item { policy, index }))
+        .filter(|item| matches!(item.spoken(), Spoken::HttpRoute(_)))
+        .collect();
+    items.sort_by(|a, b| precedence(a, b).0);
+    items
 }
 
 /// Ranks `policies` (all of one mesh) for a workload that connects to `called`. `zone` is this

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Backend, Decision, Destination, PolicyRef, Route, inventory::Inventory,
+        Backend, Decision, Destination, Hashing, PolicyRef, Route, inventory::Inventory,
         mesh_policy::backends::led_to, objects::Objects, split::Place,
     },
     Item,
@@ -47,6 +47,7 @@ impl Place<'_> {
             policy: Some(PolicyRef::of(meta)),
             decision: if closed { Decision::Reject } else { Decision::Forward },
             load_balancer: LoadBalancer::RoundRobin,
+            hashing: Hashing::default(),
             backends,
             http: None,
         }

@@ -138,7 +138,7 @@ fn share_of_an_external_service_is_dialled_outside() {
 }
 
 #[test]
-fn what_routes_requests_leaves_connections_as_they_are() {
+fn connections_follow_a_rule_for_every_request_and_go_on_as_before_without_one() {
     const WEB: &str = "10.73.1.10";
     const OF_V1: &str = "backend,version=v1 ok 10.73.2.10:8080 10.73.2.11:8080";
     let routed = |file: &str| {
@@ -150,16 +150,18 @@ fn what_routes_requests_leaves_connections_as_they_are() {
     assert_eq!(direct.0, None);
     for file in [
         "mesh-http-route/api-split.yaml",
-        "mesh-http-route/canary-by-header.yaml",
         "mesh-http-route/modify.yaml",
         "mesh-http-route/redirect.yaml",
         "mesh-load-balancing-strategy/sticky.yaml",
     ] {
         assert_eq!(routed(file), direct, "{file}");
     }
-    let (kind, lines) = routed("mesh-http-route/beside-mesh-tcp-route.yaml");
-    assert_eq!(kind.as_deref(), Some("MeshTCPRoute"));
-    assert_eq!(lines[0], format!("1 {OF_V1}"));
+    // A rule takes every request: connections follow it.
+    for file in ["canary-by-header", "beside-mesh-tcp-route"] {
+        let (kind, lines) = routed(&format!("mesh-http-route/{file}.yaml"));
+        assert_eq!(kind.as_deref(), Some("MeshHTTPRoute"), "{file}");
+        assert_eq!(lines, [format!("1 {OF_V1}")], "{file}");
+    }
     for file in ["traffic-route/http-api-split.yaml", "traffic-route/http-canary.yaml"] {
         let (kind, lines) = routed(file);
         assert_eq!(kind.as_deref(), Some("TrafficRoute"), "{file}");

@@ -140,18 +140,11 @@ proptest! {
             let service = vip.destination.tag_service().unwrap();
             for address in &addresses {
                 let proxies = resolver.proxies(mesh, *address);
-                let first = resolver.rank_mesh_tcp(&proxies, &vip.destination).winner;
-                let expected = match first {
-                    Some(item) => resolver.mesh_tcp_route(&item, &vip.destination, family),
-                    None => {
-                        let sets = resolver.tag_sets(mesh, *address);
-                        let sets: Vec<_> = sets.iter().collect();
-                        let winner = resolver.rank(mesh, &sets, service).winner;
-                        let key = vip.key;
-                        let tags = resolver.outbound_tags(mesh, service, key, *address);
-                        resolver.route(mesh, family, winner.map(|w| w.route), &tags)
-                    }
-                };
+                let sets = resolver.tag_sets(mesh, *address);
+                let sets: Vec<_> = sets.iter().collect();
+                let deciding = resolver.deciding(&proxies, &sets, &vip.destination);
+                let tags = resolver.outbound_tags(mesh, service, vip.key, *address);
+                let expected = resolver.route(&deciding, &vip.destination, family, &tags);
                 prop_assert_eq!(resolved.route_at(&address.to_string(), vip), &expected);
             }
         }

@@ -7,6 +7,7 @@ mod dialled;
 mod examples;
 mod findings;
 mod http_lowering;
+mod mesh_http;
 mod mesh_objects;
 mod mesh_tcp;
 mod mesh_tcp_properties;

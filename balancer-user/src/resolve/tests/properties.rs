@@ -119,11 +119,11 @@ proptest! {
             for address in &addresses {
                 let sets = resolver.tag_sets(mesh, *address);
                 let sets: Vec<&Tags> = sets.iter().collect();
-                let winner = resolver.rank(mesh, &sets, service).winner;
-                let key = vip.key;
-                let outbound = resolver.outbound_tags(mesh, service, key, *address);
+                let proxies = resolver.proxies(mesh, *address);
+                let deciding = resolver.deciding(&proxies, &sets, &vip.destination);
+                let outbound = resolver.outbound_tags(mesh, service, vip.key, *address);
                 let family = Family::of(vip.key.addr.ip());
-                let expected = resolver.route(mesh, family, winner.map(|w| w.route), &outbound);
+                let expected = resolver.route(&deciding, &vip.destination, family, &outbound);
                 prop_assert_eq!(resolved.route_at(&address.to_string(), vip), &expected);
             }
         }
