@@ -114,16 +114,16 @@ fn line_ends_and_a_byte_order_mark_move_no_finding() {
 }
 
 #[test]
-fn a_route_of_requests_is_said_to_have_no_effect_and_connections_go_on() {
+fn requests_are_said_not_to_be_told_apart_yet_and_connections_go_on() {
     let route = mesh_http("{matches: [{path: {type: PathPrefix, value: /a}}], default: {}}");
     let dir = files(&[("world.yaml", WORLD), ("route.yaml", &route)]);
     check(dir.path(), &["-f", "."]).exits(0).prints(&[
-        "warning: MeshHTTPRoute is not carried out yet: this document has no effect",
+        "warning: requests are not told apart yet: connections follow the rule that takes every request",
         "route.yaml:1:7",
     ]);
     let explain = ["explain", "-f", ".", "--from", "web", "--to", "backend"];
     balancer_in(dir.path(), &explain, Stdio::null())
         .exits(0)
         .prints(&["direct", "10.0.0.2:80"])
-        .says(&["MeshHTTPRoute is not carried out yet"]);
+        .says(&["requests are not told apart yet"]);
 }

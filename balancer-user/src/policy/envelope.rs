@@ -286,8 +286,8 @@ fn carried_out(
 ) -> Option<Kind> {
     match lookup {
         Lookup::Known(kind) => {
-            if !kind.is_carried_out() {
-                cx.report(without_effect(field, kind.name()));
+            if let Some(not_yet) = kind.not_yet() {
+                cx.report(field.warning(not_yet));
             }
             if matches!(kind, Kind::Other(_)) {
                 return None;
@@ -317,10 +317,6 @@ fn carried_out(
         }
         Lookup::Foreign | Lookup::UnknownVersion { .. } => None,
     }
-}
-
-fn without_effect(kind: &Field<'_>, name: &str) -> Diagnostic {
-    kind.warning(format!("{name} is not carried out yet: this document has no effect"))
 }
 
 /// A string for the report, before it is checked.

@@ -49,13 +49,16 @@ impl Kind {
         self == Self::Dataplane || self.has_schema()
     }
 
-    /// Whether its documents have an effect. Others are read and checked where they can be.
-    pub(super) fn is_carried_out(self) -> bool {
+    /// What of its documents has no effect, if not all has. They are read and checked where they
+    /// can be.
+    pub(super) fn not_yet(self) -> Option<String> {
         match self {
-            Self::Mesh | Self::Dataplane | Self::TrafficRoute => true,
-            Self::Kuma(kind) => kind.is_carried_out(),
-            Self::Object(kind) => kind.is_carried_out(),
-            Self::Other(_) => false,
+            Self::Mesh | Self::Dataplane | Self::TrafficRoute => None,
+            Self::Kuma(kind) => kind.not_yet().map(str::to_owned),
+            Self::Object(kind) if kind.is_carried_out() => None,
+            Self::Object(_) | Self::Other(_) => {
+                Some(format!("{} is not carried out yet: this document has no effect", self.name()))
+            }
         }
     }
 

@@ -12,6 +12,10 @@ use super::{
     strategy,
 };
 
+/// What kinds that route requests do until there is a proxy.
+pub(super) const REQUESTS_NOT_YET: &str = "requests are not told apart yet: connections follow the \
+    rule that takes every request, else they go where they would go without this";
+
 /// A kind that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum MeshKind {
@@ -61,9 +65,9 @@ impl MeshKind {
         matches!(self, Self::MeshTcpRoute | Self::MeshHttpRoute | Self::MeshLoadBalancingStrategy)
     }
 
-    /// Whether it has an effect. Others are read, checked and kept.
-    pub(super) fn is_carried_out(self) -> bool {
-        !matches!(self, Self::MeshHttpRoute | Self::MeshLoadBalancingStrategy)
+    /// What of it has no effect yet, if not all has.
+    pub(super) fn not_yet(self) -> Option<&'static str> {
+        (self == Self::MeshHttpRoute).then_some(REQUESTS_NOT_YET)
     }
 
     /// What Kuma 3 has instead, if it has not this kind.

@@ -386,11 +386,11 @@ pub struct PolicySet {
     pub mesh_tcp_routes: List<MeshTcpRoute>,
     /// MeshTCPRoutes labelled `kuma.io/effect: shadow`.
     pub shadowed_mesh_tcp_routes: List<MeshTcpRoute>,
-    /// Sorted by (mesh, name). Not carried out yet.
+    /// Sorted by (mesh, name).
     pub mesh_http_routes: List<MeshHttpRoute>,
     /// MeshHTTPRoutes labelled `kuma.io/effect: shadow`.
     pub shadowed_mesh_http_routes: List<MeshHttpRoute>,
-    /// Sorted by (mesh, name). Not carried out yet.
+    /// Sorted by (mesh, name).
     pub mesh_load_balancing_strategies: List<MeshLoadBalancingStrategy>,
     /// MeshLoadBalancingStrategies labelled `kuma.io/effect: shadow`.
     pub shadowed_mesh_load_balancing_strategies: List<MeshLoadBalancingStrategy>,
