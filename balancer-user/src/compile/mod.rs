@@ -22,6 +22,8 @@ mod compiler;
 mod error;
 mod fill;
 mod ids;
+#[cfg(test)]
+mod limit_tests;
 mod patch;
 mod size;
 mod table;
