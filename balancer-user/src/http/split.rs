@@ -86,6 +86,19 @@ impl Split {
         Self { backends, ends, step }
     }
 
+    /// The same backends with other weights, in written order; `None`: those are more or fewer.
+    #[must_use]
+    pub fn weighed(&self, weights: &[u32]) -> Option<Self> {
+        if weights.len() != self.backends.len() {
+            return None;
+        }
+        let mut backends = self.backends.clone();
+        for (backend, weight) in backends.iter_mut().zip(weights) {
+            backend.weight = *weight;
+        }
+        Some(Self::new(backends))
+    }
+
     /// All of them, in written order.
     pub fn backends(&self) -> &[Backend] {
         &self.backends

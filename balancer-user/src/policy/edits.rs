@@ -3,7 +3,7 @@
 use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
-    Dataplane, Host, MeshTcpRoute, Meta, TrafficRoute,
+    Dataplane, Host, MeshHttpRoute, MeshTcpRoute, Meta, TrafficRoute,
     kubernetes::EndpointSlice,
     objects::{Identity, Object, identity},
 };
@@ -41,6 +41,13 @@ pub enum Edit {
         before: Option<Arc<MeshTcpRoute>>,
         /// As it is.
         after: Option<Arc<MeshTcpRoute>>,
+    },
+    /// A MeshHTTPRoute that is applied.
+    MeshHttpRoute {
+        /// As it was.
+        before: Option<Arc<MeshHttpRoute>>,
+        /// As it is.
+        after: Option<Arc<MeshHttpRoute>>,
     },
     /// An EndpointSlice.
     EndpointSlice {
@@ -92,7 +99,7 @@ macro_rules! kinds {
     };
 }
 
-kinds!(Dataplane, TrafficRoute, MeshTcpRoute, EndpointSlice);
+kinds!(Dataplane, TrafficRoute, MeshTcpRoute, MeshHttpRoute, EndpointSlice);
 
 impl Edits {
     /// Nothing differs.
@@ -107,9 +114,10 @@ impl Edits {
         };
         edits.iter().all(|edit| match edit {
             Edit::Dataplane { before, after } => !before.iter().chain(after).any(dialled),
-            Edit::TrafficRoute { .. } | Edit::MeshTcpRoute { .. } | Edit::EndpointSlice { .. } => {
-                true
-            }
+            Edit::TrafficRoute { .. }
+            | Edit::MeshTcpRoute { .. }
+            | Edit::MeshHttpRoute { .. }
+            | Edit::EndpointSlice { .. } => true,
         })
     }
 

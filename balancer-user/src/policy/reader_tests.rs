@@ -47,7 +47,9 @@ fn told(edits: &Edits) -> Vec<String> {
             Edit::TrafficRoute { before, after } => {
                 format!("route {} -> {}", of(before.is_some()), of(after.is_some()))
             }
-            Edit::MeshTcpRoute { .. } | Edit::EndpointSlice { .. } => "other".to_owned(),
+            Edit::MeshTcpRoute { .. } | Edit::MeshHttpRoute { .. } | Edit::EndpointSlice { .. } => {
+                "other".to_owned()
+            }
         })
         .collect()
 }
@@ -174,6 +176,7 @@ fn followed(set: &PolicySet, edits: &[Edit]) -> PolicySet {
         Dataplane in dataplanes;
         TrafficRoute in traffic_routes;
         MeshTcpRoute in mesh_tcp_routes;
+        MeshHttpRoute in mesh_http_routes;
         EndpointSlice in endpoint_slices;
     }
     set
@@ -197,6 +200,7 @@ has_meta!(
     crate::policy::Dataplane,
     crate::policy::TrafficRoute,
     crate::policy::MeshTcpRoute,
+    crate::policy::MeshHttpRoute,
     crate::policy::kubernetes::EndpointSlice
 );
 

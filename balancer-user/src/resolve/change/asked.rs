@@ -12,8 +12,8 @@ use super::super::{
     split::outer_split,
 };
 use crate::policy::{
-    BackendTarget, Dataplane, Diagnostic, MeshService, MeshTcpRoute, Meta, PolicySet, SERVICE_TAG,
-    Tags, TrafficRoute,
+    BackendRef, BackendTarget, Dataplane, Diagnostic, MeshHttpRoute, MeshService, MeshTcpRoute,
+    Meta, PolicySet, SERVICE_TAG, Tags, TrafficRoute, http_route::RouteFilter,
 };
 
 /// What policies ask of services by their tag.
@@ -30,6 +30,7 @@ impl Asked {
         let mut asked = Self::default();
         set.traffic_routes.iter().for_each(|route| asked.traffic_route(route));
         set.mesh_tcp_routes.iter().for_each(|policy| asked.mesh_tcp_route(policy));
+        set.mesh_http_routes.iter().for_each(|policy| asked.mesh_http_route(policy));
         asked
     }
 
@@ -54,13 +55,29 @@ impl Asked {
     pub(super) fn mesh_tcp_route(&mut self, policy: &MeshTcpRoute) {
         let mesh = &policy.meta.mesh;
         let backends = policy.to.iter().flat_map(|to| &to.rule).flat_map(|rule| &rule.backends);
-        for backend in backends.filter(|backend| backend.weight > 0) {
-            match &backend.target {
-                BackendTarget::Subset { name, tags } => self.ask(mesh, name, tags.clone()),
-                BackendTarget::Service(reference) => {
-                    if let Some(name) = reference.tag_service() {
-                        self.ask(mesh, name, Tags::new());
-                    }
+        backends.filter(|backend| backend.weight > 0).for_each(|one| self.backend(mesh, one));
+    }
+
+    /// Adds what a MeshHTTPRoute asks for.
+    pub(super) fn mesh_http_route(&mut self, policy: &MeshHttpRoute) {
+        let mesh = &policy.meta.mesh;
+        for rule in policy.to.iter().flat_map(|to| &to.rules) {
+            let backends = rule.backends.iter().flatten();
+            backends.filter(|backend| backend.weight > 0).for_each(|one| self.backend(mesh, one));
+            for filter in rule.filters.iter().flatten() {
+                if let RouteFilter::Mirror(mirror) = &filter.value {
+                    self.backend(mesh, &mirror.backend);
+                }
+            }
+        }
+    }
+
+    fn backend(&mut self, mesh: &str, backend: &BackendRef) {
+        match &backend.target {
+            BackendTarget::Subset { name, tags } => self.ask(mesh, name, tags.clone()),
+            BackendTarget::Service(reference) => {
+                if let Some(name) = reference.tag_service() {
+                    self.ask(mesh, name, Tags::new());
                 }
             }
         }

@@ -163,6 +163,7 @@ impl Memory {
         let mut dataplanes = Vec::new();
         let mut slices = Vec::new();
         let mut weighed = Vec::new();
+        let mut weighed_http = Vec::new();
         for edit in edits {
             if metas(edit).into_iter().flatten().any(|m| self.texts.contains(&m.span.text)) {
                 return None;
@@ -184,7 +185,16 @@ impl Memory {
                     self.asked.mesh_tcp_route(after);
                     weighed.push((&after.meta, weights));
                 }
-                Edit::TrafficRoute { .. } | Edit::MeshTcpRoute { .. } => return None,
+                Edit::MeshHttpRoute { before: Some(before), after: Some(after) } => {
+                    if !weights::only_weights(before, after) {
+                        return None;
+                    }
+                    self.asked.mesh_http_route(after);
+                    weighed_http.push(after);
+                }
+                Edit::TrafficRoute { .. }
+                | Edit::MeshTcpRoute { .. }
+                | Edit::MeshHttpRoute { .. } => return None,
             }
         }
         let mut changed = BTreeSet::new();
@@ -195,6 +205,14 @@ impl Memory {
             }
             let name = (meta.kind, meta.mesh.as_str(), meta.name.as_str());
             let new = weights::weighed(resolved, name, &weights)?;
+            changed.extend(new.iter().map(|(route, _)| *route));
+            self.routes.replace(resolved, new)?;
+        }
+        for policy in weighed_http {
+            if self.bare.contains(policy.meta.mesh.as_str()) {
+                return None;
+            }
+            let new = weights::weighed_http(resolved, policy)?;
             changed.extend(new.iter().map(|(route, _)| *route));
             self.routes.replace(resolved, new)?;
         }
@@ -419,6 +437,7 @@ fn metas(edit: &Edit) -> [Option<&Meta>; 2] {
         Edit::Dataplane { before, after } => both!(before, after),
         Edit::TrafficRoute { before, after } => both!(before, after),
         Edit::MeshTcpRoute { before, after } => both!(before, after),
+        Edit::MeshHttpRoute { before, after } => both!(before, after),
         Edit::EndpointSlice { before, after } => both!(before, after),
     }
 }

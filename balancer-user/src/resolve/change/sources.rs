@@ -9,6 +9,7 @@ use std::{
 
 use super::super::{
     Resolved, Source,
+    mesh_policy::ToPolicy,
     names::Names,
     objects::namespace,
     sources::{Sources, tag_sets, workload_addresses},
@@ -27,11 +28,9 @@ pub(super) struct Known {
 impl Known {
     pub(super) fn new(set: &PolicySet, sources: &Sources<'_>, resolved: &Resolved) -> Self {
         let mut known = Self::default();
-        for policy in &set.mesh_tcp_routes {
-            if matches!(policy.target, RouteTarget::Dataplane(Some(_))) {
-                known.by_name.insert(policy.meta.mesh.clone());
-            }
-        }
+        known.add_names(set.mesh_tcp_routes.iter());
+        known.add_names(set.mesh_http_routes.iter());
+        known.add_names(set.mesh_load_balancing_strategies.iter());
         let shared: HashMap<*const Dataplane, &Arc<Dataplane>> =
             set.dataplanes.iter().map(|one| (Arc::as_ptr(one), one)).collect();
         for ((_, dataplanes), source) in sources.iter().zip(&resolved.sources) {
@@ -43,6 +42,13 @@ impl Known {
             }
         }
         known
+    }
+
+    fn add_names<'a, P: ToPolicy + 'a>(&mut self, policies: impl Iterator<Item = &'a Arc<P>>) {
+        let by_name = policies
+            .filter(|policy| matches!(policy.target(), RouteTarget::Dataplane(Some(_))))
+            .map(|policy| policy.meta().mesh.clone());
+        self.by_name.extend(by_name);
     }
 
     /// Whether policies see of a workload only what others can have too.

@@ -32,6 +32,10 @@ pub struct HttpRules {
     pub policies: Vec<PolicyRef>,
     /// Which of them gave each of [`Rules::rules`].
     pub given_by: Vec<usize>,
+    /// Where the split of each of them stands in a policy; `None`: it is not a MeshHTTPRoute's.
+    pub splits: Vec<Option<SplitPlace>>,
+    /// The rule whose split the connections of the route follow, if it is one's.
+    pub connections: Option<usize>,
     /// The rules. Their backends are numbered by their place in `backends`.
     pub rules: Arc<Rules>,
     /// What the rules lead to, each once. Weights mean nothing here: they stand in the rules.
@@ -40,6 +44,17 @@ pub struct HttpRules {
     pub outside_names: BTreeMap<SocketAddr, String>,
     /// A destination that does not speak HTTP takes no request (MeshHTTPRoute; decision D10).
     pub only_http: bool,
+}
+
+/// `backendRefs` of a rule of a MeshHTTPRoute.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SplitPlace {
+    /// The policy.
+    pub policy: PolicyRef,
+    /// Index in `to`.
+    pub to: usize,
+    /// Index in its `rules`.
+    pub rule: usize,
 }
 
 impl Hash for HttpRules {
@@ -111,7 +126,16 @@ impl<'p> Backends<'p> {
     /// The rules with what they lead to. `given_by` says of each rule which of `policies` gave it.
     pub fn finish(self, policies: Vec<PolicyRef>, given_by: Vec<usize>, rules: Rules) -> HttpRules {
         let Self { found: backends, outside_names, only_http, .. } = self;
-        HttpRules { policies, given_by, rules: Arc::new(rules), backends, outside_names, only_http }
+        HttpRules {
+            policies,
+            splits: vec![None; given_by.len()],
+            given_by,
+            connections: None,
+            rules: Arc::new(rules),
+            backends,
+            outside_names,
+            only_http,
+        }
     }
 }
 

@@ -18,7 +18,18 @@ pub struct Merged<'a> {
     /// Its filters, else those of the next item that says some, with that item.
     pub filters: Option<(Item<'a>, &'a [Located<RouteFilter<BackendRef>>])>,
     /// Its backends, likewise; `None`: the service that is called.
-    pub backends: Option<(Item<'a>, &'a [BackendRef])>,
+    pub backends: Option<Given<'a>>,
+}
+
+/// `backendRefs` of a rule.
+#[derive(Clone, Copy, Debug)]
+pub struct Given<'a> {
+    /// The item that gives them.
+    pub item: Item<'a>,
+    /// The index of the rule in the item.
+    pub rule: usize,
+    /// Themselves.
+    pub backends: &'a [BackendRef],
 }
 
 /// Merges the rules of `items`, of which the first goes before the second and so on. Rules are
@@ -31,7 +42,7 @@ pub fn merge<'a>(items: &[Item<'a>]) -> Vec<Merged<'a>> {
     let mut places: HashMap<Vec<&'a RequestMatch>, usize> = HashMap::new();
     for item in items {
         let mut own = HashSet::new();
-        for rule in &item.to().rules {
+        for (index, rule) in item.to().rules.iter().enumerate() {
             let matches = rule.matches.iter().map(|one| &one.value).collect();
             let place = *places.entry(matches).or_insert_with(|| {
                 merged.push(Merged { item: *item, rule, filters: None, backends: None });
@@ -40,7 +51,8 @@ pub fn merge<'a>(items: &[Item<'a>]) -> Vec<Merged<'a>> {
             if own.insert(place) {
                 let one = &mut merged[place];
                 one.filters = one.filters.or(rule.filters.as_deref().map(|all| (*item, all)));
-                one.backends = one.backends.or(rule.backends.as_deref().map(|all| (*item, all)));
+                let given = |backends| Given { item: *item, rule: index, backends };
+                one.backends = one.backends.or(rule.backends.as_deref().map(given));
             }
         }
     }

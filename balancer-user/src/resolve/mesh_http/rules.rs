@@ -4,7 +4,7 @@ use super::{
     super::{
         Decision, Destination, Hashing, PolicyRef, Route,
         http::{
-            Backends, HttpRules, Refused,
+            Backends, HttpRules, Refused, SplitPlace,
             filters::{Family, filters},
             matches::request_match,
         },
@@ -14,6 +14,7 @@ use super::{
         split::Place,
     },
     Item, Merged, merge,
+    merge::Given,
 };
 use crate::{
     http::{self, Order, Rule, Rules, Split},
@@ -48,10 +49,11 @@ impl<'p> Place<'p> {
             let policy = items.first().map(|item| PolicyRef::of(item.meta()));
             return to_itself(policy, Decision::Forward);
         }
-        let of_rules = merged.iter().find(|merged| takes_all(merged));
-        let of_rules = of_rules.map(|merged| self.connections(merged, objects, called));
+        let for_all = merged.iter().position(takes_all);
+        let of_rules = for_all.map(|place| self.connections(&merged[place], objects, called));
         let route = of_rules.or(connections).unwrap_or_else(|| to_itself(None, Decision::Direct));
-        let rules = self.mesh_http_rules(&merged, objects, called);
+        let mut rules = self.mesh_http_rules(&merged, objects, called);
+        rules.connections = for_all;
         Route { http: Some(rules.into()), ..route }
     }
 
@@ -62,10 +64,10 @@ impl<'p> Place<'p> {
         objects: &Objects<'_>,
         (called, tags): (&Destination, &Tags),
     ) -> Route {
-        let giving = merged.backends.map_or(merged.item, |(item, _)| item);
+        let giving = merged.backends.map_or(merged.item, |given| given.item);
         let backends = match merged.backends {
             None => vec![self.backend_of(1, called.clone(), tags.clone())],
-            Some((item, backends)) => backends
+            Some(Given { item, backends, .. }) => backends
                 .iter()
                 .map(|backend| {
                     let (to, tags) = led_to(&backend.target, item.meta(), objects, self.inventory);
@@ -105,7 +107,7 @@ impl<'p> Place<'p> {
                 led_to(&backend.target, item.meta(), objects, self.inventory)
             };
             let split = match one.backends {
-                Some((item, all)) => all
+                Some(Given { item, backends: all, .. }) => all
                     .iter()
                     .map(|backend| {
                         let (to, tags) = led(backend, item);
@@ -138,7 +140,14 @@ impl<'p> Place<'p> {
             split: Split::new(vec![backends.weighted(1, called.clone(), tags.clone())]),
             ..Rule::default()
         });
-        backends.finish(policies, given_by, Rules { order: Order::Mesh, rules, otherwise })
+        let rules = Rules { order: Order::Mesh, rules, otherwise };
+        let place = |Given { item, rule, .. }: Given<'_>| SplitPlace {
+            policy: PolicyRef::of(item.meta()),
+            to: item.index,
+            rule,
+        };
+        let splits = merged.iter().map(|one| one.backends.map(place)).collect();
+        HttpRules { splits, ..backends.finish(policies, given_by, rules) }
     }
 }
 

@@ -41,12 +41,13 @@ fn edits(before: &PolicySet, after: &PolicySet) -> Edits {
     of_kind!(edits, dataplanes, Dataplane);
     of_kind!(edits, traffic_routes, TrafficRoute);
     of_kind!(edits, mesh_tcp_routes, MeshTcpRoute);
+    of_kind!(edits, mesh_http_routes, MeshHttpRoute);
     of_kind!(edits, endpoint_slices, EndpointSlice);
     Edits::Some(edits)
 }
 
 /// Follows from one set to the next, and holds the outcome against the whole.
-fn followed(before: &PolicySet, after: &PolicySet) -> (Change, Resolved) {
+pub(super) fn followed(before: &PolicySet, after: &PolicySet) -> (Change, Resolved) {
     let mut settings = settings();
     settings.zone = Some("east".to_owned());
     let mut resolution = Resolution::new(before, &settings);
@@ -199,7 +200,7 @@ proptest! {
     }
 }
 
-fn parts(change: Change) -> Parts {
+pub(super) fn parts(change: Change) -> Parts {
     match change {
         Change::Parts(parts) => parts,
         Change::Whole => panic!("resolved as a whole"),

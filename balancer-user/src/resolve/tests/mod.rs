@@ -2,6 +2,7 @@
 
 mod beside;
 mod change;
+mod change_http;
 mod classes;
 mod dialled;
 mod examples;
