@@ -20,6 +20,8 @@ pub(crate) enum Verdict {
         /// What came out.
         found: String,
     },
+    /// Otherwise, in just the way that a decision says, which is named with its reason.
+    Decided(&'static str),
     /// The case needs a kind that is not built yet.
     NotBuilt,
 }
@@ -160,6 +162,10 @@ impl Tally {
             (Verdict::Failed { expected, found }, None) => {
                 println!("FAILED: {id}\n  expected: {expected}\n  found:    {found}");
                 self.failed += 1;
+            }
+            (Verdict::Decided(reason), _) => {
+                println!("excepted: {id}: {reason}");
+                self.excepted += 1;
             }
             (Verdict::NotBuilt, _) => self.not_built += 1,
         }

@@ -9,7 +9,7 @@ use balancer_ebpf::abi::{REAL_BLACKHOLE, REAL_FIRST};
 use balancer_user::{
     compile::{RUNGS, Table, TableSize, apportion, maglev, table},
     policy::{LoadBalancer, Tags},
-    resolve::{Backend, BackendState, Decision, Destination, Route},
+    resolve::{Backend, BackendState, Decision, Destination, Hashing, Route},
 };
 use serde_json::Value;
 
@@ -146,6 +146,8 @@ fn maglev_route(backends: Vec<Backend>) -> Route {
         decision: Decision::Forward,
         load_balancer: LoadBalancer::Maglev,
         backends,
+        http: None,
+        hashing: Hashing::default(),
     }
 }
 

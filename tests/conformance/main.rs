@@ -15,13 +15,23 @@
 
 use std::process::ExitCode;
 
+mod asked;
 mod cases;
+mod clusters;
+mod found;
 mod gateway;
 mod hashing;
+mod listeners;
 mod match_order;
-mod mesh_tcp;
+mod merging;
+mod outbounds;
+mod outcome;
+mod requests;
 mod resources;
 mod routing;
+mod said;
+mod samples;
+mod traffic_route;
 mod validation;
 
 use cases::{Exceptions, Verdict};

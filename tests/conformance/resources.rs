@@ -6,14 +6,28 @@ use std::{
 };
 
 use balancer_user::policy::{
-    self, Dataplane, Host, Inbound, Meta, Outbound, ReadOptions, SERVICE_TAG, SourceText, Span,
-    Tags, TrafficRoute, TrafficRouteConf,
+    self, Dataplane, Host, Inbound, Meta, Outbound, PolicySet, ReadOptions, SERVICE_TAG,
+    SourceText, Span, Tags, TrafficRoute, TrafficRouteConf,
 };
 use serde_json::{Value, json};
 
 pub(crate) fn traffic_routes(resources: &[Value]) -> Result<Vec<TrafficRoute>, String> {
     let of_kind = |r: &&Value| text(&r["type"]).as_deref() == Some("TrafficRoute");
     resources.iter().filter(of_kind).map(traffic_route).collect()
+}
+
+/// Documents as the policy room reads them.
+pub(crate) fn read(documents: &[Value]) -> Result<PolicySet, String> {
+    let body: Vec<String> = documents.iter().map(Value::to_string).collect();
+    let text = SourceText { name: "case".to_owned(), text: body.join("\n---\n").into() };
+    let reading = policy::read(vec![text], &ReadOptions::default());
+    let errors: Vec<String> = reading
+        .report
+        .violations()
+        .filter(|finding| finding.is_error())
+        .map(|finding| format!("{}: {}", finding.field, finding.message))
+        .collect();
+    if errors.is_empty() { Ok(reading.set) } else { Err(errors.join("; ")) }
 }
 
 /// A TrafficRoute as the policy room reads it. The creation time stands in a field of the case's.
@@ -23,21 +37,12 @@ pub(crate) fn traffic_route(resource: &Value) -> Result<TrafficRoute, String> {
         .as_object_mut()
         .and_then(|fields| fields.remove("creationTimeUnix"))
         .and_then(|seconds| seconds.as_f64());
-    let text = SourceText { name: "case".to_owned(), text: document.to_string().into() };
-    let mut reading = policy::read(vec![text], &ReadOptions::default());
-    let errors: Vec<String> = reading
-        .report
-        .violations()
-        .filter(|finding| finding.is_error())
-        .map(|finding| format!("{}: {}", finding.field, finding.message))
-        .collect();
-    match reading.set.traffic_routes.pop_back().map(Arc::unwrap_or_clone) {
-        Some(mut route) if errors.is_empty() => {
-            route.meta.created = created.or(route.meta.created);
-            Ok(route)
-        }
-        _ => Err(format!("{document} is refused: {}", errors.join("; "))),
-    }
+    let mut set = read(std::slice::from_ref(&document))
+        .map_err(|errors| format!("{document} is refused: {errors}"))?;
+    let route = set.traffic_routes.pop_back().map(Arc::unwrap_or_clone);
+    let mut route = route.ok_or_else(|| format!("{document} is no TrafficRoute"))?;
+    route.meta.created = created.or(route.meta.created);
+    Ok(route)
 }
 
 pub(crate) fn read_conf(conf: &Value) -> Result<TrafficRouteConf, String> {
