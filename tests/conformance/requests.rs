@@ -5,7 +5,8 @@
 //! an "instance" `(500)` is the share that is answered with 500, `(refused)` the connections that
 //! are; `redirect` and `mirrored_to` say where the client or a copy goes, `answer` which headers
 //! the client sees where every backend answers with `backend_response_headers`;
-//! `destination.resource` is dialled where the destination is an object.
+//! `destination.resource` is dialled where the destination is an object; `refused` are the fields
+//! for which the resources must not be loaded.
 
 use std::{
     collections::BTreeMap,
@@ -29,8 +30,8 @@ use crate::{
     clusters::service_kind,
     found::{Sent, decisions, headers, listed, router},
     outcome::Headers,
-    resources::{array, dataplane, number, read, tags, text, traffic_routes},
-    routing::settings,
+    resources::{array, dataplane, number, read, refused, tags, text, traffic_routes},
+    routing::{compared, settings},
 };
 
 /// Kinds that cases of this family may hold.
@@ -78,6 +79,10 @@ pub(crate) fn judge(case: &Value) -> Result<Verdict, String> {
     let known = |document: &Value| text(&document["type"]).is_some_and(|k| KINDS.contains(&&*k));
     if !array(&case["resources"]).iter().all(known) {
         return Ok(Verdict::NotBuilt);
+    }
+    if let Some(fields) = case["refused"].as_array() {
+        let expected = fields.iter().filter_map(text).collect();
+        return Ok(compared(expected, refused(array(&case["resources"]))));
     }
     let world = world(case)?;
     let resolved = resolve(&world.set, &world.settings);

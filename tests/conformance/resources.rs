@@ -1,12 +1,13 @@
 //! Resources as cases state them: whole documents, and proxies cut down to what matters.
 
 use std::{
+    collections::BTreeSet,
     net::{IpAddr, Ipv4Addr, SocketAddr},
     sync::Arc,
 };
 
 use balancer_user::policy::{
-    self, Dataplane, Host, Inbound, Meta, Outbound, PolicySet, ReadOptions, SERVICE_TAG,
+    self, Dataplane, Host, Inbound, Meta, Outbound, PolicySet, ReadOptions, Reading, SERVICE_TAG,
     SourceText, Span, Tags, TrafficRoute, TrafficRouteConf,
 };
 use serde_json::{Value, json};
@@ -16,11 +17,22 @@ pub(crate) fn traffic_routes(resources: &[Value]) -> Result<Vec<TrafficRoute>, S
     resources.iter().filter(of_kind).map(traffic_route).collect()
 }
 
-/// Documents as the policy room reads them.
-pub(crate) fn read(documents: &[Value]) -> Result<PolicySet, String> {
+fn reading(documents: &[Value]) -> Reading {
     let body: Vec<String> = documents.iter().map(Value::to_string).collect();
     let text = SourceText { name: "case".to_owned(), text: body.join("\n---\n").into() };
-    let reading = policy::read(vec![text], &ReadOptions::default());
+    policy::read(vec![text], &ReadOptions::default())
+}
+
+/// The fields for which documents are refused, each once.
+pub(crate) fn refused(documents: &[Value]) -> BTreeSet<String> {
+    let reading = reading(documents);
+    let errors = reading.report.violations().filter(|finding| finding.is_error());
+    errors.map(|finding| finding.field.clone()).collect()
+}
+
+/// Documents as the policy room reads them.
+pub(crate) fn read(documents: &[Value]) -> Result<PolicySet, String> {
+    let reading = reading(documents);
     let errors: Vec<String> = reading
         .report
         .violations()
@@ -69,7 +81,7 @@ pub(crate) fn dataplane(stated: &Value, address: Ipv4Addr) -> Result<Dataplane, 
             service_address: None,
             service_port: None,
             tags: tags(&inbound["tags"])?,
-            ready: true,
+            ready: is_ready(inbound),
         });
     }
     let mut outbounds = Vec::new();
@@ -102,6 +114,13 @@ pub(crate) fn dataplane(stated: &Value, address: Ipv4Addr) -> Result<Dataplane, 
     let address = Host::Ip(IpAddr::V4(address));
     let (advertised, referring) = (None, Vec::new());
     Ok(Dataplane { meta, address, advertised, inbounds, gateway, outbounds, referring })
+}
+
+/// Semantics 2.3.
+fn is_ready(inbound: &Value) -> bool {
+    let state = text(&inbound["state"]);
+    let health = &inbound["health"];
+    state.is_none_or(|state| state == "Ready") && (health.is_null() || health["ready"] == true)
 }
 
 pub(crate) fn dialled(outbound: &Outbound) -> SocketAddr {
