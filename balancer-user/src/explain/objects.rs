@@ -5,10 +5,10 @@ use std::collections::BTreeSet;
 
 use super::{Input, QueryError, steps::Told};
 use crate::{
-    policy::{Tags, gateway::TcpRoute},
+    policy::Tags,
     resolve::{
         Destination, Vip,
-        gateway::{ParentStatus, Point, by_age_rule},
+        gateway::{AnyRoute, ParentStatus, Point, by_age_rule},
         objects::NAMESPACE_LABEL,
         sources::namespace_of,
     },
@@ -141,9 +141,13 @@ impl Told<'_, '_> {
                 }
             }];
         };
-        let routes: Vec<&TcpRoute> =
+        let routes: Vec<AnyRoute<'_>> =
             attached.points[&point].iter().map(|at| attached.routes[*at].route).collect();
         let winner = routes[0];
+        if winner.kind().is_of_requests() {
+            let all: Vec<String> = routes.iter().map(|route| route.called()).collect();
+            return vec![format!("policy: rules are given by {}, at {point}", all.join(", "))];
+        }
         let number = match routes.len() {
             1 => "one TCPRoute is".to_owned(),
             several => format!("{several} TCPRoutes are"),
@@ -153,9 +157,9 @@ impl Told<'_, '_> {
         steps.extend(routes[1..].iter().map(|loser| {
             format!(
                 "policy: {} is attached too and carries nothing; {} goes first: {}",
-                name(loser),
+                name(*loser),
                 name(winner),
-                by_age_rule(winner, loser)
+                by_age_rule(winner, *loser)
             )
         }));
         if let Point::Service { clients: Some(clients), .. } = point
@@ -187,7 +191,7 @@ impl Told<'_, '_> {
 }
 
 /// `redis-canary of shop`.
-fn name(route: &TcpRoute) -> String {
-    let (namespace, name) = route.meta.object();
+fn name(route: AnyRoute<'_>) -> String {
+    let (namespace, name) = route.meta().object();
     format!("{name} of {namespace}")
 }

@@ -22,6 +22,22 @@ pub enum Language {
     Grpc,
 }
 
+impl Language {
+    /// That of a client, by the type of what it sends (gRPC over HTTP/2, "Requests"): one that
+    /// calls a method reads codes of gRPC, whatever rule it meets.
+    pub fn of(headers: &HeaderMap) -> Self {
+        const CALL: &[u8] = b"application/grpc";
+        let sent = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+        match sent.get(..CALL.len()) {
+            Some(kind) if kind.eq_ignore_ascii_case(CALL) => match sent.get(CALL.len()) {
+                None | Some(b'+' | b';' | b' ') => Self::Grpc,
+                Some(_) => Self::Http,
+            },
+            _ => Self::Http,
+        }
+    }
+}
+
 /// Why there is nowhere to send a request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Nowhere {
@@ -87,6 +103,23 @@ mod tests {
         assert_eq!(code(Nowhere::NoBackend), 500);
         assert_eq!(code(Nowhere::Invalid), 500);
         assert_eq!(code(Nowhere::Empty), 503);
+    }
+
+    #[test]
+    fn who_sends_messages_of_grpc_reads_its_codes() {
+        let of = |kind: &'static str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+            Language::of(&headers)
+        };
+        for kind in ["application/grpc", "application/grpc+proto", "Application/GRPC; a=b"] {
+            assert_eq!(of(kind), Language::Grpc, "{kind}");
+        }
+        // gRPC-Web has bodies of its own, which somebody between would have to make.
+        for kind in ["application/grpc-web", "application/json", "application", ""] {
+            assert_eq!(of(kind), Language::Http, "{kind}");
+        }
+        assert_eq!(Language::of(&HeaderMap::new()), Language::Http);
     }
 
     #[test]

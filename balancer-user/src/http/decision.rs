@@ -8,10 +8,11 @@ use ::http::{
 };
 
 use super::{
-    answer::{Answer, Nowhere},
+    answer::{Answer, Language, Nowhere},
     filter::{Filter, HeaderChange, Mirror},
     key::{self, Key},
     request::{Request, split_authority, with_query},
+    retry::Retry,
     rewrite::HostRewrite,
     router::{Found, Router},
     rule::Timeouts,
@@ -70,6 +71,8 @@ pub struct Forward<'r> {
     pub mirrors: Vec<(BackendId, &'r Mirror)>,
     /// For how long.
     pub timeouts: Timeouts,
+    /// When it is sent again; `None`: never.
+    pub retry: Option<&'r Retry>,
     /// What chooses the endpoint; `None`: the load balancer is free.
     pub key: Option<u64>,
 }
@@ -104,7 +107,7 @@ impl Router {
         chance: Chance,
         readiness: impl Fn(BackendId) -> Readiness,
     ) -> Decision<'_> {
-        let language = self.rules().language();
+        let language = Language::of(request.headers);
         let Some(found) = self.find(request) else {
             let answer = Nowhere::NoRule.answer(language);
             return Decision::Refuse(Nowhere::NoRule, Answered { found: None, answer });
@@ -232,6 +235,7 @@ impl<'r> Steps<'r> {
             response_headers,
             mirrors: self.mirrors,
             timeouts: found.rule.timeouts,
+            retry: found.rule.retry.as_ref(),
             key: key.hash,
         }
     }

@@ -16,7 +16,7 @@
 //! | TrafficRoute | as listed | bytes | the outer split |
 //! | MeshHTTPRoute | [`Order::Mesh`] | segments | the service itself |
 //! | HTTPRoute | [`Order::Gateway`] | segments | 404 |
-//! | GRPCRoute | [`Order::Grpc`] | | UNIMPLEMENTED |
+//! | GRPCRoute | [`Order::Gateway`] | | UNIMPLEMENTED |
 
 #![forbid(unsafe_code)]
 
@@ -32,6 +32,7 @@ mod pattern;
 mod precedence;
 mod redirect;
 mod request;
+mod retry;
 mod rewrite;
 mod router;
 mod rule;
@@ -55,6 +56,7 @@ pub use pattern::{Pattern, PatternError, Substitution};
 pub use precedence::{Age, Criterion, Order, Precedence};
 pub use redirect::{PortElse, Redirect};
 pub use request::{BadRequest, Connection, Request, Scheme};
+pub use retry::{Retry, Tried};
 pub use rewrite::{Host, HostRewrite, NoHost, PathRewrite};
 pub use router::{Found, Place, Router};
 pub use rule::{BadRule, Rule, Rules, Timeouts};

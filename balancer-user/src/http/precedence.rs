@@ -13,11 +13,10 @@ pub enum Order {
     /// parameters, then as listed, which is the order of merging (4.6).
     Mesh,
     /// HTTPRoute (semantics 5.3): the same of each match, then the older route, then the route's
-    /// name, then as listed. Hostnames are compared before.
+    /// name, then as listed. Hostnames are compared before. GRPCRoute (semantics 5.7): the longer
+    /// service, the longer method, the number of headers, then the same. No two of different kinds
+    /// are for one host, so that nothing has to be said of an HTTP path beside a service.
     Gateway,
-    /// GRPCRoute (semantics 5.7): the longer service, the longer method, the number of headers,
-    /// then as for HTTPRoute.
-    Grpc,
 }
 
 /// The place of a match among all. Smaller is tried first.
@@ -41,6 +40,7 @@ enum PathRank {
     Regex(Reverse<usize>),
     /// Characters of service and method.
     Grpc(Reverse<usize>, Reverse<usize>),
+    /// Of every call, too.
     None,
 }
 
@@ -127,14 +127,6 @@ impl Precedence {
             },
             Order::Mesh => Self { age: Age::default(), ..counted },
             Order::Gateway => counted,
-            // A rule for every call has the shortest service and method.
-            Order::Grpc => Self {
-                path: match counted.path {
-                    PathRank::None => PathRank::Grpc(Reverse(0), Reverse(0)),
-                    path => path,
-                },
-                ..counted
-            },
         }
     }
 
@@ -270,7 +262,7 @@ mod tests {
             Match { headers: vec![header("a", exact("1"))], ..call(Some("a.B"), Some("Get")) },
             call(Some("a.Long"), None),
         ];
-        assert_eq!(sorted(Order::Grpc, &list), [5, 4, 3, 2, 1, 0]);
+        assert_eq!(sorted(Order::Gateway, &list), [5, 4, 3, 2, 1, 0]);
     }
 
     #[test]

@@ -187,7 +187,9 @@ impl Router {
             .filter(|index| index.hostname.takes(request.host()))
             .flat_map(|index| &index.rows)
             .map(|place| self.found(*place))
-            .find(|found| found.matched.takes(request))
+            .find(|found| {
+                found.matched.takes(request) && found.rule.taken_away(request.host()).is_none()
+            })
             .or_else(|| {
                 let rule = self.rules.otherwise.as_ref()?;
                 Some(Found { rule, matched: &ANYTHING, place: None })
@@ -262,21 +264,33 @@ impl HostIndex {
 
     /// The first row that takes a request.
     fn find(&self, rules: &Rules, request: &Request<'_>) -> Option<u32> {
-        let matched = |row: u32| {
-            let place = self.rows[row as usize];
-            match_at(&rules.rules[place.rule], place.at)
-        };
+        let rest_takes = |row: u32| self.asks(rules, row, request, Match::rest_takes);
+        let takes = |row: u32| self.asks(rules, row, request, Match::takes);
         let exact = self.exact.get(&*request.path);
-        let exact = exact.and_then(|rows| rows.iter().find(|r| matched(**r).rest_takes(request)));
+        let exact = exact.and_then(|rows| rows.iter().find(|row| rest_takes(**row)));
         let mut best = exact.copied().unwrap_or(u32::MAX);
         best = self.prefixes.find(&request.path, best, |row, after| match after {
-            After::Anything | After::SegmentEnd => matched(row).rest_takes(request),
-            After::Unknown => matched(row).takes(request),
+            After::Anything | After::SegmentEnd => rest_takes(row),
+            After::Unknown => takes(row),
         });
         let before = self.rest.iter().take_while(|row| **row < best);
-        if let Some(row) = before.copied().find(|row| matched(*row).takes(request)) {
+        if let Some(row) = before.copied().find(|row| takes(*row)) {
             best = row;
         }
         (best != u32::MAX).then_some(best)
+    }
+
+    /// Whether a row's match takes a request, and no more specific listener does.
+    fn asks(
+        &self,
+        rules: &Rules,
+        row: u32,
+        request: &Request<'_>,
+        takes: impl Fn(&Match, &Request<'_>) -> bool,
+    ) -> bool {
+        let place = self.rows[row as usize];
+        let rule = &rules.rules[place.rule];
+        takes(match_at(rule, place.at), request)
+            && (rule.except.is_empty() || rule.taken_away(request.host()).is_none())
     }
 }

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use super::{
-    answer::Language,
     filter::Filter,
     hostname::Hostname,
     key::KeyPolicy,
     matcher::{Match, PathMatch},
     precedence::{Age, Order},
+    retry::Retry,
     split::Split,
 };
 
@@ -33,6 +33,9 @@ pub struct Rule {
     pub age: Age,
     /// Hosts that it is for; none given: all of them.
     pub hostnames: Vec<Hostname>,
+    /// Hosts that it is not for, although `hostnames` take them: they are those of more specific
+    /// listeners of the same address and port.
+    pub except: Vec<Hostname>,
     /// Any of these; none given: every request.
     pub matches: Vec<Match>,
     /// What is done with requests.
@@ -41,6 +44,8 @@ pub struct Rule {
     pub split: Split,
     /// For how long.
     pub timeouts: Timeouts,
+    /// When they are sent again; `None`: never.
+    pub retry: Option<Retry>,
     /// By what requests are kept together.
     pub keys: Vec<KeyPolicy>,
 }
@@ -68,16 +73,19 @@ pub enum BadRule {
     },
 }
 
-impl Rules {
-    /// In what answers are understood that no backend gives.
-    pub fn language(&self) -> Language {
-        match self.order {
-            Order::Grpc => Language::Grpc,
-            Order::Listed | Order::Mesh | Order::Gateway => Language::Http,
-        }
+impl Rule {
+    /// The more specific listener's hostname that takes a host away from it.
+    pub(super) fn taken_away(&self, host: &str) -> Option<&Hostname> {
+        self.except.iter().find(|hostname| hostname.takes(host))
     }
+}
 
-    pub(super) fn check(&self) -> Result<(), BadRule> {
+impl Rules {
+    /// Whether they can be carried out.
+    ///
+    /// # Errors
+    /// A rule contradicts itself.
+    pub fn check(&self) -> Result<(), BadRule> {
         for rule in self.rules.iter().chain(&self.otherwise) {
             let all =
                 rule.filters.iter().chain(rule.split.backends().iter().flat_map(|b| &b.filters));

@@ -28,6 +28,8 @@ pub struct Considered<'r> {
 pub enum Difference<'r> {
     /// Another host was asked for.
     Host(&'r Hostname, String),
+    /// The host that was asked for is that of a more specific listener.
+    Listener(&'r Hostname, String),
     /// Another method was used.
     Method(&'r ValueMatch, String),
     /// Another path was asked for.
@@ -49,6 +51,9 @@ impl Router {
                 let mut differs = Vec::new();
                 if !index.hostname.takes(request.host()) {
                     differs.push(Difference::Host(&index.hostname, request.host().to_owned()));
+                }
+                if let Some(other) = found.rule.taken_away(request.host()) {
+                    differs.push(Difference::Listener(other, request.host().to_owned()));
                 }
                 differs.extend(found.matched.differs(request));
                 let next = index.precedences.get(row + 1);
@@ -103,6 +108,9 @@ impl fmt::Display for Difference<'_> {
                 write!(f, "it is for host {wanted}, and none was asked for")
             }
             Self::Host(wanted, found) => write!(f, "it is for host {wanted}, not {found}"),
+            Self::Listener(other, found) => {
+                write!(f, "host {found} is that of the listener for {other}")
+            }
             Self::Method(wanted, found) => write!(f, "method {found} {}", Not(wanted)),
             Self::Path(wanted, found) => write!(f, "path {found} {}", NotPath(wanted)),
             Self::Header(HeaderMatch { name, value }, found) => {

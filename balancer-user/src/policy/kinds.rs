@@ -53,10 +53,9 @@ impl Kind {
     /// can be.
     pub(super) fn not_yet(self) -> Option<String> {
         match self {
-            Self::Mesh | Self::Dataplane | Self::TrafficRoute => None,
+            Self::Mesh | Self::Dataplane | Self::TrafficRoute | Self::Object(_) => None,
             Self::Kuma(kind) => kind.not_yet().map(str::to_owned),
-            Self::Object(kind) if kind.is_carried_out() => None,
-            Self::Object(_) | Self::Other(_) => {
+            Self::Other(_) => {
                 Some(format!("{} is not carried out yet: this document has no effect", self.name()))
             }
         }

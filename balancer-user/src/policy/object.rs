@@ -89,11 +89,6 @@ impl ObjectKind {
         }
     }
 
-    /// Whether it has an effect. Others are read, checked and kept.
-    pub(super) fn is_carried_out(self) -> bool {
-        !matches!(self, Self::HttpRoute | Self::GrpcRoute)
-    }
-
     fn namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::GatewayClass)
     }

@@ -71,7 +71,7 @@ fn outcome<'a>(
     check::traffic_routes(&resolver.inventory, &resolver.policies, &mut findings);
     check::objects(set, settings, &mut findings);
     gateway::gateways(&resolver.attached, &settings.gateway_controller, &mut findings);
-    gateway::routes(set, &resolver.attached, &resolver.inventory, &mut findings);
+    gateway::routes(&resolver, &mut findings);
     let signatures = signatures::Signatures::new(&mut resolver);
     let vips = vips::plan(&resolver, &mut findings);
     mesh_tcp::check(&resolver, &signatures, &mut findings);

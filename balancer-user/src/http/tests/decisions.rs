@@ -104,8 +104,9 @@ fn what_leads_nowhere_has_its_code() {
 
 #[test]
 fn a_call_that_no_rule_takes_is_unimplemented() {
-    let router = router(Order::Grpc, vec![]);
-    let decision = router.decide(&asked("POST", "/a.B/Get").request(), FIRST, |_| Readiness::Ready);
+    let router = router(Order::Gateway, vec![]);
+    let call = asked("POST", "/a.B/Get").header("content-type", "application/grpc+proto");
+    let decision = router.decide(&call.request(), FIRST, |_| Readiness::Ready);
     let Decision::Refuse(Nowhere::NoRule, Answered { answer, .. }) = decision else {
         panic!("{decision:?}")
     };

@@ -72,6 +72,45 @@ fn a_rule_for_several_hosts_is_found_by_each() {
 }
 
 #[test]
+fn a_host_of_a_more_specific_listener_goes_to_no_rule_of_another() {
+    let except = vec![Hostname::new("*.b.example").unwrap()];
+    let any = Rule { except: except.clone(), ..rule("any", &[prefix("/")]) };
+    // As exact as can be, and of the other listener all the same.
+    let exact = Rule { except, ..at(&["x.b.example"], rule("exact", &[prefix("/")])) };
+    let own = at(&["*.b.example"], rule("own", &[prefix("/own")]));
+    let router = router(Order::Gateway, vec![any, exact, own]);
+    let of = |host: &str, path| taken_by(&router, &asked("GET", path).host(host));
+    assert_eq!(of("a.example", "/"), Some("any"));
+    assert_eq!(of("x.b.example", "/own"), Some("own"));
+    assert_eq!(of("x.b.example", "/"), None);
+    let asked = asked("GET", "/").host("x.b.example");
+    let why = router.why(&asked.request());
+    assert_eq!(
+        why[0].differs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        ["host x.b.example is that of the listener for *.b.example"]
+    );
+}
+
+#[test]
+fn routes_of_both_kinds_stand_beside_each_other() {
+    let call = GrpcMatch { service: Some(GrpcName::Exact("a.B".into())), method: None };
+    let call = Match { path: Some(PathMatch::Grpc(call)), ..Match::default() };
+    let any_call = rule("any call", &[Match::default()]);
+    let router = router(
+        Order::Gateway,
+        vec![
+            at(&["grpc.example"], any_call),
+            at(&["grpc.example"], rule("call", &[call])),
+            at(&["www.example"], rule("path", &[prefix("/a.B")])),
+        ],
+    );
+    let of = |host| taken_by(&router, &asked("POST", "/a.B/Get").host(host));
+    assert_eq!((of("grpc.example"), of("www.example")), (Some("call"), Some("path")));
+    let other = asked("POST", "/other/Get").host("grpc.example");
+    assert_eq!(taken_by(&router, &other), Some("any call"));
+}
+
+#[test]
 fn between_equal_matches_the_older_route_takes_requests_then_the_first_name() {
     let aged = |origin: &str, created, name: &str| Rule {
         age: Age { created: Some(created), name: name.to_owned() },
@@ -141,7 +180,7 @@ fn calls_of_grpc_go_to_the_longest_service_and_method() {
         Match { path: Some(PathMatch::Grpc(call)), ..Match::default() }
     };
     let router = router(
-        Order::Grpc,
+        Order::Gateway,
         vec![
             rule("method", &[call(None, Some("Get"))]),
             rule("service", &[call(Some("shop.Catalog"), None)]),

@@ -112,7 +112,7 @@ pub struct Timeouts {
     pub backend_request_ms: Option<u64>,
 }
 
-/// `retry`. Kept and reported; not carried out (decision D24).
+/// `retry` (GEP-1731).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// `codes`: 400 to 599.
@@ -281,7 +281,6 @@ pub(super) fn retry(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<Opt
     let attempts = fields.optional(cx, "attempts", |cx, field| field.u32(cx));
     let backoff_ms = fields.optional(cx, "backoff", |cx, field| duration::milliseconds(cx, field));
     fields.finish(cx);
-    cx.report(unsupported(&field, "`retry` is not carried out: requests are tried once"));
     Some(Some(Retry { codes: codes?, attempts: attempts?, backoff_ms: backoff_ms? }))
 }
 

@@ -38,7 +38,7 @@ pub(in crate::resolve) fn losers<'a>(
             .collect();
         for point in &points {
             let Some((status, parent)) = attached.carrier(point) else { continue };
-            let (namespace, name) = status.route.meta.object();
+            let own = status.route.meta();
             for winner in &winners {
                 match winner {
                     Connections::MeshTcp(place) => {
@@ -51,17 +51,17 @@ pub(in crate::resolve) fn losers<'a>(
                         let field = format!("spec.parentRefs[{}]", parent.index);
                         let found = Diagnostic::warning(field, message).at(parent.parent.span);
                         let found = found.related(first.policy.meta.span, "that policy is here");
-                        findings.add(&status.route.meta, found);
+                        findings.add(own, found);
                     }
                     Connections::Traffic(index) => {
                         let route = resolver.traffic_routes(mesh)[*index];
                         let named = |name: &String| matches!(&vip.destination, Destination::Tags { service, .. } if **service == **name);
                         let Some(at) = route.destinations.iter().position(named) else { continue };
                         let message = format!(
-                            "connections to {} do not follow it where the TCPRoute {namespace}/{name} \
-                             carries them: it is attached to the Service of that address, and that \
-                             kind goes first",
-                            vip.key
+                            "connections to {} do not follow it where the {} carries them: it is attached \
+                             to the Service of that address, and that kind goes first",
+                            vip.key,
+                            status.route.called()
                         );
                         let field = format!("destinations[{at}].match[\"{SERVICE_TAG}\"]");
                         let found = Diagnostic::warning(field, message).at(route.meta.span);

@@ -1,25 +1,31 @@
-//! Which TCPRoutes attach to which listeners, and what becomes of their references (semantics
-//! 5.1, 5.4, 5.6, 5.8), as values: VIPs, routes, findings and explanations come from them.
+//! Which routes of the Gateway API attach to which listeners and Services, and what becomes of
+//! their references (semantics 5), as values: VIPs, routes, findings and explanations come from
+//! them.
 
-use std::{cmp::Ordering, collections::BTreeMap, fmt, num::NonZeroU16};
+use std::{collections::BTreeMap, fmt, num::NonZeroU16};
 
 mod beside;
 mod carry;
 mod check;
 mod listeners;
+mod rivals;
+mod route;
+mod rules;
 mod world;
 
 pub(super) use beside::losers;
 pub(super) use check::{gateways, routes};
 pub(super) use listeners::dialled;
+pub use route::{AnyRoute, Reference, RouteKind, by_age_rule};
 
+use route::by_age;
 use world::World;
 
 use super::Destination;
 
 use crate::policy::{
     PolicySet,
-    gateway::{Gateway, GatewayClass, ParentRef, TcpRoute},
+    gateway::{Gateway, GatewayClass, ParentRef},
     kubernetes::{Service, ServicePort},
 };
 
@@ -75,17 +81,21 @@ pub enum ConditionReason {
     NoMatchingParent,
     /// Listeners are meant, and none of them takes this route.
     NotAllowedByListeners,
-    /// A parent of a kind that routes do not attach to.
+    /// Listeners would take this route, and none of them is for a host of its.
+    NoMatchingListenerHostname,
+    /// A route of another kind is there, and goes first.
+    Conflicted,
+    /// A parent of a kind that routes do not attach to; a part that is not known here.
     UnsupportedValue,
     /// Every backend is there.
     ResolvedRefs,
     /// Another namespace, and no ReferenceGrant there allows it.
     RefNotPermitted,
-    /// No kind that connections can go to.
+    /// No kind that connections or requests can go to.
     InvalidKind,
     /// There is no such Service, or it has no such port.
     BackendNotFound,
-    /// The port is none of TCP.
+    /// The port is none of TCP, or its `appProtocol` is of no use to the route.
     UnsupportedProtocol,
 }
 
@@ -119,12 +129,17 @@ pub struct ParentStatus<'s> {
     pub index: usize,
     /// What it attached to, in order.
     pub points: Vec<Point<'s>>,
+    /// What it would have attached to, was there no route of another kind: where, and which (an
+    /// index into [`Attachments::routes`]).
+    pub lost: Vec<(Point<'s>, usize)>,
     /// Condition `Accepted`.
     pub accepted: Condition,
     /// Condition `ResolvedRefs`. A route with references that are not resolved stays accepted:
-    /// their share of connections is refused.
+    /// their share is refused.
     pub resolved: Condition,
-    /// One for each of the route's backends.
+    /// Condition `PartiallyInvalid`, which is only there where it holds.
+    pub partially_invalid: Option<Condition>,
+    /// One for each of the route's references.
     pub backends: Vec<Backend<'s>>,
 }
 
@@ -132,7 +147,9 @@ pub struct ParentStatus<'s> {
 #[derive(Clone, Debug)]
 pub struct RouteStatus<'s> {
     /// The route.
-    pub route: &'s TcpRoute,
+    pub route: AnyRoute<'s>,
+    /// What it names, in written order, of each rule backends before mirrors.
+    pub references: Vec<Reference<'s>>,
     /// One for each of its `parentRefs`, but for those that name a Gateway of another
     /// controller: what becomes of them is that one's to say.
     pub parents: Vec<ParentStatus<'s>>,
@@ -145,17 +162,18 @@ pub struct Attachments<'s> {
     pub gateways: Vec<&'s Gateway>,
     /// Those of a class that names another controller, with their class, sorted the same.
     pub foreign: Vec<(&'s Gateway, &'s GatewayClass)>,
-    /// Sorted by (namespace, name).
+    /// Sorted by (namespace, name), then by kind.
     pub routes: Vec<RouteStatus<'s>>,
-    /// Routes at each point as indices into `routes`, the oldest first. It carries the
-    /// connections; the others are accepted and carry none.
+    /// Routes at each point as indices into `routes`, the oldest first. Of TCPRoutes that one
+    /// carries the connections, and the others are accepted and carry none; the rules of others
+    /// hold together.
     pub points: BTreeMap<Point<'s>, Vec<usize>>,
     /// Ports of Services to which clients of some namespaces have routes of their own, with
     /// these namespaces, sorted.
     consumers: BTreeMap<Destination, Vec<&'s str>>,
 }
 
-/// Attaches every TCPRoute of a set. Gateways are ours whose class names `controller`, and those
+/// Attaches every route of a set. Gateways are ours whose class names `controller`, and those
 /// whose class is not among the documents: then nobody says that they are another's.
 pub fn attach<'s>(set: &'s PolicySet, controller: &str) -> Attachments<'s> {
     let classes: BTreeMap<&str, &GatewayClass> =
@@ -170,17 +188,13 @@ pub fn attach<'s>(set: &'s PolicySet, controller: &str) -> Attachments<'s> {
         }
     }
     let world = World::new(set, &gateways, &foreign);
-    let mut routes: Vec<&TcpRoute> = set.tcp_routes.iter().map(|route| &**route).collect();
-    routes.sort_by_key(|route| route.meta.object());
-    let routes: Vec<RouteStatus<'_>> = routes
-        .into_iter()
-        .map(|route| {
-            let parents = route.parents.iter().enumerate();
-            let ours = parents.filter(|(_, parent)| !world.is_foreign(parent));
-            let parents = ours.map(|(index, parent)| world.parent(route, index, parent)).collect();
-            RouteStatus { route, parents }
-        })
-        .collect();
+    let mut routes: Vec<AnyRoute<'_>> = Vec::new();
+    routes.extend(set.grpc_routes.iter().map(|route| AnyRoute::Grpc(route)));
+    routes.extend(set.http_routes.iter().map(|route| AnyRoute::Http(route)));
+    routes.extend(set.tcp_routes.iter().map(|route| AnyRoute::Tcp(route)));
+    routes.sort_by_key(|route| (route.meta().object(), route.kind()));
+    let routes: Vec<RouteStatus<'_>> =
+        routes.into_iter().map(|route| world.status(route)).collect();
     let mut points: BTreeMap<Point<'_>, Vec<usize>> = BTreeMap::new();
     for (index, status) in routes.iter().enumerate() {
         for point in status.parents.iter().flat_map(|parent| &parent.points) {
@@ -194,30 +208,16 @@ pub fn attach<'s>(set: &'s PolicySet, controller: &str) -> Attachments<'s> {
     for at in points.values_mut() {
         at.sort_by(|a, b| by_age(routes[*a].route, routes[*b].route));
     }
-    let mut consumers: BTreeMap<_, Vec<_>> = BTreeMap::new();
-    for point in points.keys() {
+    let mut attached =
+        Attachments { gateways, foreign, routes, points, consumers: BTreeMap::new() };
+    attached.settle();
+    for point in attached.points.keys() {
         if let Point::Service { namespace, service, port, clients: Some(clients) } = point {
             let destination = Destination::service(namespace, service, *port);
-            consumers.entry(destination).or_default().push(*clients);
+            attached.consumers.entry(destination).or_default().push(*clients);
         }
     }
-    Attachments { gateways, foreign, routes, points, consumers }
-}
-
-/// The oldest first, then by namespace and name. A route without a creation time counts as
-/// older than any with one, as policies do elsewhere (docs/decisions/020).
-fn by_age(a: &TcpRoute, b: &TcpRoute) -> Ordering {
-    let born = |route: &TcpRoute| route.meta.created.unwrap_or(f64::NEG_INFINITY);
-    born(a).total_cmp(&born(b)).then_with(|| a.meta.object().cmp(&b.meta.object()))
-}
-
-/// By which rule the first of two routes goes before the second, for people.
-pub fn by_age_rule(first: &TcpRoute, second: &TcpRoute) -> &'static str {
-    match (first.meta.created, second.meta.created) {
-        (None, Some(_)) => "it has no creation time, which counts as older",
-        (Some(first), Some(second)) if first < second => "it was created earlier",
-        _ => "neither is older, and its namespace and name come first",
-    }
+    attached
 }
 
 #[cfg(test)]

@@ -2,13 +2,16 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Backend, Condition, ConditionReason, ParentStatus, Point};
+use super::{
+    AnyRoute, Backend, Condition, ConditionReason, ParentStatus, Point, Reference, RouteKind,
+    RouteStatus, listeners::hostname,
+};
 use crate::{
     policy::{
         PolicySet, Tags,
         gateway::{
-            AllowedNamespaces, BackendRef, GROUP, Gateway, GatewayClass, Listener,
-            ListenerProtocol, ParentRef, ReferenceGrant, TcpRoute,
+            AllowedNamespaces, BackendRef, GROUP, Gateway, GatewayClass, Listener, ParentRef,
+            ReferenceGrant,
         },
         kubernetes::{NAMESPACE_NAME_LABEL, Service, ServiceKind},
     },
@@ -53,9 +56,20 @@ impl<'s> World<'s> {
             && self.foreign.contains(&(parent.namespace.as_str(), parent.name.as_str()))
     }
 
-    pub(super) fn parent(
+    /// What becomes of a route.
+    pub(super) fn status(&self, route: AnyRoute<'s>) -> RouteStatus<'s> {
+        let references = route.references();
+        let parents = route.parents().iter().enumerate();
+        let ours = parents.filter(|(_, parent)| !self.is_foreign(parent));
+        let parents =
+            ours.map(|(index, parent)| self.parent(route, &references, index, parent)).collect();
+        RouteStatus { route, references, parents }
+    }
+
+    fn parent(
         &self,
-        route: &'s TcpRoute,
+        route: AnyRoute<'s>,
+        references: &[Reference<'s>],
         index: usize,
         parent: &'s ParentRef,
     ) -> ParentStatus<'s> {
@@ -64,7 +78,10 @@ impl<'s> World<'s> {
             ("", "Service") => self.service_ports(route, parent),
             (group, kind) => Err((
                 ConditionReason::UnsupportedValue,
-                format!("a TCPRoute does not attach to a {kind} of the group '{group}'"),
+                format!(
+                    "a {} does not attach to a {kind} of the group '{group}'",
+                    route.kind().name()
+                ),
             )),
         };
         let (points, accepted) = match found {
@@ -77,14 +94,25 @@ impl<'s> World<'s> {
         // Routes on a Service may send to any namespace (semantics 5.1).
         let granted = parent.group.is_empty();
         let backends: Vec<_> =
-            route.backends.iter().map(|backend| self.backend(route, backend, granted)).collect();
+            references.iter().map(|one| self.backend(route, one.to, granted)).collect();
         let resolved = resolved(&backends);
-        ParentStatus { parent, index, points, accepted, resolved, backends }
+        let partially_invalid = partially_invalid(route);
+        let lost = Vec::new();
+        ParentStatus {
+            parent,
+            index,
+            points,
+            lost,
+            accepted,
+            resolved,
+            partially_invalid,
+            backends,
+        }
     }
 
     fn listeners(
         &self,
-        route: &TcpRoute,
+        route: AnyRoute<'_>,
         parent: &'s ParentRef,
     ) -> Result<Vec<Point<'s>>, (ConditionReason, String)> {
         let (namespace, name) = (parent.namespace.as_str(), parent.name.as_str());
@@ -106,7 +134,9 @@ impl<'s> World<'s> {
         let mut points = Vec::new();
         for listener in meant {
             match self.refusal(route, namespace, listener) {
-                Some(refusal) => refusals.push(format!("`{}` {refusal}", listener.name)),
+                Some((reason, refusal)) => {
+                    refusals.push((reason, format!("`{}` {refusal}", listener.name)));
+                }
                 None => {
                     let listener = listener.name.as_str();
                     points.push(Point::Listener { namespace, gateway: name, listener });
@@ -114,22 +144,37 @@ impl<'s> World<'s> {
             }
         }
         if points.is_empty() {
-            return Err((ConditionReason::NotAllowedByListeners, refusals.join("; ")));
+            // One that would take the route is what the author meant.
+            let nearest = ConditionReason::NoMatchingListenerHostname;
+            let reason = match refusals.iter().any(|(reason, _)| *reason == nearest) {
+                true => nearest,
+                false => ConditionReason::NotAllowedByListeners,
+            };
+            let messages: Vec<String> = refusals.into_iter().map(|(_, message)| message).collect();
+            return Err((reason, messages.join("; ")));
         }
         points.sort_unstable();
         Ok(points)
     }
 
     /// Why a listener does not take a route.
-    fn refusal(&self, route: &TcpRoute, own: &str, listener: &Listener) -> Option<String> {
-        if listener.protocol != ListenerProtocol::Tcp {
-            return Some("is no listener of TCP".to_owned());
+    fn refusal(
+        &self,
+        route: AnyRoute<'_>,
+        own: &str,
+        listener: &Listener,
+    ) -> Option<(ConditionReason, String)> {
+        let not_allowed = |why: String| Some((ConditionReason::NotAllowedByListeners, why));
+        let kind = route.kind();
+        if !kind.fits(&listener.protocol) {
+            let wanted = if kind.is_of_requests() { "HTTP" } else { "TCP" };
+            return not_allowed(format!("is no listener of {wanted}"));
         }
-        let is_tcp_route = |(group, kind): &(String, String)| group == GROUP && kind == "TCPRoute";
-        if !listener.kinds.is_empty() && !listener.kinds.iter().any(is_tcp_route) {
-            return Some("allows no TCPRoute".to_owned());
+        let is_of_kind = |(group, name): &(String, String)| group == GROUP && name == kind.name();
+        if !listener.kinds.is_empty() && !listener.kinds.iter().any(is_of_kind) {
+            return not_allowed(format!("allows no {}", kind.name()));
         }
-        let from = route.meta.object().0;
+        let from = route.meta().object().0;
         let allowed = match &listener.namespaces {
             AllowedNamespaces::All => true,
             AllowedNamespaces::Same => from == own,
@@ -140,12 +185,20 @@ impl<'s> World<'s> {
                     .matches(&Tags::from([(NAMESPACE_NAME_LABEL.to_owned(), from.to_owned())])),
             },
         };
-        (!allowed).then(|| format!("allows no route of the namespace `{from}`"))
+        if !allowed {
+            return not_allowed(format!("allows no route of the namespace `{from}`"));
+        }
+        let of_listener = hostname(listener);
+        if kind.is_of_requests() && route.hosts_at(&of_listener).is_empty() {
+            let why = format!("is for the host {of_listener}, and the route for none of its");
+            return Some((ConditionReason::NoMatchingListenerHostname, why));
+        }
+        None
     }
 
     fn service_ports(
         &self,
-        route: &'s TcpRoute,
+        route: AnyRoute<'s>,
         parent: &'s ParentRef,
     ) -> Result<Vec<Point<'s>>, (ConditionReason, String)> {
         let (namespace, name) = (parent.namespace.as_str(), parent.name.as_str());
@@ -158,7 +211,7 @@ impl<'s> World<'s> {
                 "the Service {namespace}/{name} has no address of its own that clients dial"
             ));
         }
-        let from = route.meta.object().0;
+        let from = route.meta().object().0;
         let clients = (from != namespace).then_some(from);
         let mut points: Vec<_> = service
             .ports
@@ -180,22 +233,24 @@ impl<'s> World<'s> {
         self.grants.get(namespace).map_or(&[], Vec::as_slice)
     }
 
-    fn backend(&self, route: &TcpRoute, backend: &BackendRef, granted: bool) -> Backend<'s> {
+    fn backend(&self, route: AnyRoute<'_>, backend: &BackendRef, granted: bool) -> Backend<'s> {
         let BackendRef { group, kind, namespace, name, port, .. } = backend;
         if !group.is_empty() || kind != "Service" {
-            let message = format!("connections do not go to a {kind} of the group '{group}'");
+            let what = route.kind().carried();
+            let message = format!("{what} do not go to a {kind} of the group '{group}'");
             return Err((ConditionReason::InvalidKind, message));
         }
         // Before it is looked up: whether it is there is not for everybody to know.
-        let from = route.meta.object().0;
+        let from = route.meta().object().0;
         if from != namespace
             && !granted
-            && !self.grants_of(namespace).iter().any(|one| grants(one, from, backend))
+            && !self.grants_of(namespace).iter().any(|one| grants(one, route, backend))
         {
             return Err((
                 ConditionReason::RefNotPermitted,
                 format!(
-                    "no ReferenceGrant of `{namespace}` allows TCPRoutes of `{from}` to name the Service {name}"
+                    "no ReferenceGrant of `{namespace}` allows {}s of `{from}` to name the Service {name}",
+                    route.kind().name()
                 ),
             ));
         }
@@ -209,7 +264,17 @@ impl<'s> World<'s> {
         }
         let number = port.map_or_else(|| "-".to_owned(), |port| port.to_string());
         if let Some(found) = port.and_then(|port| tcp_port(service, port)) {
-            return Ok((service, found));
+            return match &found.app_protocol {
+                Some(spoken) if !route.kind().can_use(spoken) => Err((
+                    ConditionReason::UnsupportedProtocol,
+                    format!(
+                        "port {number} of {namespace}/{name} speaks {spoken}, which no {} is sent \
+                         to",
+                        if route.kind() == RouteKind::Grpc { "call" } else { "request" }
+                    ),
+                )),
+                _ => Ok((service, found)),
+            };
         }
         if service.ports.iter().any(|other| Some(other.port) == *port) {
             let message = format!("port {number} of {namespace}/{name} is no TCP port");
@@ -219,12 +284,30 @@ impl<'s> World<'s> {
     }
 }
 
-/// Whether a grant of the backend's namespace lets TCPRoutes of another one name it.
-fn grants(grant: &ReferenceGrant, from: &str, backend: &BackendRef) -> bool {
-    grant
-        .from
-        .iter()
-        .any(|one| one.group == GROUP && one.kind == "TCPRoute" && one.namespace == from)
+/// What is to be said of filters that are not known here. Where no rule is left the condition of
+/// the API would be another; nothing is lost by saying this.
+fn partially_invalid(route: AnyRoute<'_>) -> Option<Condition> {
+    let (unknown, others) = route.unknown_filters();
+    if unknown.is_empty() {
+        return None;
+    }
+    let filters: Vec<String> =
+        unknown.iter().map(|(field, kind)| format!("{field} is of the type {kind}")).collect();
+    let left = if others == 0 { "; no rule is left" } else { "" };
+    Some(Condition {
+        holds: true,
+        reason: ConditionReason::UnsupportedValue,
+        message: format!(
+            "Dropped Rule: {}, which is not known here: requests are answered with 500{left}",
+            filters.join(", ")
+        ),
+    })
+}
+
+/// Whether a grant of the backend's namespace lets a route of another one name it.
+fn grants(grant: &ReferenceGrant, route: AnyRoute<'_>, backend: &BackendRef) -> bool {
+    let (from, kind) = (route.meta().object().0, route.kind().name());
+    grant.from.iter().any(|one| one.group == GROUP && one.kind == kind && one.namespace == from)
         && grant.to.iter().any(|to| {
             to.group == backend.group
                 && to.kind == backend.kind

@@ -164,7 +164,12 @@ fn a_listener_is_dialled_at_every_address_of_its_gateway() {
     let resolved = resolved(&[&world(), &edge, &attached]);
     assert_eq!(
         vips(&resolved)[3..],
-        ["192.0.2.10:6379 edge.shop/redis", "[fd01::10]:6379 edge.shop/redis"]
+        [
+            "192.0.2.10:80 edge.shop/web",
+            "192.0.2.10:6379 edge.shop/redis",
+            "[fd01::10]:80 edge.shop/web",
+            "[fd01::10]:6379 edge.shop/redis"
+        ]
     );
     assert_eq!(
         route_at(&resolved, NOBODY, "192.0.2.10:6379"),
@@ -182,7 +187,10 @@ fn a_listener_is_dialled_at_every_address_of_its_gateway() {
     );
     let said = resolved.messages();
     assert_eq!(said.len(), 1, "{said:?}");
-    assert!(said[0].starts_with("a listener of HTTP is not carried out yet"), "{said:?}");
+    assert_eq!(
+        said[0],
+        "no HTTPRoute or GRPCRoute is attached: every request is answered with 404"
+    );
 }
 
 #[test]

@@ -17,9 +17,13 @@ fn example(name: &str) -> Resolved {
 }
 
 fn in_world(world: &str, file: &str) -> Resolved {
+    of(&[world, file])
+}
+
+fn of(paths: &[&str]) -> Resolved {
     let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../policies");
-    let texts =
-        gather(&[policies.join(world), policies.join(file)]).expect("the example can be read");
+    let paths: Vec<_> = paths.iter().map(|path| policies.join(path)).collect();
+    let texts = gather(&paths).expect("the example can be read");
     let reading = read(texts, &ReadOptions { deny_unknown: true, ..ReadOptions::default() });
     assert!(reading.report.valid(), "{:#?}", reading.report);
     resolve(&reading.set, &settings())
@@ -167,4 +171,20 @@ fn connections_follow_a_rule_for_every_request_and_go_on_as_before_without_one()
         assert_eq!(kind.as_deref(), Some("TrafficRoute"), "{file}");
         assert_eq!(lines, [format!("1 {OF_V1}")], "{file}");
     }
+}
+
+#[test]
+fn echo_is_split_by_connection_while_requests_are_not_told_apart() {
+    let resolved = of(&["gateway-api/echo.yaml"]);
+    let route = resolved.route_from("192.0.2.77", "front.demo/web");
+    assert_eq!(
+        route.lines(),
+        ["50 echo-v1.demo:80 ok 10.244.9.9:1027", "50 echo-v2.demo:80 ok 10.244.10.9:1027"]
+    );
+    assert_eq!(route.http.as_ref().unwrap().rules.rules[0].split.sum(), 100);
+    assert_eq!(
+        resolved.messages(),
+        ["requests are not told apart yet: connections to the listener front.demo/web follow \
+             its rule that takes every request"]
+    );
 }

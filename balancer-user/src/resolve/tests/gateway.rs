@@ -138,7 +138,7 @@ fn the_oldest_of_two_routes_carries_the_connections_of_a_listener() {
         assert!(attached.routes.iter().all(|status| status.parents[0].accepted.holds));
         let point = Point::Listener { namespace: "shop", gateway: "edge", listener: "redis" };
         let names =
-            attached.points[&point].iter().map(|at| attached.routes[*at].route.meta.name.clone());
+            attached.points[&point].iter().map(|at| attached.routes[*at].route.meta().name.clone());
         names.collect::<Vec<_>>()
     };
     let (old, new) = ("2026-03-01T10:00:00Z", "2026-03-01T10:00:01Z");
