@@ -4,8 +4,9 @@
 use serde::Serialize;
 
 use crate::{
+    http::Match,
     policy::Tags,
-    resolve::{BackendState, DestinationKind},
+    resolve::{BackendState, DestinationKind, PolicyRef},
 };
 
 /// Where a connection would go, and why. Field order is output order.
@@ -19,19 +20,22 @@ pub struct Answer {
     pub protocol: String,
     /// Who decides.
     pub layer: Layer,
-    /// The policy that won; `None` where none matched.
+    /// The policy that won; of a request the one that gave its rule. `None` where none matched.
     pub policy: Option<PolicyAnswer>,
-    /// The rule of the policy that matched; `None` where the policy has no rules to choose from.
+    /// The rule of the policy that matched; `None` where the policy has no rules to choose from,
+    /// where no request was described, and where a request is taken by what is there for the rest.
     pub rule: Option<RuleAnswer>,
     /// What happens.
     pub decision: Decision,
-    /// Weighted destinations in written order, those of weight 0 included.
+    /// Weighted destinations in written order, those of weight 0 included: of the rule that takes
+    /// the request; where none was described, those of connections.
     pub backends: Vec<BackendAnswer>,
-    /// How connections are spread; `None` where nothing is forwarded by a table.
+    /// How connections are spread; `None` where nothing is forwarded.
     pub load_balancer: Option<LoadBalancerAnswer>,
-    /// The request as the backend would see it; `None` at L4.
+    /// The request as the backend with the largest share would see it; `None` at L4, and where it
+    /// is answered before.
     pub request: Option<RequestAnswer>,
-    /// What is answered or changed on the way back; `None` at L4.
+    /// What is answered, or changed on the way back; `None` where nothing is.
     pub response: Option<ResponseAnswer>,
     /// One line for each decision, for people.
     pub steps: Vec<String>,
@@ -62,9 +66,9 @@ pub struct DestinationAnswer {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Layer {
-    /// Each connection, in the kernel.
+    /// Each connection as a whole.
     L4,
-    /// Each request, in the proxy.
+    /// Each request by itself: the route has HTTP rules.
     L7,
 }
 
@@ -76,9 +80,9 @@ pub enum Decision {
     Forward,
     /// Answered with a redirect.
     Redirect,
-    /// Answered by balancer itself.
+    /// Answered by a filter.
     Respond,
-    /// Refused.
+    /// Refused: a connection is reset, a request answered with an error.
     Reject,
     /// No policy: to the service itself; or no VIP at all: left alone.
     Direct,
@@ -95,20 +99,31 @@ pub struct PolicyAnswer {
     pub name: String,
 }
 
-/// The rule that matched: an http entry, or the item of `to` of a MeshTCPRoute.
+impl From<&PolicyRef> for PolicyAnswer {
+    fn from(policy: &PolicyRef) -> Self {
+        Self {
+            kind: policy.kind.clone(),
+            mesh: Some(policy.mesh.clone()).filter(|mesh| !mesh.is_empty()),
+            name: policy.name.clone(),
+        }
+    }
+}
+
+/// The rule that matched: an HTTP rule, or the item of `to` of a MeshTCPRoute.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RuleAnswer {
-    /// Its place in the policy, from 0.
+    /// Its place, from 0: of an item in its policy, of an HTTP rule among those of the route, which
+    /// are in written order, policy after policy.
     pub index: usize,
-    /// Which requests it matches; absent at L4.
+    /// The match of the rule that took the request; absent at L4.
     #[serde(rename = "match", skip_serializing_if = "Option::is_none")]
-    pub matches: Option<serde_json::Value>,
+    pub matches: Option<Match>,
 }
 
 /// A weighted destination.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BackendAnswer {
-    /// What it is called.
+    /// What it is called; empty for a reference that names nothing.
     pub service: String,
     /// What kind of thing it is; absent: a service by its tag.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -117,8 +132,8 @@ pub struct BackendAnswer {
     pub tags: Tags,
     /// Weight as written.
     pub weight: u32,
-    /// Share of all connections, 0 to 1: weight ÷ sum of weights. The table keeps it to within a
-    /// slot; `steps` say how many it has.
+    /// Share of all connections or requests, 0 to 1: weight ÷ sum of weights. The table of
+    /// connections keeps it to within a slot; `steps` say how many it has.
     pub share: f64,
     /// Usable or not.
     pub state: BackendState,
@@ -131,7 +146,7 @@ pub struct BackendAnswer {
 pub struct RealAnswer {
     /// Address and port.
     pub address: String,
-    /// Share of all connections, 0 to 1.
+    /// Share of all connections or requests, 0 to 1.
     pub share: f64,
 }
 
@@ -141,7 +156,8 @@ pub struct LoadBalancerAnswer {
     /// `maglev`, `ringHash`, `roundRobin`, `random` or `leastRequest`.
     #[serde(rename = "type")]
     pub kind: String,
-    /// Slots of the table; `None` where no tables are at hand.
+    /// Slots of the table; `None` where there is none: no tables are at hand, or it is a request
+    /// that is decided.
     pub slots: Option<usize>,
 }
 
@@ -154,29 +170,58 @@ pub struct RequestAnswer {
     pub path: String,
     /// Host.
     pub host: String,
-    /// Headers in order.
+    /// Headers in order, without the host.
     pub headers: Vec<(String, String)>,
 }
 
-/// An answer that balancer gives, or how it changes the backend's.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+/// An answer that no backend gives, or how a backend's is changed.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct ResponseAnswer {
-    /// Status, where balancer answers.
+    /// Status; `None`: the backend's.
     pub status: Option<u16>,
-    /// Headers in order.
+    /// Where a redirect leads; it stands among the headers too.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub location: Option<String>,
+    /// Headers of the answer, or those that are set or added, in order.
     pub headers: Vec<(String, String)>,
+    /// Headers of the backend's answer that are taken away.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub removed: Vec<String>,
+    /// Why it is no backend that answers.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub why: Option<String>,
 }
 
-/// One route of a destination, for `--all`.
+/// One route of a destination, for `--all`: one match of an HTTP rule, what takes the rest of the
+/// requests, or all that connections get.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct RouteAnswer {
-    /// What it matches; `None`: every connection.
+    /// What it matches; `None`: every connection, or every request that is left.
     #[serde(rename = "match")]
-    pub matches: Option<serde_json::Value>,
+    pub matches: Option<Match>,
     /// See [`Answer::backends`].
     pub backends: Vec<BackendAnswer>,
-    /// See [`Answer::request`].
+    /// What a backend would see of the request that was described or, where the match does not take
+    /// that, of the nearest one that it takes; `None` also where none was found.
     pub request: Option<RequestAnswer>,
-    /// See [`Answer::response`].
+    /// See [`Answer::response`]; of the same request.
     pub response: Option<ResponseAnswer>,
+    /// Of an HTTP rule; absent at L4.
+    #[serde(flatten)]
+    pub rule: Option<ListedRule>,
+}
+
+/// Whose match stands in the list of `--all`.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ListedRule {
+    /// The hosts that it is for: a name, `*.` and a name, or `*`.
+    pub hostname: String,
+    /// Place of its rule among those of the route, from 0; `None`: it takes the rest.
+    pub rule: Option<usize>,
+    /// The policy that gave the rule.
+    pub policy: Option<PolicyAnswer>,
+    /// What happens to that request; `None` where none was found that it takes.
+    pub decision: Option<Decision>,
+    /// What is done with requests, a line for each filter.
+    pub filters: Vec<String>,
 }

@@ -117,9 +117,13 @@ impl Told<'_, '_> {
             return steps;
         }
         steps.extend(self.attached());
-        steps.push(match self.source.mesh_tcp.winner {
-            Some(_) => {
-                "policy: a MeshTCPRoute goes before every TCPRoute, so none carries here".to_owned()
+        let before = match self.source.mesh_tcp.winner {
+            _ if self.source.by_mesh_http => Some("MeshHTTPRoute"),
+            winner => winner.map(|_| "MeshTCPRoute"),
+        };
+        steps.push(match before {
+            Some(kind) => {
+                format!("policy: a {kind} goes before every TCPRoute, so none carries here")
             }
             None => "policy: a TCPRoute goes before every TrafficRoute".to_owned(),
         });

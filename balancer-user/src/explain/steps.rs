@@ -2,13 +2,16 @@
 
 use std::net::SocketAddr;
 
-use super::{Input, Query, RequestQuery, Source, shares::Shares};
+use super::{
+    Input, Query, Source,
+    asked::{Asked, HttpRoute},
+    shares::Shares,
+};
 use crate::{
-    policy::{HashFunction, LoadBalancer, SERVICE_TAG, SplitEntry, Tags, TrafficRoute},
+    policy::{HashFunction, LoadBalancer, SERVICE_TAG, SplitEntry, TrafficRoute},
     resolve::{
-        Backend, BackendState, Decision, Destination, Resolver, Route, Vip, VipKey, VipOrigin,
-        VipProtocol,
-        inventory::{Family, MESH_TAG, Zones},
+        Decision, Destination, Resolver, Route, Vip, VipKey, VipOrigin, VipProtocol,
+        inventory::MESH_TAG,
         selection::{ANY, Candidate, Mismatch, Rule},
         split::outer_split,
         tags_text,
@@ -29,7 +32,12 @@ pub(super) struct Told<'t, 'a> {
 }
 
 impl Told<'_, '_> {
-    pub(super) fn steps(&self, others: &[VipKey], shares: &Shares) -> Vec<String> {
+    pub(super) fn steps(
+        &self,
+        others: &[VipKey],
+        shares: &Shares,
+        http: Option<(&HttpRoute<'_>, Option<&Asked>)>,
+    ) -> Vec<String> {
         let mut steps = Vec::new();
         if self.vip.destination.mesh().is_empty() {
             steps.extend([self.asker_of_object(), self.destination(others)]);
@@ -38,17 +46,35 @@ impl Told<'_, '_> {
             steps.extend([self.asker(), self.destination(others)]);
             steps.extend(self.protocol());
             steps.extend(self.policies());
+            steps.extend(self.strategies());
             steps.extend(self.attached_besides());
         }
-        steps.extend(self.requests());
-        steps.extend(self.wildcards());
+        match http {
+            Some((http, asked)) => {
+                steps.extend(self.http(http, asked));
+                steps.push(
+                    "connections: this version has no proxy that carries HTTP rules out, so each \
+                     connection is decided as a whole, as follows"
+                        .to_owned(),
+                );
+            }
+            None => steps.extend(self.no_http()),
+        }
+        steps.extend(self.traffic_route().into_iter().flat_map(|policy| {
+            outer_split(&policy.conf).iter().filter_map(|entry| self.wildcards(entry))
+        }));
         for (index, backend) in self.route.backends.iter().enumerate() {
             steps.push(self.backend(backend, index, shares));
         }
-        steps.extend(self.locality());
+        steps.extend(self.locality(&self.route.backends));
         steps.extend(self.table(shares));
         steps.extend(self.class());
         steps
+    }
+
+    /// The TrafficRoute that decides.
+    fn traffic_route(&self) -> Option<&TrafficRoute> {
+        self.source.traffic_route()
     }
 
     fn asker(&self) -> String {
@@ -127,7 +153,11 @@ impl Told<'_, '_> {
         let mesh = self.vip.destination.mesh();
         let ranking = &self.source.ranking;
         let all = self.resolver.traffic_routes(mesh).len();
-        let mut steps = self.mesh_tcp_routes();
+        let mut steps = self.mesh_http_routes();
+        if self.source.by_mesh_http {
+            return steps;
+        }
+        steps.extend(self.mesh_tcp_routes());
         if self.source.mesh_tcp.winner.is_some() {
             return steps;
         }
@@ -197,46 +227,10 @@ impl Told<'_, '_> {
         format!("policy: {not}: {then}{detail}")
     }
 
-    /// What a described request changes: nothing, until the proxy exists, and that is said.
-    fn requests(&self) -> Vec<String> {
-        let has_http = self.source.traffic_route().filter(|policy| !policy.conf.http.is_empty());
-        let mut steps = Vec::new();
-        if let Some(policy) = has_http {
-            let instead = if policy.conf.split.is_empty() {
-                "its last entry has no match and stands in for the outer split"
-            } else {
-                "the outer split applies"
-            };
-            steps.push(format!(
-                "http: the http section of {} ({}) is not carried out yet: {instead}",
-                policy.meta.name,
-                counted(policy.conf.http.len(), "entry", "entries")
-            ));
-        }
-        if let Some(request) = &self.query.request {
-            let why = if has_http.is_some() {
-                "no request is looked at yet"
-            } else {
-                "this route tells no requests apart"
-            };
-            steps.push(format!(
-                "http: {} makes no difference: {why}, each connection is decided as a whole",
-                request_text(request)
-            ));
-        }
-        steps
-    }
-
-    fn wildcards(&self) -> Vec<String> {
-        let Some(policy) = self.source.traffic_route() else { return Vec::new() };
-        let mut steps = Vec::new();
-        for entry in outer_split(&policy.conf) {
-            let changes = self.substitutions(entry);
-            if !changes.is_empty() {
-                steps.push(format!("{}: {}", entry.field, changes.join(", ")));
-            }
-        }
-        steps
+    /// What `*` and the outbound make of an entry of a split.
+    pub(super) fn wildcards(&self, entry: &SplitEntry) -> Option<String> {
+        let changes = self.substitutions(entry);
+        (!changes.is_empty()).then(|| format!("{}: {}", entry.field, changes.join(", ")))
     }
 
     fn substitutions(&self, entry: &SplitEntry) -> Vec<String> {
@@ -258,97 +252,19 @@ impl Told<'_, '_> {
         replaced.chain(added).collect()
     }
 
-    fn backend(&self, backend: &Backend, index: usize, shares: &Shares) -> String {
-        let name = with_tags(&backend.destination, &backend.tags);
-        let sum: u64 = self.route.backends.iter().map(|b| u64::from(b.weight)).sum();
-        let part = match &shares.slots {
-            Some((all, of_backend)) => format!("{} of {all} slots", of_backend[index]),
-            None => percent(shares.backends[index].share),
-        };
-        let head = format!("backend {name}: weight {} of {sum}", backend.weight);
-        match backend.state {
-            BackendState::Drained => {
-                format!("{head}, so it takes no new connections; {}", reals_text(backend))
-            }
-            BackendState::Ok => {
-                format!("{head}, {part}; {}{}", reals_text(backend), self.other_family(backend))
-            }
-            BackendState::Empty => format!(
-                "{head}, {part}; no ready {} endpoint{}{}, so this share is reset",
-                Family::of(self.vip.key.addr.ip()),
-                if backend.tags.is_empty() { "" } else { " has these tags" },
-                self.other_family(backend)
-            ),
-            BackendState::Invalid => {
-                let mesh = self.vip.destination.mesh();
-                let why = match (self.not_resolved(index), &backend.destination) {
-                    (Some(why), _) => why.to_owned(),
-                    (None, Destination::Missing { .. }) => {
-                        format!("mesh {mesh} has no such object or port")
-                    }
-                    (None, destination) if self.expects_tls(destination, &backend.tags) => {
-                        "its endpoints expect TLS, which is not spoken here (allow_plain is false)"
-                            .to_owned()
-                    }
-                    (None, _) => format!("no Dataplane of mesh {mesh} offers the service"),
-                };
-                format!("{head}, {part}; {why}, so this share is reset")
-            }
-        }
-    }
-
-    fn expects_tls(&self, destination: &Destination, tags: &Tags) -> bool {
-        let known = self.resolver.inventory.endpoints(destination);
-        known.is_some_and(|known| known.refused(tags))
-    }
-
-    /// Endpoints that stay out because a VIP carries reals of its own family only.
-    fn other_family(&self, backend: &Backend) -> String {
-        let other = match Family::of(self.vip.key.addr.ip()) {
-            Family::V4 => Family::V6,
-            Family::V6 => Family::V4,
-        };
-        let inventory = &self.resolver.inventory;
-        let there =
-            inventory.subset(&backend.destination, &backend.tags, other, Zones::Alike).len();
-        match there {
-            0 => String::new(),
-            more => format!(" ({more} of {other} left out: a VIP carries its own family)"),
-        }
-    }
-
-    fn locality(&self) -> Vec<String> {
-        let family = Family::of(self.vip.key.addr.ip());
-        let place = self.resolver.place(self.vip.destination.mesh(), family);
-        let mut steps = Vec::new();
-        for backend in self.route.backends.iter().filter(|b| !b.reals.is_empty()) {
-            let inventory = &self.resolver.inventory;
-            let Zones::Own(zone) = place.zones_for(&backend.destination) else { continue };
-            let subset =
-                |zones| inventory.subset(&backend.destination, &backend.tags, family, zones).len();
-            let (everywhere, near) = (subset(Zones::Alike), subset(Zones::Own(zone)));
-            let out = everywhere.saturating_sub(near);
-            if out > 0 {
-                steps.push(format!(
-                    "locality: {} of {} in other zones left out while zone {zone} has one",
-                    counted(out, "endpoint", "endpoints"),
-                    with_tags(&backend.destination, &backend.tags)
-                ));
-            }
-        }
-        steps
-    }
-
     fn table(&self, shares: &Shares) -> Option<String> {
         if self.route.decision == Decision::Reject {
             return None;
         }
+        let hashed = if self.route.hashing.by_source {
+            "a hash of the client's address"
+        } else {
+            "a hash of the connection's addresses and ports"
+        };
         let how = match self.route.load_balancer {
             LoadBalancer::RoundRobin => "roundRobin: slots in turn, on each CPU".to_owned(),
             LoadBalancer::Random => "random: any slot".to_owned(),
-            LoadBalancer::Maglev => {
-                "maglev: the slot is a hash of the connection's addresses and ports".to_owned()
-            }
+            LoadBalancer::Maglev => format!("maglev: the slot is {hashed}"),
             LoadBalancer::RingHash { function, min_ring_size, max_ring_size } => {
                 let function = match function {
                     HashFunction::XxHash => "XX_HASH",
@@ -356,7 +272,7 @@ impl Told<'_, '_> {
                 };
                 format!(
                     "ringHash ({function}, {min_ring_size} to {max_ring_size} points): the slot \
-                     is a hash of the connection's addresses and ports"
+                     is {hashed}"
                 )
             }
             LoadBalancer::LeastRequest { choice_count } => format!(
@@ -365,7 +281,8 @@ impl Told<'_, '_> {
             ),
         };
         let traffic_route = self.source.traffic_route();
-        let default = traffic_route.is_some_and(|route| route.conf.load_balancer.is_none());
+        let default = traffic_route.is_some_and(|route| route.conf.load_balancer.is_none())
+            && self.source.strategies.winner.is_none();
         let default = if default { " (the policy names no load balancer)" } else { "" };
         Some(match &shares.slots {
             Some((all, _)) => format!("table: {all} slots, {how}{default}"),
@@ -429,25 +346,6 @@ fn rule_text(rule: Rule, winner: &Candidate<'_>, loser: &Candidate<'_>) -> Strin
     }
 }
 
-fn request_text(request: &RequestQuery) -> String {
-    let parts = [
-        request.method.as_ref().map(|method| format!("method {method}")),
-        request.path.as_ref().map(|path| format!("path {path}")),
-        request.host.as_ref().map(|host| format!("host {host}")),
-    ];
-    let headers = request.headers.iter().map(|(name, value)| format!("header {name}: {value}"));
-    let all: Vec<String> = parts.into_iter().flatten().chain(headers).collect();
-    if all.is_empty() { "the request".to_owned() } else { all.join(", ") }
-}
-
-fn with_tags(destination: &Destination, tags: &Tags) -> String {
-    if tags.is_empty() {
-        destination.to_string()
-    } else {
-        format!("{destination} {}", tags_text(tags))
-    }
-}
-
 /// "service redis", "MeshService backend:80".
 fn plain(destination: &Destination) -> String {
     destination.called().replace('`', "")
@@ -461,23 +359,8 @@ fn named(destination: &Destination) -> String {
     }
 }
 
-fn reals_text(backend: &Backend) -> String {
-    match backend.reals.len() {
-        0 => "no real".to_owned(),
-        some => format!(
-            "{}: {}",
-            counted(some, "real", "reals"),
-            listed(backend.reals.iter().map(ToString::to_string))
-        ),
-    }
-}
-
 pub(super) fn counted(number: usize, one: &str, many: &str) -> String {
     format!("{number} {}", if number == 1 { one } else { many })
-}
-
-fn percent(share: f64) -> String {
-    format!("{:.2} %", share * 100.0)
 }
 
 pub(super) fn listed(names: impl IntoIterator<Item = String>) -> String {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use serde_json::json;
 
-use super::{Answer, Decision, Input, Query, QueryError, RequestQuery, explain};
+use super::{Answer, Decision, Input, Layer, Query, QueryError, RequestQuery, explain};
 use crate::{
     compile::{Assignment, Limits, compile},
     policy::{Dataplane, HashFunction, LoadBalancer, PolicySet, TrafficRoute},
@@ -335,7 +335,7 @@ fn no_route_deny_rejects() {
 }
 
 #[test]
-fn described_request_is_answered_by_the_outer_split_and_says_so() {
+fn described_request_makes_no_difference_where_no_http_rule_applies_and_that_is_said() {
     let http = canary().http(true, "service=redis,version=2.0");
     let query = Query {
         from: "web-1".into(),
@@ -350,19 +350,19 @@ fn described_request_is_answered_by_the_outer_split_and_says_so() {
         protocol: None,
     };
     let answer = ask_with(&set(shop(), vec![http]), &settings(), &query).unwrap();
-    assert_eq!(answer.backends.len(), 2);
+    assert_eq!((answer.layer, answer.backends.len()), (Layer::L4, 2));
+    assert_eq!((&answer.request, &answer.response), (&None, &None));
     has_step(
         &answer,
-        "the http section of redis-canary (1 entry) is not carried out yet: the outer split applies",
+        "the http section of redis-canary (1 entry) has no effect: the service is handled as tcp",
     );
-    has_step(
-        &answer,
-        "method GET, path /offers, header x-a: b makes no difference: no request is looked at yet",
-    );
+    let apart = "method GET, path /offers, header x-a: b makes no difference: this route tells no \
+                 requests apart";
+    has_step(&answer, apart);
     let routes = answer.routes.as_ref().unwrap();
     assert_eq!((routes.len(), &routes[0].backends), (1, &answer.backends));
     let plain = ask_with(&set(shop(), vec![canary()]), &settings(), &query).unwrap();
-    has_step(&plain, "this route tells no requests apart");
+    has_step(&plain, apart);
 }
 
 #[test]

@@ -75,6 +75,20 @@ impl Cookie {
         Ok(Self { name: name.to_owned(), ttl, path: path.map(str::to_owned) })
     }
 
+    /// As part of a sentence.
+    pub(super) fn words(&self) -> String {
+        let path = self.path.as_ref().map_or(String::new(), |path| format!(", path {path}"));
+        match self.ttl {
+            None => format!("cookie {}", self.name),
+            Some(ttl) if ttl.is_zero() => {
+                format!("cookie {} (made where there is none, for the session{path})", self.name)
+            }
+            Some(ttl) => {
+                format!("cookie {} (made where there is none, for {ttl:?}{path})", self.name)
+            }
+        }
+    }
+
     fn header(&self, value: &str, ttl: Duration) -> Option<HeaderValue> {
         let mut text = format!("{}={value}", self.name);
         if !ttl.is_zero() {

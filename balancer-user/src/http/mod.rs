@@ -41,6 +41,7 @@ mod split;
 pub(crate) mod tests;
 mod tree;
 mod why;
+mod words;
 
 pub use answer::{Answer, Language, Nowhere};
 pub use cors::{Cors, Origin};
@@ -61,4 +62,4 @@ pub use rewrite::{Host, HostRewrite, NoHost, PathRewrite};
 pub use router::{Found, Place, Router};
 pub use rule::{BadRule, Rule, Rules, Timeouts};
 pub use split::{Backend, BackendId, Choice, Destination, Readiness, Split};
-pub use why::{Considered, Difference};
+pub use why::{Considered, Difference, Listed};

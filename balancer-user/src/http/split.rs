@@ -118,6 +118,16 @@ impl Split {
         self.backends.get(at)
     }
 
+    /// A choice that falls on the backend at this place; `None`: none does, its weight is 0.
+    pub fn choice(&self, at: usize) -> Option<Choice> {
+        let weight = self.backends.get(at).filter(|backend| backend.weight > 0)?.weight;
+        let begin = u128::from(self.ends[at] - u64::from(weight));
+        // The smallest number for which `choose` comes to this point or behind it: the sum is less
+        // than 2⁶⁴, so that it is not behind it.
+        let number = (begin << 64).div_ceil(u128::from(self.sum()));
+        u64::try_from(number).ok().map(Choice::Number)
+    }
+
     /// The share of each, in written order: parts of 1, or 0 for all where no weight is given.
     pub fn shares(&self) -> impl Iterator<Item = f64> {
         let sum = self.sum().max(1) as f64;
@@ -196,6 +206,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_choice_falls_on_the_backend_that_it_is_asked_for(
+            weights in prop::collection::vec(prop_oneof![0..3u32, any::<u32>()], 0..6),
+        ) {
+            let split = split(&weights);
+            for (at, weight) in weights.iter().enumerate() {
+                let choice = split.choice(at);
+                prop_assert_eq!(choice.is_some(), *weight > 0);
+                let taken = choice.and_then(|choice| split.choose(choice));
+                prop_assert_eq!(taken, split.backends().get(at).filter(|_| *weight > 0));
+            }
+            prop_assert_eq!(split.choice(weights.len()), None);
+        }
+
         #[test]
         fn a_round_of_turns_gives_each_exactly_its_weight(
             weights in prop::collection::vec(0..40u32, 1..6),

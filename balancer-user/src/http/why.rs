@@ -10,15 +10,22 @@ use super::{
     router::{Found, Router},
 };
 
-/// What became of every match that was looked at, in the order of precedence.
+/// A match among all, in the order of precedence.
 #[derive(Clone, Debug)]
-pub struct Considered<'r> {
+pub struct Listed<'r> {
     /// The match.
     pub found: Found<'r>,
     /// The hostname that it stands under.
     pub hostname: &'r Hostname,
     /// Why it comes before the next one of its hostname; `None`: it is the last.
     pub before_next: Option<Criterion>,
+}
+
+/// What became of a match that was looked at.
+#[derive(Clone, Debug)]
+pub struct Considered<'r> {
+    /// The match.
+    pub listed: Listed<'r>,
     /// In what the request differs from it; nothing: it took the request.
     pub differs: Vec<Difference<'r>>,
 }
@@ -41,33 +48,38 @@ pub enum Difference<'r> {
 }
 
 impl Router {
+    /// Every match in the order of precedence; one of several hostnames under each of them.
+    /// [`Rules::otherwise`](super::Rules::otherwise) is none of them.
+    pub fn listed(&self) -> impl Iterator<Item = Listed<'_>> {
+        self.hosts().iter().flat_map(|index| {
+            index.rows.iter().enumerate().map(|(row, place)| {
+                let next = index.precedences.get(row + 1);
+                Listed {
+                    found: self.found(*place),
+                    hostname: &index.hostname,
+                    before_next: next.and_then(|next| index.precedences[row].before(next)),
+                }
+            })
+        })
+    }
+
     /// Every match up to and with the one that takes the request, or all if none does; those for
     /// other hosts among them.
     pub fn why(&self, request: &Request<'_>) -> Vec<Considered<'_>> {
         let mut considered = Vec::new();
-        for index in self.hosts() {
-            for (row, place) in index.rows.iter().enumerate() {
-                let found = self.found(*place);
-                let mut differs = Vec::new();
-                if !index.hostname.takes(request.host()) {
-                    differs.push(Difference::Host(&index.hostname, request.host().to_owned()));
-                }
-                if let Some(other) = found.rule.taken_away(request.host()) {
-                    differs.push(Difference::Listener(other, request.host().to_owned()));
-                }
-                differs.extend(found.matched.differs(request));
-                let next = index.precedences.get(row + 1);
-                let before_next = next.and_then(|next| index.precedences[row].before(next));
-                let took = differs.is_empty();
-                considered.push(Considered {
-                    found,
-                    hostname: &index.hostname,
-                    before_next,
-                    differs,
-                });
-                if took {
-                    return considered;
-                }
+        for listed in self.listed() {
+            let mut differs = Vec::new();
+            if !listed.hostname.takes(request.host()) {
+                differs.push(Difference::Host(listed.hostname, request.host().to_owned()));
+            }
+            if let Some(other) = listed.found.rule.taken_away(request.host()) {
+                differs.push(Difference::Listener(other, request.host().to_owned()));
+            }
+            differs.extend(listed.found.matched.differs(request));
+            let took = differs.is_empty();
+            considered.push(Considered { listed, differs });
+            if took {
+                break;
             }
         }
         considered

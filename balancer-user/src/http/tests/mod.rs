@@ -13,7 +13,7 @@ use super::{
 
 mod decisions;
 mod order;
-mod properties;
+pub(crate) mod properties;
 mod why;
 
 /// A request and what it is made of.
@@ -57,6 +57,13 @@ impl Asked {
     pub(crate) fn client(mut self, address: &str) -> Self {
         self.connection.client = address.parse().unwrap();
         self
+    }
+
+    /// Method, target and headers as a person would give them.
+    pub(crate) fn said(&self) -> (String, String, Vec<(String, String)>) {
+        let text = |value: &HeaderValue| value.to_str().unwrap().to_owned();
+        let headers = self.headers.iter().map(|(name, value)| (name.to_string(), text(value)));
+        (self.method.to_string(), self.target.to_string(), headers.collect())
     }
 
     pub(crate) fn request(&self) -> Request<'_> {

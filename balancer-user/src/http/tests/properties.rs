@@ -106,7 +106,7 @@ fn any_order() -> impl Strategy<Value = Order> {
 }
 
 prop_compose! {
-    pub(super) fn any_rules()(
+    pub(crate) fn any_rules()(
         order in any_order(),
         rules in prop::collection::vec(any_rule(), 0..12),
         otherwise in prop::option::of(any_rule()),
@@ -116,7 +116,7 @@ prop_compose! {
 }
 
 prop_compose! {
-    pub(super) fn any_request()(
+    pub(crate) fn any_request()(
         method in prop::sample::select(&["GET", "PUT"][..]),
         path in prop_oneof![
             4 => prop::sample::select(&PATHS[..]).prop_map(str::to_owned),
@@ -148,7 +148,7 @@ proptest! {
             // And so does the account of it.
             let why = router.why(&request);
             let took = why.last().filter(|last| last.differs.is_empty());
-            let explained = took.map(|took| took.found.place);
+            let explained = took.map(|took| took.listed.found.place);
             prop_assert_eq!(indexed.flatten(), explained.flatten());
         }
     }

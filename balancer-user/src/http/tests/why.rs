@@ -44,7 +44,7 @@ fn every_match_before_the_one_that_took_the_request_says_in_what_they_differ() {
         .iter()
         .map(|one| {
             let differs = one.differs.iter().map(ToString::to_string).collect();
-            (one.found.place.unwrap().rule, differs, one.before_next)
+            (one.listed.found.place.unwrap().rule, differs, one.listed.before_next)
         })
         .collect();
     let words = |list: &[&str]| list.iter().map(|&word| word.to_owned()).collect::<Vec<_>>();
@@ -62,7 +62,7 @@ fn every_match_before_the_one_that_took_the_request_says_in_what_they_differ() {
             (0, vec![], None),
         ]
     );
-    assert_eq!(why[1].before_next.unwrap().to_string(), "its path is more specific");
+    assert_eq!(why[1].listed.before_next.unwrap().to_string(), "its path is more specific");
 }
 
 #[test]

@@ -1,82 +1,143 @@
-//! The sentences about MeshTCPRoutes: which of them were considered, and which won.
+//! The sentences about MeshTCPRoutes and MeshHTTPRoutes: which of them were considered, and which
+//! won or are merged in which order.
 
-use super::steps::{LISTED, Told, counted, listed};
+use super::{
+    steps::{LISTED, Told, counted, listed},
+};
 use crate::{
-    policy::{Meta, RouteTarget, ServiceKind, ToTarget},
+    http::Found,
+    policy::{Meta, RouteTarget, ServiceKind},
     resolve::{
-        Decision,
-        mesh_policy::{Mismatch, Nobody, Role, Rule, role},
-        mesh_tcp::Item,
+        Decision, mesh_http,
+        mesh_policy::{Item, Mismatch, Nobody, Ranking, Role, Rule, Spoken, ToPolicy, role},
+        mesh_tcp,
     },
 };
 
 impl Told<'_, '_> {
+    /// What there is to say where the mesh has MeshHTTPRoutes.
+    pub(super) fn mesh_http_routes(&self) -> Vec<String> {
+        let mesh = self.vip.destination.mesh();
+        let all = self.resolver.mesh_http_routes(mesh).len();
+        let ranking = &self.source.mesh_http;
+        let Some(winner) = &ranking.winner else { return nobody(ranking, mesh, all) };
+        let matching = 1 + ranking.losers.len();
+        let number = counted(matching, "item of a MeshHTTPRoute is", "items of MeshHTTPRoutes are");
+        if !self.source.by_mesh_http {
+            return vec![format!(
+                "policy: {number} for this source and destination and has no effect: {} does not \
+                 speak HTTP",
+                self.vip.destination
+            )];
+        }
+        let merged = if matching > 1 { ", and they are merged" } else { "" };
+        let mut steps = vec![format!(
+            "policy: {number} for this source and destination{merged}; {} goes first: {}",
+            winner.meta().name,
+            place(winner)
+        )];
+        steps.extend(losers(ranking, "adds what others leave open"));
+        steps.extend(mismatches(ranking));
+        steps.extend(self.mesh_tcp_below(winner));
+        steps.extend(self.overruled(winner));
+        let no_rule = ranking.in_order().iter().all(|item| item.to().rules.is_empty());
+        steps.extend(no_rule.then(|| {
+            format!("policy: {} has no rule: the destination itself takes all", place(winner))
+        }));
+        steps
+    }
+
+    /// What becomes of a MeshTCPRoute beside MeshHTTPRoutes.
+    fn mesh_tcp_below(&self, winner: &mesh_http::Item<'_>) -> Option<String> {
+        let below = self.source.mesh_tcp.winner.as_ref()?;
+        let name = &below.meta().name;
+        let decides =
+            self.route.policy.as_ref().is_some_and(|policy| policy.kind == "MeshTCPRoute");
+        Some(if decides {
+            format!("policy: MeshTCPRoute {name} says where connections go while no proxy listens")
+        } else {
+            format!(
+                "policy: MeshTCPRoute {name} would match and has no effect here: MeshHTTPRoute {} \
+                 goes before every MeshTCPRoute",
+                winner.meta().name
+            )
+        })
+    }
+
+    /// Whose filters and backends a merged rule has, where they are not its own.
+    pub(super) fn merged(&self, found: Found<'_>) -> Vec<String> {
+        if !self.source.by_mesh_http {
+            return Vec::new();
+        }
+        let merged = mesh_http::merge(&self.source.mesh_http.in_order());
+        let Some(one) = found.place.and_then(|at| merged.get(at.rule)) else { return Vec::new() };
+        let other = |item: mesh_http::Item<'_>| (item != one.item).then(|| place(&item));
+        let filters = one.filters.and_then(|(item, _)| other(item));
+        let backends = one.backends.and_then(|(item, _)| other(item));
+        let says = |what: &str, of: Option<String>| {
+            of.map(|of| format!("policy: the rule says no {what}; they are those of {of}"))
+        };
+        says("filters", filters).into_iter().chain(says("backends", backends)).collect()
+    }
+
     /// What there is to say where the mesh has MeshTCPRoutes.
     pub(super) fn mesh_tcp_routes(&self) -> Vec<String> {
         let mesh = self.vip.destination.mesh();
         let all = self.resolver.mesh_tcp_routes(mesh).len();
-        if all == 0 {
-            return Vec::new();
-        }
         let ranking = &self.source.mesh_tcp;
-        let mut steps = Vec::new();
-        match &ranking.winner {
-            None => steps.push(format!(
-                "policy: no MeshTCPRoute of mesh {mesh} is for this source and destination ({all} \
-                 in all)"
-            )),
-            Some(winner) => {
-                let matching = 1 + ranking.losers.len();
-                steps.push(format!(
-                    "policy: {} for this source and destination; {} wins: {}",
-                    counted(matching, "item of a MeshTCPRoute is", "items of MeshTCPRoutes are"),
-                    winner.policy.meta.name,
-                    place(winner)
-                ));
-                for (loser, rule) in ranking.losers.iter().take(LISTED) {
-                    steps.push(format!(
-                        "policy: {} is also for them; {} goes first: {}",
-                        place(loser),
-                        place(winner),
-                        rule_text(*rule, winner, loser)
-                    ));
-                }
-                if ranking.losers.len() > LISTED {
-                    steps.push(format!(
-                        "policy: {} more come after these",
-                        ranking.losers.len() - LISTED
-                    ));
-                }
-            }
-        }
-        if !ranking.mismatches.is_empty() {
-            let named =
-                ranking.mismatches.iter().map(|m| format!("{} ({})", m.policy.meta.name, why(m)));
-            steps.push(format!("policy: MeshTCPRoutes not matching: {}", listed(named)));
-        }
-        if let Some(winner) = &ranking.winner {
-            steps.extend(self.overruled(winner));
-            steps.extend(self.what_it_says(winner));
-        }
+        let Some(winner) = &ranking.winner else { return nobody(ranking, mesh, all) };
+        let matching = 1 + ranking.losers.len();
+        let mut steps = vec![format!(
+            "policy: {} for this source and destination; {} wins: {}",
+            counted(matching, "item of a MeshTCPRoute is", "items of MeshTCPRoutes are"),
+            winner.meta().name,
+            place(winner)
+        )];
+        steps.extend(losers(ranking, "is also for them"));
+        steps.extend(mismatches(ranking));
+        steps.extend(self.overruled(winner));
+        steps.extend(self.what_it_says(winner));
         steps
     }
 
+    /// What there is to say where the mesh has MeshLoadBalancingStrategies.
+    pub(super) fn strategies(&self) -> Vec<String> {
+        let ranking = &self.source.strategies;
+        let Some(winner) = &ranking.winner else {
+            return mismatches(ranking).into_iter().collect();
+        };
+        let merged = if ranking.losers.is_empty() { "" } else { ", and they are merged" };
+        let first = format!(
+            "policy: {} for this source and destination{merged}; {} goes first: {}",
+            counted(
+                1 + ranking.losers.len(),
+                "item of a MeshLoadBalancingStrategy is",
+                "items of MeshLoadBalancingStrategies are"
+            ),
+            winner.meta().name,
+            place(winner)
+        );
+        let others = losers(ranking, "adds what others leave open");
+        std::iter::once(first).chain(others).chain(mismatches(ranking)).collect()
+    }
+
     /// TrafficRoutes that would decide without it (decision D23).
-    fn overruled(&self, winner: &Item<'_>) -> Option<String> {
+    fn overruled<P: ToPolicy>(&self, winner: &Item<'_, P>) -> Option<String> {
         let traffic = &self.source.ranking;
         let first = traffic.winner.as_ref()?;
         let others = match traffic.losers.len() {
             0 => String::new(),
             more => format!(" and {}", counted(more, "other", "others")),
         };
+        let Meta { kind, name, .. } = winner.meta();
         Some(format!(
-            "policy: TrafficRoute {}{others} would match and has no effect here: MeshTCPRoute {} \
-             goes before every TrafficRoute",
-            first.route.meta.name, winner.policy.meta.name
+            "policy: TrafficRoute {}{others} would match and has no effect here: {kind} {name} goes \
+             before every TrafficRoute",
+            first.route.meta.name
         ))
     }
 
-    fn what_it_says(&self, winner: &Item<'_>) -> Option<String> {
+    fn what_it_says(&self, winner: &mesh_tcp::Item<'_>) -> Option<String> {
         if self.route.decision == Decision::Reject {
             let why = if self.route.backends.is_empty() {
                 "it names no backend"
@@ -91,9 +152,43 @@ impl Told<'_, '_> {
     }
 }
 
+/// What there is to say where policies of a kind are there, and none decides.
+fn nobody<P: ToPolicy>(ranking: &Ranking<'_, P>, mesh: &str, all: usize) -> Vec<String> {
+    let Some(first) = ranking.mismatches.first() else { return Vec::new() };
+    let kind = first.policy.meta().kind;
+    let none = format!(
+        "policy: no {kind} of mesh {mesh} is for this source and destination ({all} in all)"
+    );
+    std::iter::once(none).chain(mismatches(ranking)).collect()
+}
+
+fn losers<P: ToPolicy>(ranking: &Ranking<'_, P>, what: &str) -> Vec<String> {
+    let Some(winner) = &ranking.winner else { return Vec::new() };
+    let told = ranking.losers.iter().take(LISTED).map(|(loser, rule)| {
+        format!(
+            "policy: {} {what}; {} goes first: {}",
+            place(loser),
+            place(winner),
+            rule_text(*rule, winner, loser)
+        )
+    });
+    let more = ranking.losers.len().saturating_sub(LISTED);
+    let more = (more > 0).then(|| format!("policy: {more} more come after these"));
+    told.chain(more).collect()
+}
+
+fn mismatches<P: ToPolicy>(ranking: &Ranking<'_, P>) -> Option<String> {
+    let kinds = match ranking.mismatches.first()?.policy.meta().kind {
+        "MeshLoadBalancingStrategy" => "MeshLoadBalancingStrategies".to_owned(),
+        kind => format!("{kind}s"),
+    };
+    let named = ranking.mismatches.iter().map(|m| format!("{} ({})", m.policy.meta().name, why(m)));
+    Some(format!("policy: {kinds} not matching: {}", listed(named)))
+}
+
 /// `redis-canary spec.to[0]`.
-fn place(item: &Item<'_>) -> String {
-    format!("{} {}", item.policy.meta.name, item.to().field)
+fn place<P: ToPolicy>(item: &Item<'_, P>) -> String {
+    format!("{} {}", item.meta().name, item.place().1)
 }
 
 fn why<P>(mismatch: &Mismatch<'_, P>) -> &'static str {
@@ -107,14 +202,14 @@ fn why<P>(mismatch: &Mismatch<'_, P>) -> &'static str {
     }
 }
 
-fn rule_text(rule: Rule, winner: &Item<'_>, loser: &Item<'_>) -> String {
-    let (first, second) = (&winner.policy.meta, &loser.policy.meta);
+fn rule_text<P: ToPolicy>(rule: Rule, winner: &Item<'_, P>, loser: &Item<'_, P>) -> String {
+    let (first, second) = (winner.meta(), loser.meta());
     match rule {
         Rule::NamesBackends => "the other names no backend, and leaves that to others".to_owned(),
         Rule::NarrowerTarget => format!(
             "a targetRef of kind {} goes before one of kind {}",
-            target(&winner.policy.target),
-            target(&loser.policy.target)
+            target(winner.policy.target()),
+            target(loser.policy.target())
         ),
         Rule::NearerOrigin => format!(
             "what comes from {} goes before what comes from {}",
@@ -164,10 +259,11 @@ fn role_name(role: Role) -> &'static str {
     }
 }
 
-fn destination(item: &Item<'_>) -> String {
-    match &item.to().target {
-        ToTarget::Mesh => "a destination of kind Mesh".to_owned(),
-        ToTarget::Service(to) => {
+fn destination<P: ToPolicy>(item: &Item<'_, P>) -> String {
+    match item.spoken() {
+        Spoken::Mesh => "a destination of kind Mesh".to_owned(),
+        Spoken::HttpRoute(_) => "a destination of kind MeshHTTPRoute".to_owned(),
+        Spoken::Service(to) => {
             let kind = match to.kind {
                 ServiceKind::MeshService => "MeshService",
                 ServiceKind::MeshExternalService => "MeshExternalService",

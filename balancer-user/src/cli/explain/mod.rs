@@ -7,17 +7,19 @@ use super::{
     args::{Explain, Form, Global},
     failure::Failure,
     inputs, live, lookup,
-    output::{self, columns, printable, share, word},
+    output::{self, printable},
     values::Tuple,
 };
 use crate::{
     compile::{self, Assignment},
-    explain::{self, Answer, BackendAnswer, Input, Query, RequestQuery},
+    explain::{self, Answer, Input, Query, RequestQuery},
     kernel,
     policy::ReadOptions,
     resolve::{self, ResolveSettings, VipAssignments, VipKey, VipProtocol},
     store::{Store, StoreError},
 };
+
+mod text;
 
 pub(crate) fn run(args: &Explain, global: &Global) -> Result<(), Failure> {
     let form = global.output;
@@ -53,7 +55,7 @@ pub(crate) fn run(args: &Explain, global: &Global) -> Result<(), Failure> {
     } else {
         from_files(args, global, &query)?
     };
-    output::value(form, &answer, text)
+    output::value(form, &answer, text::text)
 }
 
 fn explained(input: &Input<'_>, query: &Query) -> Result<Answer, Failure> {
@@ -186,68 +188,4 @@ fn seen_from(
             == (direction::FORWARD, tuple.src, tuple.dst, protocol)
     });
     Ok(live.map_or(said, |flow| Some(flow.seen_as().unwrap_or(flow.src).to_string())))
-}
-
-fn text(answer: &Answer) -> String {
-    let source = match (&answer.source.dataplane, &answer.source.address) {
-        (Some(name), Some(address)) => format!("{} ({address})", printable(name)),
-        (Some(name), None) => printable(name),
-        (None, Some(address)) => address.clone(),
-        (None, None) => "a source with these tags".to_owned(),
-    };
-    let destination = match &answer.destination.service {
-        Some(service) => format!("{} ({})", printable(service), answer.destination.address),
-        None => answer.destination.address.clone(),
-    };
-    let mut text = format!("{source} to {destination}: {}\n", word(answer.decision));
-    if let Some(policy) = &answer.policy {
-        let mesh = policy.mesh.as_ref().map(|mesh| format!(" of mesh {}", printable(mesh)));
-        text += &format!(
-            "by {} {}{}\n",
-            policy.kind,
-            printable(&policy.name),
-            mesh.unwrap_or_default()
-        );
-    }
-    if let Some(load_balancer) = &answer.load_balancer {
-        let slots = load_balancer.slots.map_or(String::new(), |slots| format!(", {slots} slots"));
-        text += &format!("spread by {}{slots}\n", load_balancer.kind);
-    }
-    text += &backends(&answer.backends);
-    for (at, route) in answer.routes.iter().flatten().enumerate() {
-        let matches = route.matches.as_ref().map_or("everything".to_owned(), ToString::to_string);
-        text += &format!("\nroute {}: matches {matches}\n{}", at + 1, backends(&route.backends));
-    }
-    if !answer.steps.is_empty() {
-        text += "\nbecause\n";
-        text.extend(answer.steps.iter().map(|step| format!("  {step}\n")));
-    }
-    text
-}
-
-/// A line for each real, under its backend's.
-fn backends(backends: &[BackendAnswer]) -> String {
-    if backends.is_empty() {
-        return String::new();
-    }
-    let head = ["BACKEND", "WEIGHT", "SHARE", "STATE"].map(str::to_owned).to_vec();
-    let mut lines = vec![head];
-    for backend in backends {
-        let tags: Vec<String> = backend
-            .tags
-            .iter()
-            .map(|(k, v)| format!("{}={}", printable(k), printable(v)))
-            .collect();
-        let tags = if tags.is_empty() { String::new() } else { format!(" {}", tags.join(",")) };
-        lines.push(vec![
-            format!("{}{tags}", printable(&backend.service)),
-            backend.weight.to_string(),
-            share(backend.share),
-            word(backend.state),
-        ]);
-        lines.extend(backend.reals.iter().map(|real| {
-            vec![format!("  {}", real.address), String::new(), share(real.share), String::new()]
-        }));
-    }
-    format!("\n{}", columns(&lines, &[false, true, true]))
 }
