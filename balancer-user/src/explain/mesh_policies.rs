@@ -1,9 +1,7 @@
 //! The sentences about MeshTCPRoutes and MeshHTTPRoutes: which of them were considered, and which
 //! won or are merged in which order.
 
-use super::{
-    steps::{LISTED, Told, counted, listed},
-};
+use super::steps::{LISTED, Told, counted, listed};
 use crate::{
     http::Found,
     policy::{Meta, RouteTarget, ServiceKind},

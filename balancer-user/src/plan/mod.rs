@@ -23,11 +23,15 @@ use crate::{
 mod flows;
 mod pairs;
 mod routes;
+mod rules;
+#[cfg(test)]
+mod rules_tests;
 mod spread;
 #[cfg(test)]
 mod tests;
 
 pub use flows::{FlowFates, LiveFlow, LiveFlows, RealFlows};
+pub use rules::{RuleBackend, RuleChange, RuleChanges, RuleFate};
 pub use spread::Moved;
 
 /// A set, resolved and compiled. Nothing at all is the default of both.
@@ -124,6 +128,29 @@ pub struct RouteChange {
     pub backends: Vec<BackendChange>,
     /// What becomes of the flows of this route; `null` where no flows were looked at.
     pub flows: Option<FlowFates>,
+    /// What changes about HTTP rules; `null` where neither side has any. No connection that lives
+    /// is at risk by it: rules are for requests of connections that go through a proxy.
+    pub http: Option<RuleChanges>,
+}
+
+impl RouteChange {
+    /// Whether connections get anything else than before; else only HTTP rules change.
+    pub fn of_connections(&self) -> bool {
+        let of_backend = |backend: &BackendChange| {
+            backend.weight.same()
+                && backend.state.same()
+                && backend.share.same()
+                && backend.reals.iter().all(|real| real.share.same())
+        };
+        let same = self.change == Change::Changed
+            && self.policy.same()
+            && self.decision.same()
+            && self.load_balancer.same()
+            && self.slots.same()
+            && self.moved.is_none_or(|moved| moved.share == 0.0)
+            && self.backends.iter().all(of_backend);
+        !same
+    }
 }
 
 /// A backend before and after.

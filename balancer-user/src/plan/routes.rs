@@ -10,6 +10,7 @@ use balancer_ebpf::abi::pick;
 use super::{
     BackendChange, Both, Change, RealChange, RouteChange, Side,
     pairs::{Pair, Pairs},
+    rules,
     spread::{Spread, moved, slots_per_target},
 };
 use crate::{
@@ -135,6 +136,10 @@ fn change(
         },
         backends: backends(before.zip(spreads.0), after.zip(spreads.1), before, after),
         flows: None,
+        http: rules::changes(
+            before.and_then(|found| found.route.http.as_deref()),
+            after.and_then(|found| found.route.http.as_deref()),
+        ),
     }
 }
 

@@ -45,7 +45,7 @@ fn set(parts: &[&str], before: &Assignment) -> (Resolved, Tables) {
     (resolved, tables)
 }
 
-fn changes(before: &[&str], after: &[&str], flows: Option<Vec<LiveFlow>>) -> Changes {
+pub(super) fn changes(before: &[&str], after: &[&str], flows: Option<Vec<LiveFlow>>) -> Changes {
     let nothing = Assignment::default();
     let old = if before.is_empty() { Default::default() } else { set(before, &nothing) };
     let new = set(after, &nothing.after(&old.1));
@@ -53,7 +53,7 @@ fn changes(before: &[&str], after: &[&str], flows: Option<Vec<LiveFlow>>) -> Cha
     compare(side((&old.0, &old.1)), side((&new.0, &new.1)), flows.map(Vec::into_iter))
 }
 
-fn address(text: &str) -> SocketAddr {
+pub(super) fn address(text: &str) -> SocketAddr {
     text.parse().expect("an address")
 }
 

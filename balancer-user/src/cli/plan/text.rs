@@ -11,6 +11,8 @@ use crate::{
     resolve::PolicyRef,
 };
 
+mod rules;
+
 // Writing to a string cannot fail, so the results of `write!` are not looked at below.
 
 /// Lines of one kind that people are shown.
@@ -59,6 +61,12 @@ pub(super) fn text(report: &Report) -> String {
         route(&mut text, change);
     }
     more(&mut text, changes.routes.len(), "routes");
+    if changes.routes.iter().any(|route| route.http.is_some()) {
+        text.push_str(
+            "\nnote: this version has no proxy that carries HTTP rules out; connections get the \
+             rest of their route\n",
+        );
+    }
     if !changes.none() && changes.routes_unchanged > 0 {
         let _ = writeln!(text, "\nunchanged: {}", count(changes.routes_unchanged, "route"));
     }
@@ -133,9 +141,18 @@ fn route(text: &mut String, change: &RouteChange) {
     differ("load balancer", name(balancer.before), name(balancer.after));
     let slots = |slots: Option<u32>| slots.map_or("no table".to_owned(), |n| n.to_string());
     differ("slots", slots(change.slots.before), slots(change.slots.after));
-    backends(text, &change.backends);
-    if let Some(moved) = &change.moved {
-        moving(text, change, moved);
+    let of_connections = change.of_connections();
+    if of_connections {
+        backends(text, &change.backends);
+        if let Some(moved) = &change.moved {
+            moving(text, change, moved);
+        }
+    }
+    if let Some(http) = &change.http {
+        rules::text(text, http);
+        if !of_connections {
+            text.push_str("  connections are forwarded as before\n");
+        }
     }
     if let Some(fates) = &change.flows {
         let _ = writeln!(text, "  live flows: {}", fates_text(fates));
@@ -169,14 +186,15 @@ fn moving(text: &mut String, change: &RouteChange, moved: &Moved) {
     }
 }
 
+/// One of two, or how it changes.
+fn arrow(before: String, after: String) -> String {
+    if before == after { after } else { format!("{before} → {after}") }
+}
+
 fn backends(text: &mut String, backends: &[BackendChange]) {
     if backends.is_empty() {
         return;
     }
-    let arrow = |before: String, after: String| match before == after {
-        true => after,
-        false => format!("{before} → {after}"),
-    };
     let shares = |both: &Both<f64>| arrow(share(both.before), share(both.after));
     let mut lines = vec![["  BACKEND", "WEIGHT", "SHARE", "STATE"].map(str::to_owned).to_vec()];
     for backend in backends {

@@ -49,6 +49,8 @@ pub(super) struct RouteLine {
     decision: Option<Decision>,
     load_balancer: Option<&'static str>,
     slots: u32,
+    /// How many HTTP rules tell its requests apart; 0: none do.
+    http_rules: usize,
     id: u32,
 }
 
@@ -67,6 +69,9 @@ pub(super) fn routes(live: &LiveSet) -> Result<Vec<RouteLine>, Failure> {
                 decision: route.map(|route| route.decision),
                 load_balancer: route.map(|route| route.load_balancer.name()),
                 slots: row.entry.table.slots,
+                http_rules: route
+                    .and_then(|route| route.http.as_ref())
+                    .map_or(0, |http| http.rules.rules.len()),
                 id: row.id,
             }
         })
