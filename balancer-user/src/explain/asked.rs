@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     http::{
-        self, Answered, Chance, Choice, Connection, Filter, Forward, Found, Host, Nowhere,
-        Readiness, Request, Router, Rule, Scheme,
+        self, Answered, Chance, Choice, Connection, Filter, Forward, Found, Host, Language,
+        Nowhere, Readiness, Request, Router, Rule, Scheme,
     },
     resolve::{BackendState, Destination, HttpRules, PolicyRef, Vip, VipProtocol},
 };
@@ -85,6 +85,11 @@ impl<'r> HttpRoute<'r> {
             rule,
             outcome: self.outcome(&self.router, &self.described)?,
         }))
+    }
+
+    /// In what answers to the request are understood that no backend gives.
+    pub(super) fn language(&self) -> Language {
+        Language::of(self.described.headers())
     }
 
     pub(super) fn request(&self) -> Result<Request<'_>, QueryError> {

@@ -51,7 +51,7 @@ impl Told<'_, '_> {
         shown: Option<usize>,
     ) -> Vec<String> {
         let answers = http.backends(rule);
-        let language = http.rules.rules.language();
+        let language = http.language();
         let several = answers.iter().filter(|answer| answer.weight > 0).count() > 1;
         let mut steps = Vec::new();
         for (at, (backend, answer)) in rule.split.backends().iter().zip(&answers).enumerate() {

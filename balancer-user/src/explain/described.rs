@@ -27,6 +27,11 @@ fn refused(message: String) -> QueryError {
 }
 
 impl Described {
+    /// Its headers, a `Host` among them.
+    pub(super) fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// Reads what was said of a request: `GET`, `/` and `host` where nothing was.
     ///
     /// # Errors

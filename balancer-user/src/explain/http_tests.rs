@@ -291,7 +291,9 @@ fn what_no_rule_takes_is_answered_with_404_or_in_grpc() {
     assert_eq!(http.response.as_ref().unwrap().status, Some(404));
     has_step(&http, "not rule 0 (r): path /other is neither `/api` nor below it");
     has_step(&http, "no rule takes the request, so it is answered with 404");
-    let grpc = answer(rules(Order::Grpc), request("/other"));
+    let mut call = request("/other");
+    call.headers.push(("content-type".to_owned(), "application/grpc".to_owned()));
+    let grpc = answer(rules(Order::Gateway), call);
     let response = grpc.response.as_ref().unwrap();
     assert_eq!(response.status, Some(200));
     assert!(response.headers.contains(&("grpc-status".to_owned(), "12".to_owned())));

@@ -71,7 +71,7 @@ impl Told<'_, '_> {
         let Some(one) = found.place.and_then(|at| merged.get(at.rule)) else { return Vec::new() };
         let other = |item: mesh_http::Item<'_>| (item != one.item).then(|| place(&item));
         let filters = one.filters.and_then(|(item, _)| other(item));
-        let backends = one.backends.and_then(|(item, _)| other(item));
+        let backends = one.backends.and_then(|given| other(given.item));
         let says = |what: &str, of: Option<String>| {
             of.map(|of| format!("policy: the rule says no {what}; they are those of {of}"))
         };

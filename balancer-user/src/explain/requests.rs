@@ -70,7 +70,7 @@ impl Told<'_, '_> {
         }
         steps.extend(self.http_backends(http, rule, asked.outcome.shown));
         if rule.split.sum() == 0 {
-            let language = http.rules.rules.language();
+            let language = http.language();
             steps.push(format!(
                 "http: {}, so it is answered with {}",
                 Nowhere::NoBackend,
@@ -121,12 +121,9 @@ fn order(rules: &HttpRules) -> String {
              query parameters, then as they are merged"
         }
         Order::Gateway => {
-            "tried by hostname, path (exact, long prefix, long pattern), method, number of headers \
-             and of query parameters, then by age and name of their route"
-        }
-        Order::Grpc => {
-            "tried by hostname, length of service and of method, number of headers, then by age \
-             and name of their route"
+            "tried by hostname, path (exact, long prefix, long pattern; of calls the length of service \
+             and of method), method, number of headers and of query parameters, then by age and \
+             name of their route"
         }
     };
     format!(
@@ -155,7 +152,7 @@ fn considered(why: &[Considered<'_>]) -> Vec<String> {
 
 /// Who takes the request, and why it is asked before the next one.
 fn taken(http: &HttpRoute<'_>, last: Option<&Considered<'_>>, found: Option<Found<'_>>) -> String {
-    let language = http.rules.rules.language();
+    let language = http.language();
     match (found, last) {
         (None, _) => {
             let answer = code(Nowhere::NoRule, language);
@@ -212,7 +209,7 @@ fn listed(http: &HttpRoute<'_>) -> Vec<String> {
     steps.push(match &http.rules.rules.otherwise {
         Some(rule) => format!("http: {} takes the rest: {}", rule.origin, outcome(http, rule)),
         None => {
-            let answer = code(Nowhere::NoRule, http.rules.rules.language());
+            let answer = code(Nowhere::NoRule, http.language());
             format!("http: a request that none of them takes is answered with {answer}")
         }
     });
