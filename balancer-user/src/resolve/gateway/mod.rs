@@ -200,7 +200,7 @@ pub fn attach<'s>(set: &'s PolicySet, controller: &str) -> Attachments<'s> {
         for point in status.parents.iter().flat_map(|parent| &parent.points) {
             let at = points.entry(*point).or_default();
             // Two references of one route can mean one listener.
-            if !at.contains(&index) {
+            if at.last() != Some(&index) {
                 at.push(index);
             }
         }

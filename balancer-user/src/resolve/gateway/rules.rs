@@ -1,7 +1,7 @@
 //! The rules of HTTPRoutes and GRPCRoutes that hold together at one place, and what connections
 //! get there while nobody tells requests apart.
 
-use std::{sync::Arc, time::Duration};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use ::http::StatusCode;
 
@@ -137,9 +137,11 @@ fn lowered<'s>(attached: &[Attached<'_, 's>], place: &Place<'_>) -> Lowered<'s> 
     let mut backends = Backends::new(*place, false);
     let (mut policies, mut given_by, mut rules) = (Vec::new(), Vec::new(), Vec::new());
     let (mut any, mut refused) = (None, Vec::new());
+    let mut known: BTreeMap<PolicyRef, usize> = BTreeMap::new();
     for one in attached {
         let policy = carry::policy_of(one.status.route);
-        let giver = policies.iter().position(|known| *known == policy).unwrap_or_else(|| {
+        // A route can be attached to several of the listeners.
+        let giver = *known.entry(policy.clone()).or_insert_with(|| {
             policies.push(policy.clone());
             policies.len() - 1
         });

@@ -9,7 +9,7 @@ use super::{
     world::{dataplane, documents, route, set, settings},
 };
 use crate::{
-    policy::{Edit, Edits, PolicySet, ReadOptions, SourceText, read},
+    policy::{Edit, Edits, PolicySet},
     resolve::{Change, Parts, Resolution, Resolved, resolve},
 };
 
@@ -389,66 +389,4 @@ fn services_of_kubernetes_follow_their_slices() {
     assert_eq!(parts(change).routes.len(), 1);
     let route = resolved.route_from("10.9.9.9", "echo.shop:80").lines();
     assert_eq!(route, ["1 echo.shop:80 ok 10.0.0.1:8080 10.0.0.3:8080"]);
-}
-
-/// Two Services of two namespaces, and a route of one of them to both without a grant.
-fn refused_world(route: &str, far: &str) -> PolicySet {
-    let service = |name: &str, namespace: &str, address: &str, endpoint: &str| {
-        format!(
-            "apiVersion: v1\nkind: Service\nmetadata: {{name: {name}, namespace: {namespace}}}\n\
-             spec: {{clusterIP: {address}, ports: [{{port: 80}}]}}\n---\n\
-             apiVersion: discovery.k8s.io/v1\nkind: EndpointSlice\n\
-             metadata: {{name: {name}-1, namespace: {namespace}, labels: {{kubernetes.io/service-name: {name}}}}}\n\
-             addressType: IPv4\nports: [{{port: 80}}]\nendpoints: [{{addresses: [{endpoint}]}}]\n---\n"
-        )
-    };
-    let gateway = "apiVersion: gateway.networking.k8s.io/v1\nkind: Gateway\n\
-                   metadata: {name: edge, namespace: shop}\nspec: {gatewayClassName: node, \
-                   addresses: [{value: 192.0.2.10}], listeners: [{name: tcp, port: 80, protocol: TCP}, {name: web, port: 81, protocol: HTTP}]}\n---\n";
-    let texts = [
-        format!("{}{gateway}{route}", service("near", "shop", "10.96.0.1", "10.0.0.1")),
-        service("far", "data", "10.96.0.2", far),
-    ];
-    let texts = texts
-        .into_iter()
-        .enumerate()
-        .map(|(at, text)| SourceText { name: format!("{at}.yaml"), text: text.into() })
-        .collect::<Vec<_>>();
-    let reading = read(texts, &ReadOptions::default());
-    assert!(reading.report.valid(), "{:#?}", reading.report);
-    reading.set
-}
-
-#[test]
-fn a_refused_reference_stays_refused_when_endpoints_of_its_service_change() {
-    for (kind, section) in [("TCPRoute", "tcp"), ("HTTPRoute", "web")] {
-        let route = format!(
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: r, namespace: shop}}\n\
-             spec: {{parentRefs: [{{name: edge, sectionName: {section}}}], rules: [{{backendRefs: [\
-             {{name: near, port: 80}}, {{name: far, namespace: data, port: 80}}]}}]}}\n"
-        );
-        let (before, after) =
-            (refused_world(&route, "10.0.0.2"), refused_world(&route, "10.0.0.3"));
-        let (change, resolved) = followed(&before, &after);
-        assert!(matches!(change, Change::Parts(_)), "{kind}: the rest need not be looked at");
-        let listener = format!("edge.shop/{section}");
-        assert_eq!(
-            resolved.route_from("192.0.2.1", &listener).lines(),
-            ["1 near.shop:80 ok 10.0.0.1:80", "1 far.data:80 invalid"],
-            "{kind}"
-        );
-    }
-}
-
-#[test]
-fn endpoints_of_a_rule_follow_their_slices() {
-    let grant = "---\napiVersion: gateway.networking.k8s.io/v1\nkind: ReferenceGrant\nmetadata: {name: g, namespace: data}\n\
-                 spec: {from: [{group: gateway.networking.k8s.io, kind: HTTPRoute, namespace: shop}], to: [{group: '', kind: Service}]}\n";
-    let route = "apiVersion: gateway.networking.k8s.io/v1\nkind: HTTPRoute\nmetadata: {name: r, namespace: shop}\n\
-                 spec: {parentRefs: [{name: edge, sectionName: web}], rules: [{backendRefs: [{name: far, namespace: data, port: 80}]}]}\n";
-    let world = |far: &str| refused_world(&format!("{route}{grant}"), far);
-    let (change, resolved) = followed(&world("10.0.0.2"), &world("10.0.0.3"));
-    assert!(matches!(change, Change::Parts(_)), "{change:?}");
-    let http = resolved.route_from("192.0.2.1", "edge.shop/web").http.clone().unwrap();
-    assert_eq!(http.backends[0].reals, ["10.0.0.3:80".parse().unwrap()]);
 }

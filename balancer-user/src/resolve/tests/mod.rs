@@ -7,6 +7,7 @@ mod classes;
 mod dialled;
 mod examples;
 mod findings;
+mod gateway_changes;
 mod gateway_requests;
 mod http_lowering;
 mod mesh_http;
