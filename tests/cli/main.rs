@@ -4,6 +4,7 @@
 //! `BALANCER_BLESS=1` rewrites the committed snapshot instead of comparing with it.
 
 mod bad_input;
+mod explain_requests;
 mod gateways;
 mod help;
 mod live;

@@ -303,23 +303,30 @@ pub(crate) struct Check {
 }
 
 const EXPLAIN_ABOUT: &str = "\
-Say where a connection would go, and why.
+Say where a connection or a request would go, and why.
 
-With -f it answers from files and needs no privilege; without, from what is live. With --tuple \
-it asks the loaded program itself, with a packet that leaves no trace.";
+With -f it answers from files and needs no privilege; without, from what is live. With --method, \
+--path, --host or --header it says what the HTTP rules of the route make of such a request: which \
+rule takes it, who gets which share, what the backend sees and what is answered. With --tuple it \
+asks the loaded program itself, with a packet that leaves no trace.";
 
 const EXPLAIN_AFTER: &str = "\
 Examples:
   balancer explain --from web-1 --to redis
   balancer explain -f policies/ --from kuma.io/service=web,version=2 --to redis:6379
   balancer explain --from 10.0.0.11 --to 240.0.0.3:6379 -o json
-  balancer explain --from web-1 --to redis --all
+  balancer explain --from web-1 --to backend --path /api/items --header x-canary:yes
+  balancer explain --from web-1 --to backend --all
   balancer explain --tuple 10.0.0.11:40000,240.0.0.3:6379
 
 --from is the name of a Dataplane, an address, or tags k=v,k=v. --to is a service, a service \
 and port, or the address and port of a VIP. An IPv6 address with a port is written [fd00::1]:80.
 
-Every share is of the whole: 0.9 means nine of ten connections.
+Of a request, what is not given is GET, the path / and the name that is dialled. --all lists every \
+match of HTTP rules in the order in which they are tried, with what a request that it takes meets.
+
+Every share is of the whole: 0.9 means nine of ten connections or requests. This version has no \
+proxy that carries HTTP rules out: the steps say what connections get meanwhile.
 
 ";
 
@@ -340,13 +347,13 @@ pub(crate) struct Explain {
     /// What it is dialled with, where both are: tcp or udp [default: tcp]
     #[arg(long, value_name = "PROTOCOL", value_parser = parse_protocol)]
     pub(crate) protocol: Option<VipProtocol>,
-    /// Method of a request, where the route has HTTP rules
+    /// Method of the request [default: GET]
     #[arg(long, value_name = "METHOD", conflicts_with = "tuple")]
     pub(crate) method: Option<String>,
-    /// Path of the request, with query
+    /// Path of the request, with query [default: /]
     #[arg(long, value_name = "PATH", conflicts_with = "tuple")]
     pub(crate) path: Option<String>,
-    /// Host of the request
+    /// Host of the request [default: the name that is dialled]
     #[arg(long, value_name = "HOST", conflicts_with = "tuple")]
     pub(crate) host: Option<String>,
     /// A header of the request; as often as needed
