@@ -107,6 +107,10 @@ impl Text {
             };
         }
         let ways = written.as_object().ok_or_else(unknown)?;
+        let inverted = ways.get("invert").is_some_and(|invert| *invert == true);
+        if inverted && ways.get("present").is_some_and(|present| *present == true) {
+            return Ok(Self::Absent);
+        }
         let mut ways = ways.iter().filter(|(way, _)| *way != "name");
         let (Some((way, value)), None) = (ways.next(), ways.next()) else { return Err(unknown()) };
         match (way.as_str(), value) {

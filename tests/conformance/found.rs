@@ -11,7 +11,7 @@ use balancer_user::{
         Readiness, Request, Router, Scheme,
     },
     policy::LoadBalancer,
-    resolve::{self, Backend, BackendState, Destination, HttpRules, Route},
+    resolve::{self, Backend, BackendState, Destination, HttpRules, Route, inventory::Inventory},
 };
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri, header::LOCATION};
 
@@ -26,20 +26,23 @@ use crate::{
 pub(crate) struct Found<'r> {
     route: &'r Route,
     http: Option<(&'r HttpRules, Router)>,
-    /// Whether there is a service of this tag.
-    known: &'r dyn Fn(&Destination) -> bool,
+    inventory: &'r Inventory<'r>,
+    /// Connections to what is known by a name outside the mesh are taken for requests, which ask
+    /// for that name.
+    own_hosts: bool,
 }
 
 impl<'r> Found<'r> {
     pub(crate) fn new(
         route: &'r Route,
-        known: &'r dyn Fn(&Destination) -> bool,
+        inventory: &'r Inventory<'r>,
+        own_hosts: bool,
     ) -> Result<Self, String> {
         let http = match &route.http {
             Some(rules) => Some((&**rules, router(rules)?)),
             None => None,
         };
-        Ok(Self { route, http, known })
+        Ok(Self { route, http, inventory, own_hosts })
     }
 
     /// What its rules ask, in order of precedence.
@@ -138,10 +141,12 @@ impl<'r> Found<'r> {
                 outcome.add(NOWHERE, share);
                 continue;
             }
+            let names = self.inventory.outside_names(&backend.destination, &backend.tags);
+            let own = self.own_hosts && !names.is_empty();
             let seen = Seen {
                 to,
                 target: asked.target(),
-                host: HOST.to_owned(),
+                host: if own { OWN_HOST } else { HOST }.to_owned(),
                 headers: by_name(asked.headers.clone()),
                 answer: by_name(of_backend(touched)),
                 mirrors: Vec::new(),
@@ -150,11 +155,8 @@ impl<'r> Found<'r> {
         }
     }
 
-    /// There is no such thing, or it speaks something else. A service that is only a tag is
-    /// there as far as any case can tell.
     fn is_invalid(&self, backend: &Backend) -> bool {
-        let tag = backend.destination.tag_service().is_some();
-        backend.state == BackendState::Invalid && (!tag || (self.known)(&backend.destination))
+        is_invalid(backend, self.inventory)
     }
 
     /// What a backend means: an object's port by its name, a service by its endpoints.
@@ -171,6 +173,14 @@ impl<'r> Found<'r> {
         };
         format!("{called} by {}", balancing(&self.route.load_balancer))
     }
+}
+
+/// There is no such thing, or it speaks something else. A service that is only a tag is there as
+/// far as any case can tell.
+pub(crate) fn is_invalid(backend: &Backend, inventory: &Inventory<'_>) -> bool {
+    let known = || inventory.endpoints(&backend.destination).is_some();
+    let tag = backend.destination.tag_service().is_some();
+    backend.state == BackendState::Invalid && (!tag || known())
 }
 
 pub(crate) fn router(rules: &HttpRules) -> Result<Router, String> {

@@ -21,6 +21,7 @@ mod clusters;
 mod found;
 mod gateway;
 mod hashing;
+mod left_out;
 mod listeners;
 mod match_order;
 mod merging;

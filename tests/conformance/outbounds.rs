@@ -27,7 +27,6 @@ use serde_json::{Value, json};
 use crate::{
     cases::Verdict,
     clusters::{address, meaning, object_port, service_kind},
-    found::Found,
     listeners::{Leave, compare},
     resources::{array, dataplane, read, tags, text},
     routing::settings,
@@ -62,7 +61,6 @@ pub(crate) fn judge(case: &Value) -> Result<Verdict, String> {
     let set = world(case, &documents, &outbounds, &mut settings)?;
     let resolved = resolve(&set, &settings);
     let resolver = Resolver::new(&set, &settings);
-    let known = |destination: &Destination| resolver.inventory.endpoints(destination).is_some();
     let means = |name: &str| meaning(case, name, &resolver);
     let leave = Leave::of(case);
 
@@ -92,8 +90,7 @@ pub(crate) fn judge(case: &Value) -> Result<Verdict, String> {
         }
         let said = Said::read(listener, &means)?;
         let route = route(&resolved, outbound)?;
-        let found = Found::new(route, &known)?;
-        match compare(&outbound.name, &said, &found, leave)? {
+        match compare(&outbound.name, &said, route, &resolver.inventory, leave)? {
             Verdict::Passed => {}
             Verdict::Decided(decision) => decided = Some(decision),
             other => return Ok(other),

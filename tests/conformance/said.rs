@@ -256,17 +256,17 @@ impl Entry {
 }
 
 impl PathChange {
+    /// A part whose name begins with `path` or `prefix`: a text, or a pattern and what stands for
+    /// it.
     fn read(of: &str, value: &Value) -> Result<Option<Self>, String> {
-        Ok(match of {
-            "path" | "path_full" | "path_replace_full" => {
-                Some(Self::Full(text(value).ok_or("a path that is no text")?))
-            }
-            "path_replace_matched_prefix" | "path_prefix" => {
-                Some(Self::Prefix(text(value).ok_or("a prefix that is no text")?))
-            }
-            "path_regex" => Some(Self::Regex(substitution(value)?)),
-            _ => None,
-        })
+        if !(of.starts_with("path") || of.starts_with("prefix")) {
+            return Ok(None);
+        }
+        Ok(Some(match value {
+            Value::String(to) if of.contains("prefix") => Self::Prefix(to.clone()),
+            Value::String(full) => Self::Full(full.clone()),
+            pattern => Self::Regex(substitution(pattern)?),
+        }))
     }
 
     fn apply(&self, path: &str, asks: Option<&Path>, slash: bool) -> String {
@@ -294,11 +294,11 @@ impl Redirect {
     fn read(written: &Value) -> Result<Self, String> {
         let mut redirect = Self { status: 301, ..Self::default() };
         for (field, value) in written.as_object().into_iter().flatten() {
-            match field.as_str() {
+            match field.trim_end_matches("_redirect") {
                 "scheme" => redirect.scheme = text(value),
                 "host" | "hostname" => redirect.host = text(value),
                 "port" => redirect.port = number(value),
-                "status" | "status_code" | "code" => redirect.status = status(value)?,
+                "status" | "status_code" | "response_code" => redirect.status = status(value)?,
                 other => match PathChange::read(other, value)? {
                     Some(change) => redirect.path = Some(change),
                     None => return Err(format!("an unknown part of a redirect: {other}")),
@@ -327,11 +327,12 @@ impl Modifications {
         let mut all = Self::default();
         for (part, value) in written.as_object().into_iter().flatten() {
             match part.as_str() {
-                "host" | "host_literal" => {
+                "host_of_endpoint" if *value == true => all.host = Some(HostChange::OfEndpoint),
+                "host" | "hostname" => {
                     all.host = Some(HostChange::To(text(value).ok_or("a host that is no text")?));
                 }
-                "host_of_endpoint" if *value == true => all.host = Some(HostChange::OfEndpoint),
-                "host_from_path" | "host_path_regex" | "host_regex" => {
+                // Only a path can be what a pattern for hosts is matched with.
+                host if host.starts_with("host_") && value.is_object() => {
                     all.host = Some(HostChange::FromPath(substitution(value)?));
                 }
                 "request_headers" => all.request = HeaderChanges::read(value)?,
@@ -394,17 +395,29 @@ fn substitution(written: &Value) -> Result<Substitution, String> {
     Substitution::new(&of("pattern")?, &of("substitution")?).map_err(|error| error.to_string())
 }
 
-/// `numerator ÷ denominator`, where there are such.
+/// `numerator ÷ denominator`, where there are such; a denominator goes without saying if it is
+/// 100 (Envoy, `FractionalPercent`).
 fn fraction(written: &Value) -> Result<Option<f64>, String> {
-    match (written["numerator"].as_f64(), written["denominator"].as_f64()) {
-        (Some(part), Some(whole)) if whole > 0.0 => Ok(Some(part / whole)),
-        (None, None) => Ok(None),
+    match (&written["numerator"], &written["denominator"]) {
+        (Value::Null, Value::Null) => Ok(None),
+        (Value::Number(part), Value::Null) => Ok(part.as_f64().map(|part| part / 100.0)),
+        (Value::Number(part), Value::Number(whole)) => {
+            Ok(part.as_f64().zip(whole.as_f64()).map(|(part, whole)| part / whole))
+        }
         _ => Err(format!("no part of a whole: {written}")),
     }
 }
 
-/// A number, or the object that holds it.
+/// A number, the object that holds it, or what Envoy calls it.
 fn status(written: &Value) -> Result<u16, String> {
+    match text(written).as_deref() {
+        Some("MOVED_PERMANENTLY") => return Ok(301),
+        Some("FOUND") => return Ok(302),
+        Some("SEE_OTHER") => return Ok(303),
+        Some("TEMPORARY_REDIRECT") => return Ok(307),
+        Some("PERMANENT_REDIRECT") => return Ok(308),
+        _ => {}
+    }
     let number = number(written).or_else(|| number(&written["status"]));
     let status = number.and_then(|status| u16::try_from(status).ok());
     status.ok_or_else(|| format!("an unknown form of status: {written}"))

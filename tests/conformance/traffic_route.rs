@@ -9,7 +9,7 @@ use std::{
 use balancer_user::{
     policy::{PROTOCOL_TAG, Tags},
     resolve::{
-        Decision, Destination, Names, NoRoute,
+        Decision, Names, NoRoute,
         effective::{EffectiveOutbound, effective_route},
         inventory::{Endpoint, Inventory},
     },
@@ -19,7 +19,6 @@ use serde_json::{Value, json};
 use crate::{
     cases::Verdict,
     clusters::{address, endpoints_meant},
-    found::Found,
     listeners::{Leave, compare},
     resources::{array, dataplane, dialled, number, read_conf, tags, text},
     said::{Meaning, Said},
@@ -51,13 +50,13 @@ pub(crate) fn judge(case: &Value) -> Result<Verdict, String> {
     });
     let mesh = source.meta.mesh.as_str();
     let inventory = Inventory::of_endpoints(mesh, listed);
-    let known = |destination: &Destination| inventory.endpoints(destination).is_some();
     let means = |name: &str| meaning(&case["clusters"][name], &names);
 
     let mut expected = BTreeMap::new();
     for listener in array(&case["expected"]) {
         expected.insert(address(&listener["outbound"])?, Said::read(listener, &means)?);
     }
+    let mut decided = None;
     for outbound in &source.outbounds {
         let addr = dialled(outbound);
         let conf = match &confs[addr.to_string()] {
@@ -71,9 +70,9 @@ pub(crate) fn judge(case: &Value) -> Result<Verdict, String> {
         match (expected.remove(&addr), route.decision == Decision::Reject) {
             (None, true) => {}
             (Some(said), false) => {
-                let found = Found::new(&route, &known)?;
-                match compare(&listener, &said, &found, Leave::of(case))? {
+                match compare(&listener, &said, &route, &inventory, Leave::of(case))? {
                     Verdict::Passed => {}
+                    Verdict::Decided(decision) => decided = Some(decision),
                     other => return Ok(other),
                 }
             }
@@ -88,7 +87,7 @@ pub(crate) fn judge(case: &Value) -> Result<Verdict, String> {
     }
     match expected.keys().next() {
         Some(unknown) => Err(format!("a listener for {unknown}, which is no outbound")),
-        None => Ok(Verdict::Passed),
+        None => Ok(decided.map_or(Verdict::Passed, Verdict::Decided)),
     }
 }
 
