@@ -32,6 +32,7 @@ pub(crate) const COMMANDS: &[&[&str]] = &[
     &["maps", "lookup"],
     &["trace"],
     &["status"],
+    &["schema"],
     &["completions"],
     &["man"],
 ];
@@ -86,7 +87,8 @@ fn help_lists_no_command_that_the_snapshot_lacks() {
 
 #[test]
 fn every_help_names_its_exit_codes_and_an_example() {
-    for command in ["load", "unload", "check", "plan", "explain", "show", "maps", "trace", "status"]
+    for command in
+        ["load", "unload", "check", "plan", "explain", "show", "maps", "trace", "status", "schema"]
     {
         balancer(&[command, "--help"]).exits(0).prints(&["Examples:", "Exit codes:", "--bpffs"]);
     }

@@ -15,6 +15,7 @@ mod refused;
 mod requests;
 mod requirements;
 mod run;
+mod schema;
 mod trace;
 mod watch;
 mod world;

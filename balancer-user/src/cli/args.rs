@@ -11,6 +11,7 @@ use super::{
     man::{MAN_ABOUT, MAN_AFTER, Man},
     maps::words::{MAPS_ABOUT, MAPS_AFTER, Maps},
     plan::words::{PLAN_ABOUT, PLAN_AFTER, Plan},
+    schema::{SCHEMA_ABOUT, SCHEMA_AFTER, Schema},
     show::words::{SHOW_ABOUT, SHOW_AFTER, Show},
     trace::words::{TRACE_ABOUT, TRACE_AFTER, Trace},
     values::{Tuple, parse_attach, parse_header, parse_protocol, parse_tuple},
@@ -168,6 +169,9 @@ pub(crate) enum Command {
     /// Say what is loaded and attached, how full it is, and what stands in its way
     #[command(long_about = STATUS_ABOUT, after_long_help = format!("{STATUS_AFTER}{EXIT_CODES}"))]
     Status(Status),
+    /// Print a JSON schema of a kind of policy, for editors
+    #[command(long_about = SCHEMA_ABOUT, after_long_help = format!("{SCHEMA_AFTER}{EXIT_CODES}"))]
+    Schema(Schema),
     /// Print a completion script for a shell
     #[command(long_about = COMPLETIONS_ABOUT, after_long_help = COMPLETIONS_AFTER)]
     Completions {

@@ -32,6 +32,7 @@ mod maps;
 mod output;
 mod plan;
 mod requirements;
+mod schema;
 mod show;
 mod snat;
 mod status;
@@ -66,6 +67,7 @@ fn run(cli: &Cli) -> Result<(), Failure> {
         Command::Trace(args) => trace::run(args, global),
         Command::Status(args) if args.requirements => requirements::run(global),
         Command::Status(_) => status::run(global),
+        Command::Schema(args) => schema::run(args, global),
         Command::Completions { shell } => completions(*shell),
         Command::Man(args) => man::run(args),
     }

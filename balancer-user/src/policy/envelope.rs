@@ -10,6 +10,21 @@ use super::{
     yaml::{Node, Value},
 };
 
+/// Fields of `metadata` that a cluster writes for its own use.
+pub(super) const OF_THE_CLUSTER: &[&str] = &[
+    "annotations",
+    "uid",
+    "resourceVersion",
+    "generation",
+    "generateName",
+    "managedFields",
+    "ownerReferences",
+    "finalizers",
+    "selfLink",
+    "deletionTimestamp",
+    "deletionGracePeriodSeconds",
+];
+
 /// A document, or an item of a list.
 pub(super) enum Envelope<'n> {
     /// `kind: List`.
@@ -179,19 +194,7 @@ fn kubernetes<'n>(
     let namespace_field = metadata.take(cx, "namespace");
     let labels_field = metadata.take(cx, "labels");
     let created_field = metadata.take(cx, "creationTimestamp");
-    metadata.without_effect(&[
-        "annotations",
-        "uid",
-        "resourceVersion",
-        "generation",
-        "generateName",
-        "managedFields",
-        "ownerReferences",
-        "finalizers",
-        "selfLink",
-        "deletionTimestamp",
-        "deletionGracePeriodSeconds",
-    ]);
+    metadata.without_effect(OF_THE_CLUSTER);
 
     let mut resource = Resource {
         kind: Some(written.to_owned()),

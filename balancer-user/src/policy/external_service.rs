@@ -9,6 +9,16 @@ use super::{
     tags::{self, TagRules},
 };
 
+/// How Kuma's proxy speaks TLS.
+pub(super) const TLS_WITHOUT_EFFECT: &[&str] = &[
+    "caCert",
+    "clientCert",
+    "clientKey",
+    "allowRenegotiation",
+    "skipHostnameVerification",
+    "subjectAltNames",
+];
+
 /// Reads an ExternalService. `None`: it has an error.
 pub(super) fn external_service(
     cx: &mut Context<'_>,
@@ -98,15 +108,7 @@ fn networking<'n>(cx: &mut Context<'_>, field: &Field<'n>) -> (Option<Endpoint<'
         {
             cx.report(name.error("cannot be empty").hint("leave it out for the host of `address`"));
         }
-        // How Kuma's proxy speaks TLS.
-        tls.without_effect(&[
-            "caCert",
-            "clientCert",
-            "clientKey",
-            "allowRenegotiation",
-            "skipHostnameVerification",
-            "subjectAltNames",
-        ]);
+        tls.without_effect(TLS_WITHOUT_EFFECT);
         tls.finish(cx);
     }
     fields.finish(cx);

@@ -2,6 +2,8 @@
 
 use std::{net::IpAddr, num::NonZeroU16};
 
+#[cfg(test)]
+use super::taken;
 use super::{
     Diagnostic, ReadOptions, Span,
     scalar::{Meaning, meaning},
@@ -20,6 +22,16 @@ pub(super) enum Form {
     /// Kinds of Kubernetes itself, whose fields depend on the cluster's release: unknown fields
     /// are warnings.
     Core,
+}
+
+impl Form {
+    /// What else a field of this name may be called.
+    pub(super) fn other_spelling(self, name: &str) -> String {
+        match self {
+            Self::Proto => snake_case(name),
+            Self::Schema | Self::Core => name.to_owned(),
+        }
+    }
 }
 
 /// What reading one resource needs everywhere: the options, and a place for findings.
@@ -171,6 +183,8 @@ impl<'n> Field<'n> {
         cx: &mut Context<'_>,
         words: &[&'static str],
     ) -> Option<&'static str> {
+        #[cfg(test)]
+        taken::one_of(self.node.span, words);
         let text = self.string(cx)?;
         let found = words.iter().find(|word| **word == text).copied();
         if found.is_none() {
@@ -331,7 +345,9 @@ impl<'n> Fields<'n> {
         name: &'static str,
     ) -> Option<Field<'n>> {
         self.known.push(name);
-        let snake = self.other_spelling(name);
+        #[cfg(test)]
+        taken::field(self.span, name);
+        let snake = self.form.other_spelling(name);
         let path = key_path(&self.path, name);
         let mut found: Option<Field<'n>> = None;
         for (entry, used) in self.entries.iter().zip(&mut self.used) {
@@ -375,18 +391,12 @@ impl<'n> Fields<'n> {
     pub(super) fn without_effect(&mut self, names: &[&'static str]) {
         for name in names {
             self.known.push(name);
-            let snake = self.other_spelling(name);
+            #[cfg(test)]
+            taken::field(self.span, name);
+            let snake = self.form.other_spelling(name);
             for (entry, used) in self.entries.iter().zip(&mut self.used) {
                 *used |= entry.key == *name || entry.key == snake;
             }
-        }
-    }
-
-    /// What else `name` may be called here.
-    fn other_spelling(&self, name: &str) -> String {
-        match self.form {
-            Form::Proto => snake_case(name),
-            Form::Schema | Form::Core => name.to_owned(),
         }
     }
 
@@ -411,6 +421,8 @@ impl<'n> Fields<'n> {
     /// Reports what nobody asked for: an error in kinds with a schema, a warning in others
     /// (decision D20).
     pub(super) fn finish(self, cx: &mut Context<'_>) {
+        #[cfg(test)]
+        taken::all_fields(self.span, self.form);
         let refused = cx.options.deny_unknown || self.form == Form::Schema;
         for (entry, used) in self.entries.iter().zip(&self.used) {
             if *used {

@@ -20,10 +20,27 @@ pub(super) enum Kind {
 }
 
 /// Kinds of the group `kuma.io` that are read.
-fn read() -> impl Iterator<Item = Kind> {
+pub(super) fn read() -> impl Iterator<Item = Kind> {
     [Kind::Mesh, Kind::Dataplane, Kind::TrafficRoute]
         .into_iter()
         .chain(MeshKind::ALL.into_iter().map(Kind::Kuma))
+}
+
+/// Kinds of Kubernetes and the Gateway API that are read.
+pub(super) fn objects() -> impl Iterator<Item = Kind> {
+    ObjectKind::ALL.into_iter().map(Kind::Object)
+}
+
+/// Every kind of the group `kuma.io`, read or not.
+pub(super) fn of_kuma() -> Vec<&'static str> {
+    read().map(Kind::name).chain(KUMA.iter().copied()).collect()
+}
+
+/// Every kind of the Gateway API, read or not.
+pub(super) fn of_the_gateway_api() -> Vec<&'static str> {
+    let group = super::gateway::GROUP;
+    let read = ObjectKind::ALL.into_iter().filter(|object| object.is(group, object.name()));
+    read.map(ObjectKind::name).chain(GATEWAY.iter().copied()).collect()
 }
 
 impl Kind {
@@ -177,9 +194,7 @@ pub(super) fn kubernetes(api_version: &str, kind: &str) -> Lookup {
         "kuma.io" => kuma(kind),
         super::gateway::GROUP => match among(GATEWAY, kind) {
             Lookup::Unknown { .. } => {
-                let read = ObjectKind::ALL.iter().filter(|object| object.is(group, object.name()));
-                let names: Vec<&'static str> =
-                    read.map(|object| object.name()).chain(GATEWAY.iter().copied()).collect();
+                let names = of_the_gateway_api();
                 let elsewhere = kuma_has(kind).then_some("apiVersion: kuma.io/v1alpha1");
                 Lookup::Unknown { meant: super::words::nearest(kind, &names), elsewhere }
             }
@@ -195,8 +210,7 @@ fn kuma(kind: &str) -> Lookup {
     }
     match among(KUMA, kind) {
         Lookup::Unknown { .. } => {
-            let names: Vec<&'static str> =
-                read().map(Kind::name).chain(KUMA.iter().copied()).collect();
+            let names = of_kuma();
             let elsewhere = gateway_has(kind).then_some(GATEWAY_VERSION);
             Lookup::Unknown { meant: super::words::nearest(kind, &names), elsewhere }
         }

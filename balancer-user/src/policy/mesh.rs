@@ -5,6 +5,13 @@ use super::{
     fields::{Context, Fields},
 };
 
+/// `meshServices.mode`.
+pub(super) const MODES: &[&str] = &["Disabled", "Everywhere", "ReachableBackends", "Exclusive"];
+
+/// Fields that have no effect on routing.
+pub(super) const WITHOUT_EFFECT: &[&str] =
+    &["tracing", "logging", "metrics", "constraints", "skipCreatingInitialPolicies"];
+
 /// Reads a Mesh.
 pub(super) fn mesh(cx: &mut Context<'_>, meta: Meta, mut spec: Fields<'_>) -> Mesh {
     let mut locality_aware = false;
@@ -32,7 +39,6 @@ pub(super) fn mesh(cx: &mut Context<'_>, meta: Meta, mut spec: Fields<'_>) -> Me
     if let Some(services) = spec.take(cx, "meshServices")
         && let Some(mut services) = services.fields(cx)
     {
-        const MODES: &[&str] = &["Disabled", "Everywhere", "ReachableBackends", "Exclusive"];
         if let Some(field) = services.take(cx, "mode")
             && let Some(mode) = field.one_of(cx, MODES)
             && mode != "Disabled"
@@ -45,13 +51,7 @@ pub(super) fn mesh(cx: &mut Context<'_>, meta: Meta, mut spec: Fields<'_>) -> Me
     }
     spec.not_carried_out(cx, "mtls", "connections are forwarded as they come");
     spec.not_carried_out(cx, "networking", "what goes to no VIP passes untouched");
-    spec.without_effect(&[
-        "tracing",
-        "logging",
-        "metrics",
-        "constraints",
-        "skipCreatingInitialPolicies",
-    ]);
+    spec.without_effect(WITHOUT_EFFECT);
     spec.finish(cx);
     Mesh { meta, locality_aware }
 }

@@ -41,10 +41,13 @@ mod reference;
 pub mod render;
 pub mod report;
 mod scalar;
+pub mod schema;
 mod strategy;
 pub mod suggest;
 mod tag_map;
 mod tags;
+#[cfg(test)]
+mod taken;
 #[cfg(test)]
 mod testing;
 mod text;

@@ -89,7 +89,7 @@ impl ObjectKind {
         }
     }
 
-    fn namespaced(self) -> bool {
+    pub(super) fn namespaced(self) -> bool {
         !matches!(self, Self::Namespace | Self::GatewayClass)
     }
 }

@@ -146,6 +146,8 @@ impl<'n> Written<'n> {
             );
             return None;
         };
+        #[cfg(test)]
+        super::taken::one_of(field.node.span, kinds);
         let text = field.string(cx)?;
         let Some(kind) = kinds.iter().find(|kind| **kind == text).copied() else {
             let finding = field.error(format!("value '{text}' is not supported"));

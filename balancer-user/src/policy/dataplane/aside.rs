@@ -169,6 +169,9 @@ pub(super) fn metrics(cx: &mut Context<'_>, field: &Field<'_>) {
     fields.finish(cx);
 }
 
+/// `type` of a listener.
+pub(in super::super) const LISTENER_TYPES: &[&str] = &["ZoneIngress", "ZoneEgress"];
+
 /// `networking.listeners[]` of zone proxies (Kuma 3). Says whether there is one.
 pub(super) fn listeners(cx: &mut Context<'_>, field: &Field<'_>, inbounds: &[Field<'_>]) -> bool {
     let listeners = field.items(cx).unwrap_or_default();
@@ -179,7 +182,7 @@ pub(super) fn listeners(cx: &mut Context<'_>, field: &Field<'_>, inbounds: &[Fie
         let Some(mut fields) = listener.fields(cx) else { continue };
         let kind = fields.take(cx, "type");
         if let Some(kind) = &kind {
-            kind.one_of(cx, &["ZoneIngress", "ZoneEgress"]);
+            kind.one_of(cx, LISTENER_TYPES);
         }
         match fields.take(cx, "address") {
             Some(address) => {

@@ -9,6 +9,9 @@ use super::super::{
     tags::{self, TagRules},
 };
 
+/// `state`.
+pub(in super::super) const STATES: &[&str] = &["Ready", "NotReady", "Ignored"];
+
 /// Reads one inbound of a Dataplane whose own address is `own`.
 pub(super) fn inbound(
     cx: &mut Context<'_>,
@@ -43,9 +46,7 @@ pub(super) fn inbound(
     }
 
     let tags = inbound_tags(cx, &mut fields);
-    let state = fields
-        .take(cx, "state")
-        .and_then(|field| field.one_of(cx, &["Ready", "NotReady", "Ignored"]));
+    let state = fields.take(cx, "state").and_then(|field| field.one_of(cx, STATES));
     // `health: {}` decodes as not ready; only an absent one means healthy.
     let healthy = match fields.take(cx, "health") {
         Some(health) => health.fields(cx).is_some_and(|mut health| {

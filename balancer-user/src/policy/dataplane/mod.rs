@@ -1,8 +1,8 @@
 //! `Dataplane` (semantics 2.3): a workload, what it offers and what it dials.
 
-mod aside;
-mod inbound;
-mod outbound;
+pub(super) mod aside;
+pub(super) mod inbound;
+pub(super) mod outbound;
 
 use std::net::IpAddr;
 
@@ -193,6 +193,9 @@ pub(super) fn is_dns_name(text: &str) -> bool {
         && !name.split('.').all(|label| label.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
+/// `gateway.type`.
+pub(super) const GATEWAY_TYPES: &[&str] = &["DELEGATED", "BUILTIN"];
+
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum GatewayType {
     Delegated,
@@ -208,7 +211,7 @@ fn gateway(cx: &mut Context<'_>, field: &Field<'_>) -> Gateway {
     let mut gateway = Gateway { kind: GatewayType::Delegated, tags: None };
     let Some(mut fields) = field.fields(cx) else { return gateway };
     if let Some(kind) = fields.take(cx, "type")
-        && kind.one_of(cx, &["DELEGATED", "BUILTIN"]) == Some("BUILTIN")
+        && kind.one_of(cx, GATEWAY_TYPES) == Some("BUILTIN")
     {
         gateway.kind = GatewayType::Builtin;
     }

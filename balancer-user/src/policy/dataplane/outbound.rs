@@ -101,7 +101,7 @@ fn outbound_tags(
 }
 
 /// Kinds that a reference may name.
-const REFERRED: &[(&str, ServiceKind)] = &[
+pub(in super::super) const REFERRED: &[(&str, ServiceKind)] = &[
     ("MeshExternalService", ServiceKind::MeshExternalService),
     ("MeshMultiZoneService", ServiceKind::MeshMultiZoneService),
     ("MeshService", ServiceKind::MeshService),

@@ -7,7 +7,7 @@ use crate::policy::{
     names, object,
 };
 
-const ENTRIES_MAX: usize = 16;
+pub(in crate::policy) const ENTRIES_MAX: usize = 16;
 
 /// Reads a ReferenceGrant. `None`: it has an error.
 pub(in crate::policy) fn reference_grant(

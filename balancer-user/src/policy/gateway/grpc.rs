@@ -9,10 +9,13 @@ use super::{
 use crate::policy::{
     Meta, Span,
     fields::{Context, Field, Fields},
-    http_route::{HeaderMatch, Located, RouteFilter, TextMatch, matches::text_match},
+    http_route::{
+        HeaderMatch, Located, RouteFilter, TextMatch,
+        matches::{TEXT_TYPES, text_match},
+    },
 };
 
-const NAME_BYTES_MAX: usize = 1024;
+pub(in crate::policy) const NAME_BYTES_MAX: usize = 1024;
 
 /// `GRPCRoute`. Without a rule every call is answered with UNIMPLEMENTED.
 pub type GrpcRoute = RequestRoute<GrpcRule>;
@@ -144,7 +147,7 @@ fn called(
 ) -> Option<(Option<TextMatch>, Option<TextMatch>)> {
     let mut fields = field.fields(cx)?;
     let kind = match fields.take(cx, "type") {
-        Some(field) => field.one_of(cx, &["Exact", "RegularExpression"]),
+        Some(field) => field.one_of(cx, TEXT_TYPES),
         None => Some("Exact"),
     };
     // An empty one is none.

@@ -13,7 +13,7 @@ use crate::policy::{
 };
 
 /// Filters of HTTPRoutes, and the field of each.
-pub(super) const HTTP_TYPES: &[(&str, &str)] = &[
+pub(in crate::policy) const HTTP_TYPES: &[(&str, &str)] = &[
     ("RequestHeaderModifier", "requestHeaderModifier"),
     ("ResponseHeaderModifier", "responseHeaderModifier"),
     ("RequestMirror", "requestMirror"),
@@ -24,7 +24,7 @@ pub(super) const HTTP_TYPES: &[(&str, &str)] = &[
     ("ExtensionRef", "extensionRef"),
 ];
 /// The same of GRPCRoutes.
-pub(super) const GRPC_TYPES: &[(&str, &str)] = &[
+pub(in crate::policy) const GRPC_TYPES: &[(&str, &str)] = &[
     ("RequestHeaderModifier", "requestHeaderModifier"),
     ("ResponseHeaderModifier", "responseHeaderModifier"),
     ("RequestMirror", "requestMirror"),
@@ -33,12 +33,12 @@ pub(super) const GRPC_TYPES: &[(&str, &str)] = &[
 /// Those that may stand in a list more than once.
 const REPEATABLE: [&str; 2] = ["RequestMirror", "ExtensionRef"];
 
-const FILTERS_MAX: usize = 16;
-const ORIGINS_MAX: usize = 64;
-const METHODS_MAX: usize = 9;
-const HEADERS_MAX: usize = 64;
+pub(in crate::policy) const FILTERS_MAX: usize = 16;
+pub(in crate::policy) const ORIGINS_MAX: usize = 64;
+pub(in crate::policy) const METHODS_MAX: usize = 9;
+pub(in crate::policy) const HEADERS_MAX: usize = 64;
 /// How long an answer to a preflight may be kept where nothing is said.
-const MAX_AGE_SECONDS: u32 = 5;
+pub(in crate::policy) const MAX_AGE_SECONDS: u32 = 5;
 
 type Filter = Located<RouteFilter<BackendRef>>;
 

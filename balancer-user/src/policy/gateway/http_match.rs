@@ -6,19 +6,17 @@ use crate::policy::{
     http_route::{
         HeaderMatch, HeaderValueMatch, Located, PathMatch, QueryMatch, RequestMatch,
         matches::{
-            Family, Named, first_of_each_name, first_of_each_parameter, header_name, header_value,
-            ignored, method, text_match,
+            Family, Named, PATH_TYPES, TEXT_TYPES, first_of_each_name, first_of_each_parameter,
+            header_name, header_value, ignored, method, text_match,
         },
     },
     object, pattern,
 };
 
-const HEADERS_MAX: usize = 16;
-const PARAMETERS_MAX: usize = 16;
-const PATH_BYTES_MAX: usize = 1024;
-const PARAMETER_BYTES_MAX: usize = 1024;
-/// What compares header values and query parameters.
-const TYPES: &[&str] = &["Exact", "RegularExpression"];
+pub(in crate::policy) const HEADERS_MAX: usize = 16;
+pub(in crate::policy) const PARAMETERS_MAX: usize = 16;
+pub(in crate::policy) const PATH_BYTES_MAX: usize = 1024;
+pub(in crate::policy) const PARAMETER_BYTES_MAX: usize = 1024;
 
 /// A match of every request.
 pub(super) fn every_path() -> RequestMatch {
@@ -64,7 +62,7 @@ fn one(cx: &mut Context<'_>, item: &Field<'_>) -> Option<Located<RequestMatch>> 
 fn path(cx: &mut Context<'_>, field: &Field<'_>) -> Option<PathMatch> {
     let mut fields = field.fields(cx)?;
     let kind = match fields.take(cx, "type") {
-        Some(field) => field.one_of(cx, &["Exact", "PathPrefix", "RegularExpression"]),
+        Some(field) => field.one_of(cx, PATH_TYPES),
         None => Some("PathPrefix"),
     };
     let value = fields.take(cx, "value");
@@ -179,7 +177,7 @@ fn named<'n>(
 ) -> (Option<&'static str>, Option<String>, Option<Field<'n>>) {
     let Named { kind, name, value } = Named::take(cx, fields);
     let kind = match &kind {
-        Some(field) => field.one_of(cx, TYPES),
+        Some(field) => field.one_of(cx, TEXT_TYPES),
         None => Some("Exact"),
     };
     let name = name.and_then(|field| header_name(cx, &field, Family::Gateway));

@@ -9,9 +9,15 @@ use crate::policy::{
     names, object,
 };
 
-const LISTENERS_MAX: usize = 64;
-const ADDRESSES_MAX: usize = 16;
-const KINDS_MAX: usize = 8;
+pub(in crate::policy) const LISTENERS_MAX: usize = 64;
+pub(in crate::policy) const ADDRESSES_MAX: usize = 16;
+pub(in crate::policy) const KINDS_MAX: usize = 8;
+/// `protocol` of a listener, besides names with a domain.
+pub(in crate::policy) const PROTOCOLS: &[&str] = &["HTTP", "HTTPS", "TLS", "TCP", "UDP"];
+/// `tls.mode`.
+pub(in crate::policy) const TLS_MODES: &[&str] = &["Terminate", "Passthrough"];
+/// `allowedRoutes.namespaces.from`.
+pub(in crate::policy) const NAMESPACES_FROM: &[&str] = &["Same", "All", "Selector"];
 
 /// Reads a Gateway. `None`: it has an error.
 pub(in crate::policy) fn gateway(
@@ -180,7 +186,6 @@ fn listener(cx: &mut Context<'_>, item: &Field<'_>) -> Option<Listener> {
 }
 
 fn protocol(cx: &mut Context<'_>, field: &Field<'_>) -> Option<ListenerProtocol> {
-    const KNOWN: &[&str] = &["HTTP", "HTTPS", "TLS", "TCP", "UDP"];
     let text = field.string(cx)?;
     Some(match text {
         "HTTP" => ListenerProtocol::Http,
@@ -191,7 +196,7 @@ fn protocol(cx: &mut Context<'_>, field: &Field<'_>) -> Option<ListenerProtocol>
         _ if names::is_domain_prefixed(text) => ListenerProtocol::Other(text.to_owned()),
         // The API leaves names without a domain to itself.
         _ => {
-            field.one_of(cx, KNOWN)?;
+            field.one_of(cx, PROTOCOLS)?;
             return None;
         }
     })
@@ -207,7 +212,7 @@ fn tls(cx: &mut Context<'_>, field: &Field<'_>, protocol: &ListenerProtocol) {
     let Some(mut fields) = field.fields(cx) else { return };
     let mode_field = fields.take(cx, "mode");
     let mode = match &mode_field {
-        Some(field) => field.one_of(cx, &["Terminate", "Passthrough"]),
+        Some(field) => field.one_of(cx, TLS_MODES),
         None if *protocol == Tls => {
             cx.report(fields.missing("mode", "must be given for the protocol TLS"));
             None
@@ -230,7 +235,7 @@ fn tls(cx: &mut Context<'_>, field: &Field<'_>, protocol: &ListenerProtocol) {
 fn allowed_namespaces(cx: &mut Context<'_>, field: &Field<'_>) -> Option<AllowedNamespaces> {
     let mut fields = field.fields(cx)?;
     let from = match fields.take(cx, "from") {
-        Some(field) => field.one_of(cx, &["Same", "All", "Selector"]),
+        Some(field) => field.one_of(cx, NAMESPACES_FROM),
         None => Some("Same"),
     };
     let selector_field = fields.take(cx, "selector");

@@ -14,14 +14,14 @@ mod duration;
 pub(super) mod grant;
 pub(super) mod grpc;
 pub(super) mod http;
-mod http_filter;
-mod http_match;
+pub(super) mod http_filter;
+pub(super) mod http_match;
 #[cfg(test)]
 mod http_testing;
 pub(super) mod listeners;
 pub(super) mod route;
-mod rule;
-mod selector;
+pub(super) mod rule;
+pub(super) mod selector;
 
 pub use grpc::{GrpcMatch, GrpcRoute, GrpcRule};
 pub use http::{HttpRoute, HttpRule};

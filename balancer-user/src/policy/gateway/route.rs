@@ -10,9 +10,9 @@ use crate::policy::{
     names, object,
 };
 
-const PARENTS_MAX: usize = 32;
-const BACKENDS_MAX: usize = 16;
-const WEIGHT_MAX: u32 = 1_000_000;
+pub(in crate::policy) const PARENTS_MAX: usize = 32;
+pub(in crate::policy) const BACKENDS_MAX: usize = 16;
+pub(in crate::policy) const WEIGHT_MAX: u32 = 1_000_000;
 
 /// Reads a TCPRoute. `None`: it has an error.
 pub(in crate::policy) fn tcp_route(

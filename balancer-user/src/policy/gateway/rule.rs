@@ -15,12 +15,18 @@ use crate::policy::{
     yaml::Value,
 };
 
-const HOSTNAMES_MAX: usize = 16;
-const RULES_MAX: usize = 16;
-const BACKENDS_MAX: usize = 16;
-const MATCHES_MAX: usize = 64;
+pub(in crate::policy) const HOSTNAMES_MAX: usize = 16;
+pub(in crate::policy) const RULES_MAX: usize = 16;
+pub(in crate::policy) const BACKENDS_MAX: usize = 16;
+pub(in crate::policy) const MATCHES_MAX: usize = 64;
 const MATCHES_OF_ROUTE_MAX: usize = 128;
-const SESSION_NAME_MAX: usize = 128;
+pub(in crate::policy) const SESSION_NAME_MAX: usize = 128;
+/// Status codes after which a request may be tried again.
+pub(in crate::policy) const RETRIED: std::ops::Range<u16> = 400..600;
+/// `sessionPersistence.type`.
+pub(in crate::policy) const SESSION_TYPES: &[&str] = &["Cookie", "Header"];
+/// `sessionPersistence.cookieConfig.lifetimeType`.
+pub(in crate::policy) const LIFETIMES: &[&str] = &["Permanent", "Session"];
 
 /// A route of requests: an [`HttpRoute`](super::HttpRoute) or a [`GrpcRoute`](super::GrpcRoute).
 #[derive(Clone, Debug, PartialEq)]
@@ -286,7 +292,7 @@ pub(super) fn retry(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<Opt
 
 fn retried(cx: &mut Context<'_>, field: &Field<'_>) -> Option<u16> {
     let code = field.u32(cx)?;
-    let code = u16::try_from(code).ok().filter(|code| (400..600).contains(code));
+    let code = u16::try_from(code).ok().filter(|code| RETRIED.contains(code));
     if code.is_none() {
         cx.report(field.error("must be a status code from 400 to 599"));
     }
@@ -306,7 +312,7 @@ pub(super) fn session(
         None => Some(None),
     });
     let header = match fields.take(cx, "type") {
-        Some(field) => field.one_of(cx, &["Cookie", "Header"]).map(|kind| kind == "Header"),
+        Some(field) => field.one_of(cx, SESSION_TYPES).map(|kind| kind == "Header"),
         None => Some(false),
     };
     let mut permanent = Some(false);
@@ -316,7 +322,7 @@ pub(super) fn session(
         }
         let mut fields = field.fields(cx)?;
         if let Some(field) = fields.take(cx, "lifetimeType") {
-            permanent = field.one_of(cx, &["Permanent", "Session"]).map(|kind| kind == "Permanent");
+            permanent = field.one_of(cx, LIFETIMES).map(|kind| kind == "Permanent");
         }
         fields.finish(cx);
     }

@@ -7,6 +7,9 @@ use crate::policy::{
     names, object,
 };
 
+/// `operator`.
+pub(in crate::policy) const OPERATORS: &[&str] = &["In", "NotIn", "Exists", "DoesNotExist"];
+
 /// Reads a label selector. `None`: it has an error.
 pub(super) fn selector(cx: &mut Context<'_>, field: &Field<'_>) -> Option<LabelSelector> {
     let mut fields = field.fields(cx)?;
@@ -26,8 +29,8 @@ fn expression(cx: &mut Context<'_>, item: &Field<'_>) -> Option<LabelExpression>
     let mut fields = item.fields(cx)?;
     let key =
         object::required(cx, &mut fields, "key").and_then(|field| names::label_key(cx, &field));
-    let operator = object::required(cx, &mut fields, "operator")
-        .and_then(|field| field.one_of(cx, &["In", "NotIn", "Exists", "DoesNotExist"]));
+    let operator =
+        object::required(cx, &mut fields, "operator").and_then(|field| field.one_of(cx, OPERATORS));
     let values_field = fields.take(cx, "values");
     let mut values = Vec::new();
     if let Some(field) = &values_field {

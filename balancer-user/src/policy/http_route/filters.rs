@@ -12,10 +12,14 @@ use crate::policy::{
     names, object,
 };
 
-const HEADERS_MAX: usize = 16;
-const PATH_BYTES_MAX: usize = 1024;
+pub(in crate::policy) const HEADERS_MAX: usize = 16;
+pub(in crate::policy) const PATH_BYTES_MAX: usize = 1024;
+/// `scheme` of a redirection.
+pub(in crate::policy) const SCHEMES: &[&str] = &["http", "https"];
+/// `type` of a new path.
+pub(in crate::policy) const PATH_MODIFIERS: &[&str] = &["ReplaceFullPath", "ReplacePrefixMatch"];
 /// Status codes of redirections.
-const STATUS: [u16; 5] = [301, 302, 303, 307, 308];
+pub(in crate::policy) const STATUS: [u16; 5] = [301, 302, 303, 307, 308];
 
 /// A filter as far as all types are alike: its type, and what stands in the field of that type.
 pub(in crate::policy) struct Typed<'n> {
@@ -152,7 +156,7 @@ pub(in crate::policy) fn redirect(
 ) -> Option<Redirect> {
     let mut fields = field.fields(cx)?;
     let scheme = match fields.take(cx, "scheme") {
-        Some(field) => match field.one_of(cx, &["http", "https"]) {
+        Some(field) => match field.one_of(cx, SCHEMES) {
             Some("http") => Some(Some(Scheme::Http)),
             Some(_) => Some(Some(Scheme::Https)),
             None => None,
@@ -235,9 +239,7 @@ pub(in crate::policy) fn path_modifier(
     if let (Some(field), Some(wrong)) = (&prefix_field, prefix) {
         cx.report(field.error(wrong).hint("match by `path: {type: PathPrefix, value: …}`"));
     }
-    let kind = kind_field
-        .as_ref()
-        .and_then(|field| field.one_of(cx, &["ReplaceFullPath", "ReplacePrefixMatch"]));
+    let kind = kind_field.as_ref().and_then(|field| field.one_of(cx, PATH_MODIFIERS));
     let (wanted, own, other) = match kind {
         Some("ReplaceFullPath") => ("replaceFullPath", &full_field, &prefix_field),
         _ => ("replacePrefixMatch", &prefix_field, &full_field),

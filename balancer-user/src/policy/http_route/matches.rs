@@ -20,9 +20,13 @@ pub(in crate::policy) enum Family {
     Gateway,
 }
 
+/// `type` of a path.
+pub(in crate::policy) const PATH_TYPES: &[&str] = &["Exact", "PathPrefix", "RegularExpression"];
+/// `type` of what is compared exactly or by a pattern.
+pub(in crate::policy) const TEXT_TYPES: &[&str] = &["Exact", "RegularExpression"];
 /// Longest name and value of a header.
-const HEADER_NAME_MAX: usize = 256;
-const HEADER_VALUE_MAX: usize = 4096;
+pub(in crate::policy) const HEADER_NAME_MAX: usize = 256;
+pub(in crate::policy) const HEADER_VALUE_MAX: usize = 4096;
 
 /// What a token consists of, for messages.
 pub(in crate::policy) const TOKEN_CHARACTERS: &str = "letters, digits and !#$%&'*+-.^_`|~";

@@ -159,10 +159,13 @@ pub(super) fn namespace(cx: &mut Context<'_>, mut meta: Meta, mut root: Fields<'
     Namespace { meta }
 }
 
+/// `protocol` of a port.
+pub(super) const TRANSPORTS: &[&str] = &["TCP", "UDP", "SCTP"];
+
 /// `protocol` of a port; TCP where there is none.
 fn transport(cx: &mut Context<'_>, field: Option<&Field<'_>>) -> Option<Transport> {
     let Some(field) = field else { return Some(Transport::Tcp) };
-    Some(match field.one_of(cx, &["TCP", "UDP", "SCTP"])? {
+    Some(match field.one_of(cx, TRANSPORTS)? {
         "UDP" => Transport::Udp,
         "SCTP" => Transport::Sctp,
         _ => Transport::Tcp,

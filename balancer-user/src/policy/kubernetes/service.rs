@@ -12,9 +12,30 @@ use crate::policy::{
 };
 
 /// Seconds that a client keeps its endpoint where nothing is written: three hours.
-const AFFINITY_SECONDS: u32 = 10_800;
+pub(in crate::policy) const AFFINITY_SECONDS: u32 = 10_800;
 /// Most seconds that it can: a day.
-const AFFINITY_SECONDS_MAX: u32 = 86_400;
+pub(in crate::policy) const AFFINITY_SECONDS_MAX: u32 = 86_400;
+/// `type`.
+pub(in crate::policy) const TYPES: &[&str] =
+    &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
+/// `internalTrafficPolicy`.
+pub(in crate::policy) const TRAFFIC_POLICIES: &[&str] = &["Cluster", "Local"];
+/// `sessionAffinity`.
+pub(in crate::policy) const AFFINITIES: &[&str] = &["ClientIP", "None"];
+
+/// Fields that have no effect on routing.
+pub(in crate::policy) const WITHOUT_EFFECT: &[&str] = &[
+    "allocateLoadBalancerNodePorts",
+    "externalTrafficPolicy",
+    "healthCheckNodePort",
+    "ipFamilies",
+    "ipFamilyPolicy",
+    "loadBalancerClass",
+    "loadBalancerIP",
+    "loadBalancerSourceRanges",
+    // The cluster marks endpoints of such a Service as ready in its EndpointSlices.
+    "publishNotReadyAddresses",
+];
 
 /// Reads a Service. `None`: it has an error.
 pub(in crate::policy) fn service(
@@ -52,23 +73,12 @@ pub(in crate::policy) fn service(
     }
     spec.not_carried_out(cx, "externalIPs", "what goes to these addresses passes untouched");
     if let Some(field) = spec.take(cx, "internalTrafficPolicy")
-        && field.one_of(cx, &["Cluster", "Local"]) == Some("Local")
+        && field.one_of(cx, TRAFFIC_POLICIES) == Some("Local")
     {
         cx.report(field.warning("Local is not carried out yet: endpoints of every node are used"));
     }
     spec.not_carried_out(cx, "trafficDistribution", "endpoints of every zone are used alike");
-    spec.without_effect(&[
-        "allocateLoadBalancerNodePorts",
-        "externalTrafficPolicy",
-        "healthCheckNodePort",
-        "ipFamilies",
-        "ipFamilyPolicy",
-        "loadBalancerClass",
-        "loadBalancerIP",
-        "loadBalancerSourceRanges",
-        // The cluster marks endpoints of such a Service as ready in its EndpointSlices.
-        "publishNotReadyAddresses",
-    ]);
+    spec.without_effect(WITHOUT_EFFECT);
     spec.finish(cx);
     let Addresses { cluster_ips, headless, .. } = addresses?;
     Some(Service {
@@ -87,9 +97,8 @@ fn kind(
     field: Option<&Field<'_>>,
     name: Option<&Field<'_>>,
 ) -> Option<ServiceKind> {
-    const KINDS: &[&str] = &["ClusterIP", "NodePort", "LoadBalancer", "ExternalName"];
     let word = match field {
-        Some(field) => field.one_of(cx, KINDS)?,
+        Some(field) => field.one_of(cx, TYPES)?,
         None => "ClusterIP",
     };
     Some(match word {
@@ -326,7 +335,7 @@ fn affinity(cx: &mut Context<'_>, spec: &mut Fields<'_>) -> Option<Option<u32>> 
     }
     let by_client = match spec.take(cx, "sessionAffinity") {
         Some(field) => {
-            let by_client = field.one_of(cx, &["ClientIP", "None"])? == "ClientIP";
+            let by_client = field.one_of(cx, AFFINITIES)? == "ClientIP";
             if by_client && let Some(seconds) = seconds {
                 cx.report(field.warning(format!(
                     "ClientIP (for {seconds} s) is not carried out yet: every connection is balanced by itself"

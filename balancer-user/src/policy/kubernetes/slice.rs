@@ -12,9 +12,11 @@ use crate::policy::{
 };
 
 /// Most endpoints, ports, and addresses of an endpoint (the API's own bounds).
-const ENDPOINTS_MAX: usize = 1_000;
-const PORTS_MAX: usize = 20_000;
-const ADDRESSES_MAX: usize = 100;
+pub(in crate::policy) const ENDPOINTS_MAX: usize = 1_000;
+pub(in crate::policy) const PORTS_MAX: usize = 20_000;
+pub(in crate::policy) const ADDRESSES_MAX: usize = 100;
+/// `addressType`.
+pub(in crate::policy) const ADDRESS_TYPES: &[&str] = &["IPv4", "IPv6", "FQDN"];
 
 /// Reads an EndpointSlice, which has no `spec`. `None`: it has an error.
 pub(in crate::policy) fn endpoint_slice(
@@ -34,7 +36,7 @@ pub(in crate::policy) fn endpoint_slice(
     }
     let type_field = object::required(cx, &mut root, "addressType");
     let address_type = type_field.as_ref().and_then(|field| {
-        Some(match field.one_of(cx, &["IPv4", "IPv6", "FQDN"])? {
+        Some(match field.one_of(cx, ADDRESS_TYPES)? {
             "IPv4" => AddressType::Ipv4,
             "IPv6" => AddressType::Ipv6,
             _ => {

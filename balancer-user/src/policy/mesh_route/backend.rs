@@ -11,7 +11,7 @@ use super::{
     BackendRef, BackendTarget, target,
 };
 
-const KINDS: &[&str] =
+pub(in super::super) const KINDS: &[&str] =
     &["MeshService", "MeshServiceSubset", "MeshExternalService", "MeshMultiZoneService"];
 const KINDS_OF_KUMA_3: &[&str] = &["MeshService", "MeshExternalService", "MeshMultiZoneService"];
 

@@ -16,7 +16,7 @@ use super::{
 };
 
 /// The types, and the field of each.
-const TYPES: &[(&str, &str)] = &[
+pub(in super::super) const TYPES: &[(&str, &str)] = &[
     ("RequestHeaderModifier", "requestHeaderModifier"),
     ("ResponseHeaderModifier", "responseHeaderModifier"),
     ("RequestRedirect", "requestRedirect"),

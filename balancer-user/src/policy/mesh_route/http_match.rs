@@ -6,13 +6,17 @@ use super::super::{
     http_route::{
         HeaderMatch, Located, PathMatch, QueryMatch, RequestMatch,
         matches::{
-            Family, Named, first_of_each_name, first_of_each_parameter, header_name, header_test,
-            method, repeated, text_match,
+            Family, Named, PATH_TYPES, TEXT_TYPES, first_of_each_name, first_of_each_parameter,
+            header_name, header_test, method, repeated, text_match,
         },
     },
     object, pattern,
     yaml::Value,
 };
+
+/// `type` of a header.
+pub(in super::super) const HEADER_TYPES: &[&str] =
+    &["Exact", "Present", "RegularExpression", "Absent", "Prefix"];
 
 /// Reads the list, which has at least one item.
 pub(super) fn matches(
@@ -61,8 +65,8 @@ fn one(cx: &mut Context<'_>, item: &Field<'_>) -> Option<Located<RequestMatch>> 
 
 fn path(cx: &mut Context<'_>, field: &Field<'_>) -> Option<PathMatch> {
     let mut fields = field.fields(cx)?;
-    let kind = object::required(cx, &mut fields, "type")
-        .and_then(|field| field.one_of(cx, &["Exact", "PathPrefix", "RegularExpression"]));
+    let kind =
+        object::required(cx, &mut fields, "type").and_then(|field| field.one_of(cx, PATH_TYPES));
     let value = object::required(cx, &mut fields, "value");
     fields.finish(cx);
     let (kind, value) = (kind?, value?);
@@ -100,10 +104,9 @@ fn path(cx: &mut Context<'_>, field: &Field<'_>) -> Option<PathMatch> {
 }
 
 fn headers(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Vec<HeaderMatch>> {
-    const TYPES: &[&str] = &["Exact", "Present", "RegularExpression", "Absent", "Prefix"];
     let items = field.items(cx)?;
     let read = items.into_iter().map(|item| {
-        let header = header(cx, &item, TYPES);
+        let header = header(cx, &item, HEADER_TYPES);
         (item, header)
     });
     let read: Vec<_> = read.collect();
@@ -148,7 +151,7 @@ fn parameter(cx: &mut Context<'_>, item: &Field<'_>) -> Option<QueryMatch> {
     if value.is_none() {
         cx.report(fields.missing("value", "must be given"));
     }
-    let kind = kind.and_then(|field| field.one_of(cx, &["Exact", "RegularExpression"]));
+    let kind = kind.and_then(|field| field.one_of(cx, TEXT_TYPES));
     let name = name.and_then(|field| {
         let text = field.string(cx)?;
         if text.is_empty() {

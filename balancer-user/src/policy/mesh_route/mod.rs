@@ -1,12 +1,12 @@
 //! `MeshTCPRoute` and `MeshHTTPRoute` (semantics 4).
 
-mod backend;
+pub(super) mod backend;
 mod http;
-mod http_filter;
-mod http_match;
+pub(super) mod http_filter;
+pub(super) mod http_match;
 #[cfg(test)]
 mod http_testing;
-mod target;
+pub(super) mod target;
 
 pub(super) use http::mesh_http_route;
 pub use http::{MeshHttpRoute, MeshHttpRule, MeshHttpTo};
@@ -228,8 +228,11 @@ fn route_target(cx: &mut Context<'_>, fields: &mut Fields<'_>, gateway: bool) ->
     to_target_ref(cx, fields).and_then(|field| to_target(cx, &field, gateway))
 }
 
+/// Kinds that `targetRef` of an item of `to` may have below anything but a MeshGateway.
+pub(super) const SERVICES: &[&str] =
+    &["MeshService", "MeshExternalService", "MeshMultiZoneService"];
+
 fn to_target(cx: &mut Context<'_>, field: &Field<'_>, gateway: bool) -> Option<ToTarget> {
-    const SERVICES: &[&str] = &["MeshService", "MeshExternalService", "MeshMultiZoneService"];
     let written = Written::new(cx, field)?;
     let kinds = match cx.options.api {
         _ if gateway => &["Mesh"],

@@ -23,8 +23,11 @@ pub(super) struct Top {
 const TAG_KINDS: &[&str] =
     &["Mesh", "MeshSubset", "MeshService", "MeshServiceSubset", "MeshGateway"];
 /// Kinds of any version.
-const ALL_KINDS: &[&str] =
+pub(in super::super) const ALL_KINDS: &[&str] =
     &["Mesh", "Dataplane", "MeshSubset", "MeshService", "MeshServiceSubset", "MeshGateway"];
+
+/// `proxyTypes`.
+pub(in super::super) const PROXY_TYPES: &[&str] = &["Sidecar", "Gateway"];
 
 /// The kinds that exist where it stands (semantics 4.2).
 fn kinds(cx: &Context<'_>, meta: &Meta) -> &'static [&'static str] {
@@ -98,7 +101,7 @@ fn proxies(cx: &mut Context<'_>, written: &Written<'_>) -> Proxies {
     }
     let mut proxies = Proxies { sidecars: false, gateways: false };
     for item in &items {
-        match item.one_of(cx, &["Sidecar", "Gateway"]) {
+        match item.one_of(cx, PROXY_TYPES) {
             Some("Sidecar") => proxies.sidecars = true,
             Some(_) => proxies.gateways = true,
             None => {}

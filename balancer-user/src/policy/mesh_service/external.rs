@@ -9,6 +9,19 @@ use super::{
     ExternalEndpoint, MeshExternalService, label_name, ports,
 };
 
+/// `match.type`.
+pub(in super::super) const MATCH_TYPES: &[&str] = &["HostnameGenerator"];
+/// `match.protocol`.
+pub(in super::super) const PROTOCOLS: &[&str] = &["tcp", "grpc", "http", "http2"];
+/// Kuma's bound of `priority`.
+pub(in super::super) const PRIORITY_MAX: u32 = 128;
+/// `tls.version`, in their order.
+pub(in super::super) const VERSIONS: &[&str] = &["TLSAuto", "TLS10", "TLS11", "TLS12", "TLS13"];
+/// `tls.verification.mode`.
+pub(in super::super) const VERIFICATIONS: &[&str] = &["SkipSAN", "SkipCA", "Secured", "SkipAll"];
+/// `type` of one of `subjectAltNames`.
+pub(in super::super) const NAME_TYPES: &[&str] = &["Exact", "Prefix"];
+
 /// Reads a MeshExternalService. `None`: it has an error.
 pub(in super::super) fn mesh_external_service(
     cx: &mut Context<'_>,
@@ -64,11 +77,11 @@ pub(in super::super) fn mesh_external_service(
 fn matched(cx: &mut Context<'_>, field: &Field<'_>) -> Option<(std::num::NonZeroU16, String)> {
     let mut fields = field.fields(cx)?;
     if let Some(kind) = fields.take(cx, "type") {
-        kind.one_of(cx, &["HostnameGenerator"]);
+        kind.one_of(cx, MATCH_TYPES);
     }
     let port = fields.take_port(cx);
     let protocol = match fields.take(cx, "protocol") {
-        Some(field) => field.one_of(cx, &["tcp", "grpc", "http", "http2"]),
+        Some(field) => field.one_of(cx, PROTOCOLS),
         None => Some("tcp"),
     };
     fields.finish(cx);
@@ -99,8 +112,6 @@ fn extension(cx: &mut Context<'_>, field: &Field<'_>) -> Option<String> {
 }
 
 fn endpoints(cx: &mut Context<'_>, field: &Field<'_>) -> Option<Vec<ExternalEndpoint>> {
-    /// Kuma's bound of `priority`.
-    const PRIORITY_MAX: u32 = 128;
     let items = field.items(cx)?;
     let mut read = Vec::new();
     for item in &items {
@@ -178,8 +189,6 @@ fn tls(cx: &mut Context<'_>, field: &Field<'_>) -> bool {
 }
 
 fn version(cx: &mut Context<'_>, field: &Field<'_>) {
-    /// In their order.
-    const VERSIONS: &[&str] = &["TLSAuto", "TLS10", "TLS11", "TLS12", "TLS13"];
     let Some(mut fields) = field.fields(cx) else { return };
     let min_field = fields.take(cx, "min");
     let max_field = fields.take(cx, "max");
@@ -201,7 +210,7 @@ fn version(cx: &mut Context<'_>, field: &Field<'_>) {
 fn verification(cx: &mut Context<'_>, field: &Field<'_>) {
     let Some(mut fields) = field.fields(cx) else { return };
     if let Some(mode) = fields.take(cx, "mode") {
-        mode.one_of(cx, &["SkipSAN", "SkipCA", "Secured", "SkipAll"]);
+        mode.one_of(cx, VERIFICATIONS);
     }
     if let Some(name) = fields.take(cx, "serverName") {
         name.string(cx);
@@ -210,7 +219,7 @@ fn verification(cx: &mut Context<'_>, field: &Field<'_>) {
     for item in names.iter().flatten() {
         if let Some(mut fields) = item.fields(cx) {
             if let Some(kind) = fields.take(cx, "type") {
-                kind.one_of(cx, &["Exact", "Prefix"]);
+                kind.one_of(cx, NAME_TYPES);
             }
             match fields.take(cx, "value") {
                 Some(value) => drop(value.string(cx)),

@@ -1,7 +1,7 @@
 //! Objects that stand for services: `MeshService`, `MeshExternalService`,
 //! `MeshMultiZoneService` (semantics 2.6 to 2.8), and the older `ExternalService` (2.5).
 
-mod external;
+pub(super) mod external;
 mod multi_zone;
 mod ports;
 
@@ -108,6 +108,9 @@ pub struct ExternalService {
     pub tls: bool,
 }
 
+/// `state`.
+pub(super) const STATES: &[&str] = &["Available", "Unavailable"];
+
 /// Reads a MeshService. `None`: it has an error.
 pub(super) fn mesh_service(
     cx: &mut Context<'_>,
@@ -125,8 +128,7 @@ pub(super) fn mesh_service(
         Some(field) => ports::ports(cx, &field, ports::Owner::MeshService),
         None => Some(Vec::new()),
     };
-    let state =
-        spec.take(cx, "state").and_then(|field| field.one_of(cx, &["Available", "Unavailable"]));
+    let state = spec.take(cx, "state").and_then(|field| field.one_of(cx, STATES));
     spec.without_effect(&["identities"]);
     spec.finish(cx);
     let status = ports::status(cx, status);
@@ -198,7 +200,7 @@ fn several_forms(cx: &mut Context<'_>, selector: &Field<'_>, forms: &[&Option<Fi
 }
 
 /// Longest name: such an object becomes one label of a host name.
-const LABEL_CHARACTERS_MAX: usize = 63;
+pub(super) const LABEL_CHARACTERS_MAX: usize = 63;
 
 /// The name of an object that stands for a service, without the namespace: one label of RFC 1035
 /// in Kuma 3, of any version at most 63 characters (semantics 2.6, 2.7).

@@ -18,14 +18,18 @@ const TYPES: &[(&str, &str)] = &[
     ("Random", "random"),
     ("Maglev", "maglev"),
 ];
-const NAMES: &[&str] = &["RoundRobin", "LeastRequest", "RingHash", "Random", "Maglev"];
+pub(in super::super) const NAMES: &[&str] =
+    &["RoundRobin", "LeastRequest", "RingHash", "Random", "Maglev"];
 /// Samples where `choiceCount` is absent, and the most that the datapath keeps.
-const CHOICES: u32 = 2;
-const CHOICES_MAX: u32 = 255;
+pub(in super::super) const CHOICES: u32 = 2;
+pub(in super::super) const CHOICES_MAX: u32 = 255;
 /// Points on a ring where the sizes are absent, and the most that the schema lets write.
-const MIN_RING_SIZE: u32 = 1024;
-const MAX_RING_SIZE: u32 = 8_000_000;
-const TABLE_SIZE_MAX: u32 = 5_000_011;
+pub(in super::super) const MIN_RING_SIZE: u32 = 1024;
+pub(in super::super) const MAX_RING_SIZE: u32 = 8_000_000;
+pub(in super::super) const TABLE_SIZE_MAX: u32 = 5_000_011;
+
+/// `hashFunction`.
+pub(in super::super) const HASH_FUNCTIONS: [&str; 2] = ["XXHash", "MurmurHash2"];
 
 /// What became of it.
 pub(super) struct Read {
@@ -117,13 +121,14 @@ fn ring(cx: &mut Context<'_>, fields: &mut Fields<'_>) -> Option<LoadBalancer> {
 /// `hashFunction`: spelled otherwise than in a TrafficRoute, whose spelling the page of this policy
 /// shows.
 fn hash_function(cx: &mut Context<'_>, field: &Field<'_>) -> Option<HashFunction> {
+    let [xx, murmur] = HASH_FUNCTIONS;
     let meant = match field.string(cx)? {
-        "XXHash" => return Some(HashFunction::XxHash),
-        "MurmurHash2" => return Some(HashFunction::MurmurHash2),
-        "XX_HASH" => (HashFunction::XxHash, "XXHash"),
-        "MURMUR_HASH_2" => (HashFunction::MurmurHash2, "MurmurHash2"),
+        written if written == xx => return Some(HashFunction::XxHash),
+        written if written == murmur => return Some(HashFunction::MurmurHash2),
+        "XX_HASH" => (HashFunction::XxHash, xx),
+        "MURMUR_HASH_2" => (HashFunction::MurmurHash2, murmur),
         _ => {
-            field.one_of(cx, &["XXHash", "MurmurHash2"])?;
+            field.one_of(cx, &HASH_FUNCTIONS)?;
             return None;
         }
     };

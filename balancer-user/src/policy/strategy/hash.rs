@@ -11,7 +11,7 @@ use super::{
 };
 
 /// The types, and the field that each needs.
-const TYPES: &[(&str, &str)] = &[
+pub(in super::super) const TYPES: &[(&str, &str)] = &[
     ("Header", "header"),
     ("Cookie", "cookie"),
     ("Connection", "connection"),

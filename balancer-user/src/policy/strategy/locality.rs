@@ -12,7 +12,9 @@ use super::{
 };
 
 /// Below how many live endpoints of a hundred the next priority is used.
-const THRESHOLD_PERCENT: f64 = 50.0;
+pub(in super::super) const THRESHOLD_PERCENT: f64 = 50.0;
+/// `to.type`.
+pub(in super::super) const FAILOVERS: &[&str] = &["None", "Only", "Any", "AnyExcept"];
 
 /// Reads it. `None`: it has an error.
 pub(super) fn locality(
@@ -167,7 +169,7 @@ fn rule(cx: &mut Context<'_>, item: &Field<'_>) -> Option<Failover> {
 fn target(cx: &mut Context<'_>, field: &Field<'_>) -> Option<FailoverTo> {
     let mut fields = field.fields(cx)?;
     let kind = match fields.take(cx, "type") {
-        Some(field) => field.one_of(cx, &["None", "Only", "Any", "AnyExcept"]),
+        Some(field) => field.one_of(cx, FAILOVERS),
         None => {
             cx.report(
                 fields.missing("type", "unrecognized type").hint("None, Only, Any or AnyExcept"),

@@ -10,9 +10,9 @@ use super::{
     reference::Written,
 };
 
-mod algorithm;
-mod hash;
-mod locality;
+pub(super) mod algorithm;
+pub(super) mod hash;
+pub(super) mod locality;
 
 /// `MeshLoadBalancingStrategy`.
 #[derive(Clone, Debug, PartialEq)]
@@ -209,14 +209,16 @@ impl Dialled {
     }
 }
 
+/// Kinds that `targetRef` of an item of `to` may have.
+pub(super) const KINDS: &[&str] =
+    &["Mesh", "MeshService", "MeshMultiZoneService", "MeshExternalService", "MeshHTTPRoute"];
+
 fn to_target(
     cx: &mut Context<'_>,
     field: &Field<'_>,
     gateway: bool,
     balanced: bool,
 ) -> Option<StrategyTarget> {
-    const KINDS: &[&str] =
-        &["Mesh", "MeshService", "MeshMultiZoneService", "MeshExternalService", "MeshHTTPRoute"];
     let written = Written::new(cx, field)?;
     let kinds = match cx.options.api {
         // All listeners of a gateway are balanced alike.

@@ -6,15 +6,19 @@ use super::super::{
 };
 
 /// The types, one of which may be given.
-const TYPES: [&str; 5] = ["roundRobin", "leastRequest", "ringHash", "random", "maglev"];
+pub(in super::super) const TYPES: [&str; 5] =
+    ["roundRobin", "leastRequest", "ringHash", "random", "maglev"];
 /// Samples where `choiceCount` is absent or 0.
-const CHOICES: u32 = 2;
+pub(in super::super) const CHOICES: u32 = 2;
 /// Most samples: the datapath keeps their number in one byte.
-const CHOICES_MAX: u32 = 255;
+pub(in super::super) const CHOICES_MAX: u32 = 255;
 /// Points on a ring where the sizes are absent or 0 (Envoy's defaults).
-const MIN_RING_SIZE: u64 = 1024;
+pub(in super::super) const MIN_RING_SIZE: u64 = 1024;
 /// The same, and the most that a ring may have.
-const MAX_RING_SIZE: u64 = 8 * 1024 * 1024;
+pub(in super::super) const MAX_RING_SIZE: u64 = 8 * 1024 * 1024;
+
+/// `hashFunction`.
+pub(in super::super) const HASH_FUNCTIONS: [&str; 2] = ["XX_HASH", "MURMUR_HASH_2"];
 
 /// Reads `loadBalancer`. Outer `None`: it has an error; inner `None`: none is set.
 pub(super) fn load_balancer(
@@ -125,11 +129,12 @@ fn hash_function(
         cx.report(Diagnostic::error(path, "must have a valid hash function").at(absent_at));
         return None;
     };
+    let [xx, murmur] = HASH_FUNCTIONS;
     let (function, name) = match field.string(cx)? {
-        "XX_HASH" => return Some(HashFunction::XxHash),
-        "MURMUR_HASH_2" => return Some(HashFunction::MurmurHash2),
-        "XXHash" if lenient => (HashFunction::XxHash, "XX_HASH"),
-        "MurmurHash2" if lenient => (HashFunction::MurmurHash2, "MURMUR_HASH_2"),
+        written if written == xx => return Some(HashFunction::XxHash),
+        written if written == murmur => return Some(HashFunction::MurmurHash2),
+        "XXHash" if lenient => (HashFunction::XxHash, xx),
+        "MurmurHash2" if lenient => (HashFunction::MurmurHash2, murmur),
         _ => {
             cx.report(
                 field.error("must have a valid hash function").hint("XX_HASH or MURMUR_HASH_2"),

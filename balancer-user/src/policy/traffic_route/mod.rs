@@ -1,7 +1,7 @@
 //! `TrafficRoute` (semantics 3), in the form of Kuma 1 and 2 and in that of 0.5.
 
 mod http;
-mod load_balancer;
+pub(super) mod load_balancer;
 mod reach;
 mod split;
 
