@@ -11,8 +11,8 @@ use balancer_user::{
     kernel::{Datapath, KernelError, View},
     policy::{LoadBalancer, Tags},
     resolve::{
-        Backend, BackendState, Class, Decision, Destination, Resolved, Route, Source, Vip, VipKey,
-        VipOrigin,
+        Backend, BackendState, Class, Decision, Destination, Hashing, Resolved, Route, Source, Vip,
+        VipKey, VipOrigin,
     },
 };
 
@@ -53,6 +53,8 @@ fn route(backends: &[(u32, Vec<SocketAddr>)], load_balancer: LoadBalancer) -> Ro
         policy: None,
         decision: Decision::Forward,
         load_balancer,
+        hashing: Hashing::default(),
+        http: None,
         backends: backends
             .iter()
             .enumerate()

@@ -11,7 +11,7 @@ use balancer_user::{
     kernel::{self, Datapath, PublishOptions, object},
     policy::{LoadBalancer, Tags},
     resolve::{
-        Backend, BackendState, Class, Decision, Destination, Resolved, Route, Vip, VipKey,
+        Backend, BackendState, Class, Decision, Destination, Hashing, Resolved, Route, Vip, VipKey,
         VipOrigin,
     },
 };
@@ -65,6 +65,8 @@ fn resolved() -> Resolved {
             policy: None,
             decision: Decision::Forward,
             load_balancer: LoadBalancer::Maglev,
+            hashing: Hashing::default(),
+            http: None,
             backends: vec![Backend {
                 destination: Destination::tags("default", vip),
                 tags: Tags::new(),

@@ -169,5 +169,8 @@ fn conf_of_fields(cx: &mut Context<'_>, field: &Field<'_>) -> Option<TrafficRout
 }
 
 #[cfg(test)]
+#[path = "../traffic_route_old_tests.rs"]
+mod old_tests;
+#[cfg(test)]
 #[path = "../traffic_route_tests.rs"]
 mod tests;
