@@ -196,7 +196,11 @@ fn effective(resolver: &Resolver<'_>, proxies: &[Proxy<'_>], to: &Destination) -
     let items: Vec<_> = ranking.winner.into_iter().chain(losers).collect();
     let of_http = merge(&items).into_iter().map(|merged| {
         let filters = merged.filters.map(|(_, all)| filters(all));
-        (matches(&merged.rule.matches), filters, merged.backends.map(|(_, all)| backends(all)))
+        (
+            matches(&merged.rule.matches),
+            filters,
+            merged.backends.map(|given| backends(given.backends)),
+        )
     });
     of_tcp.into_iter().chain(of_http).collect()
 }
