@@ -3,8 +3,8 @@
 //!
 //! Such rules are handed to resolution as policies for everybody, each for one destination, and
 //! what is resolved is the whole set: so the same code decides as for policies that people write.
-//! What a case leaves out is added: an endpoint to each object (cases give those of opaque
-//! services only), an address to each host name.
+//! What a case leaves out is added: a VIP and an endpoint to each object (cases give those of
+//! opaque services only), an address to each host name.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -157,6 +157,18 @@ fn objects(case: &Value, settings: &mut ResolveSettings) -> Result<Vec<Value>, S
                 }
             }
             ServiceKind::MeshMultiZoneService => {}
+        }
+        let vip = json!(format!("198.19.0.{}", documents.len()));
+        match kind {
+            ServiceKind::MeshExternalService if object["status"]["vip"]["ip"].is_null() => {
+                object["status"]["vip"] = json!({"ip": vip});
+            }
+            ServiceKind::MeshService | ServiceKind::MeshMultiZoneService
+                if array(&object["status"]["vips"]).is_empty() =>
+            {
+                object["status"]["vips"] = json!([{"ip": vip}]);
+            }
+            _ => {}
         }
         object["name"] = name.into();
         documents.push(object);
