@@ -216,6 +216,9 @@ pub struct RouteAnswer {
 pub struct ListedRule {
     /// The hosts that it is for: a name, `*.` and a name, or `*`.
     pub hostname: String,
+    /// Hosts among them that it is not for: those of more specific listeners.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub except: Vec<String>,
     /// Place of its rule among those of the route, from 0; `None`: it takes the rest.
     pub rule: Option<usize>,
     /// The policy that gave the rule.

@@ -103,6 +103,7 @@ impl Told<'_, '_> {
         let known = self.resolver.inventory.endpoints(&backend.destination);
         match &backend.destination {
             Destination::Missing { .. } => format!("mesh {mesh} has no such object or port"),
+            Destination::Service { .. } => "there is no such Service or port".to_owned(),
             _ if known.is_some_and(|known| known.refused(&backend.tags)) => {
                 "its endpoints expect TLS, which is not spoken here (allow_plain is false)"
                     .to_owned()

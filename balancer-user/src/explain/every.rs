@@ -20,6 +20,8 @@ impl HttpRoute<'_> {
             })
             .collect();
         every.extend(self.rules.rules.otherwise.as_ref().map(|rule| {
+            // It takes whatever is left: hosts are nothing to it.
+            let rule = &Rule { except: Vec::new(), ..rule.clone() };
             let found = Found { rule, matched: &Match::default(), place: None };
             self.listed(found, &Hostname::Any, None, Some(&self.described))
         }));
@@ -41,10 +43,15 @@ impl HttpRoute<'_> {
         };
         let order = self.rules.rules.order;
         let alone = Router::new(Rules { order, rules: vec![rule], otherwise: None }).ok();
-        let outcome = alone.zip(nearest);
-        let outcome = outcome.and_then(|(router, asked)| self.outcome(&router, asked).ok());
+        let taken = |router: &Router, asked: &Described| {
+            // The host may be one that a more specific listener takes away.
+            let request = asked.request(self.connection).ok()?;
+            router.find(&request).and_then(|_| self.outcome(router, asked).ok())
+        };
+        let outcome = alone.zip(nearest).and_then(|(router, asked)| taken(&router, asked));
         let rule = ListedRule {
             hostname: hostname.to_string(),
+            except: found.rule.except.iter().map(ToString::to_string).collect(),
             rule: found.place.map(|place| place.rule),
             policy: self.policy(found).map(PolicyAnswer::from),
             decision: outcome.as_ref().map(|outcome| outcome.decision),

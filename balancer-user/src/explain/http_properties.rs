@@ -148,9 +148,10 @@ proptest! {
         prop_assert_eq!(routes.len(), router.listed().count() + rest);
         let request = asked.request();
         let first = routes.iter().find(|route| {
-            let hostname = &route.rule.as_ref().unwrap().hostname;
-            let hostname = http::Hostname::new(hostname).unwrap();
-            hostname.takes(request.host())
+            let rule = route.rule.as_ref().unwrap();
+            let takes = |name: &String| http::Hostname::new(name).unwrap().takes(request.host());
+            takes(&rule.hostname)
+                && !rule.except.iter().any(takes)
                 && route.matches.as_ref().is_none_or(|matched| matched.takes(&request))
         });
         prop_assert_eq!(first.is_some(), router.find(&request).is_some());

@@ -285,15 +285,14 @@ fn a_backend_that_is_not_there_keeps_its_share_and_is_answered_with_an_error() {
 
 #[test]
 fn what_no_rule_takes_is_answered_with_404_or_in_grpc() {
-    let rules = |order| Rules { order, ..gateway(vec![rule("r", "/api", vec![to(0, 1)])]) };
-    let http = answer(rules(Order::Gateway), request("/other"));
+    let rules = || gateway(vec![rule("r", "/api", vec![to(0, 1)])]);
+    let http = answer(rules(), request("/other"));
     assert_eq!((http.decision, &http.policy, &http.rule), (Decision::Reject, &None, &None));
     assert_eq!(http.response.as_ref().unwrap().status, Some(404));
     has_step(&http, "not rule 0 (r): path /other is neither `/api` nor below it");
     has_step(&http, "no rule takes the request, so it is answered with 404");
-    let mut call = request("/other");
-    call.headers.push(("content-type".to_owned(), "application/grpc".to_owned()));
-    let grpc = answer(rules(Order::Gateway), call);
+    let headers = vec![("content-type".into(), "application/grpc".into())];
+    let grpc = answer(rules(), RequestQuery { headers, ..request("/other") });
     let response = grpc.response.as_ref().unwrap();
     assert_eq!(response.status, Some(200));
     assert!(response.headers.contains(&("grpc-status".to_owned(), "12".to_owned())));

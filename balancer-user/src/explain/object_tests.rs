@@ -113,7 +113,7 @@ fn a_listener_without_a_route_says_that_it_refuses() {
     let answer = ask("203.0.113.9", "192.0.2.10:6380").unwrap();
     assert_eq!(
         steps(&answer, "policy"),
-        ["policy: no TCPRoute is attached to the listener, so connections are reset"]
+        ["policy: no route is attached to the listener, so connections are reset"]
     );
     assert_eq!(answer.decision, super::Decision::Reject);
 }

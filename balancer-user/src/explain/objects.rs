@@ -113,19 +113,16 @@ impl Told<'_, '_> {
         let Some(service) = &self.vip.also else { return Vec::new() };
         let attached = &self.resolver.attached;
         let mut steps = vec![format!("policy: the address is also that of {}", service.called())];
-        if attached.point(service, self.namespace()).is_none() {
-            return steps;
-        }
+        let Some(point) = attached.point(service, self.namespace()) else { return steps };
+        let of = attached.routes[attached.points[&point][0]].route.kind().name();
         steps.extend(self.attached());
         let before = match self.source.mesh_tcp.winner {
             _ if self.source.by_mesh_http => Some("MeshHTTPRoute"),
             winner => winner.map(|_| "MeshTCPRoute"),
         };
         steps.push(match before {
-            Some(kind) => {
-                format!("policy: a {kind} goes before every TCPRoute, so none carries here")
-            }
-            None => "policy: a TCPRoute goes before every TrafficRoute".to_owned(),
+            Some(kind) => format!("policy: a {kind} goes before every {of}, so none carries here"),
+            None => format!("policy: {} {of} goes before every TrafficRoute", article(of)),
         });
         steps
     }
@@ -137,7 +134,7 @@ impl Told<'_, '_> {
         let Some(point) = attached.point(destination, self.namespace()) else {
             return vec![match destination {
                 Destination::Listener { .. } => {
-                    "policy: no TCPRoute is attached to the listener, so connections are reset"
+                    "policy: no route is attached to the listener, so connections are reset"
                         .to_owned()
                 }
                 _ => {
@@ -198,4 +195,9 @@ impl Told<'_, '_> {
 fn name(route: AnyRoute<'_>) -> String {
     let (namespace, name) = route.meta().object();
     format!("{name} of {namespace}")
+}
+
+/// Before the name of a kind.
+fn article(kind: &str) -> &'static str {
+    if kind.starts_with('H') { "an" } else { "a" }
 }

@@ -2,23 +2,27 @@
 //!
 //! Two rules with the same lines do the same, so that sets can be compared by them.
 
+use ::http::StatusCode;
+
 use super::{
     cors::{Cors, Origin},
     filter::{Filter, HeaderChange, HeaderChanges, Mirror, Share},
     key::{KeyOf, KeyPolicy},
     redirect::{PortElse, Redirect},
+    retry::Retry,
     rewrite::{HostRewrite, PathRewrite},
     rule::{Rule, Timeouts},
     split::Destination,
 };
 
 impl Rule {
-    /// Filters in written order, then time limits, then what keeps requests together; without
+    /// Filters in written order, then time limits, tries, and what keeps requests together; without
     /// those of single backends. `name` says what a mirror leads to.
     pub fn words(&self, name: impl Fn(Destination) -> String) -> Vec<String> {
         let filters = self.filters.iter().map(|filter| filter.words(&name));
         let keys = self.keys.iter().map(KeyPolicy::words);
-        filters.chain(self.timeouts.words()).chain(keys).collect()
+        let retry = self.retry.iter().map(Retry::words);
+        filters.chain(self.timeouts.words()).chain(retry).chain(keys).collect()
     }
 }
 
@@ -121,6 +125,17 @@ impl Timeouts {
     }
 }
 
+impl Retry {
+    fn words(&self) -> String {
+        let Self { attempts, codes, backoff } = self;
+        let codes: Vec<&str> = codes.iter().map(StatusCode::as_str).collect();
+        let codes =
+            if codes.is_empty() { String::new() } else { format!(" or {}", codes.join(", ")) };
+        let wait = backoff.map_or(String::new(), |time| format!(", {time:?} apart at least"));
+        format!("tries: up to {attempts} more after no answer{codes}{wait}")
+    }
+}
+
 impl KeyPolicy {
     fn words(&self) -> String {
         let of = match &self.of {
@@ -137,8 +152,6 @@ impl KeyPolicy {
 #[cfg(test)]
 mod tests {
     use std::time::Duration;
-
-    use ::http::StatusCode;
 
     use super::*;
     use crate::http::{BackendId, Cookie, Host, Scheme, Substitution, tests::redirect};
@@ -213,6 +226,11 @@ mod tests {
                 request: Some(Duration::from_secs(2)),
                 backend_request: Some(Duration::from_millis(500)),
             },
+            retry: Some(Retry {
+                attempts: 2,
+                codes: vec![StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE],
+                backoff: Some(Duration::from_millis(100)),
+            }),
             keys: vec![
                 KeyPolicy { of: KeyOf::Cookie(cookie), terminal: true },
                 KeyPolicy { of: KeyOf::Source, terminal: false },
@@ -224,6 +242,7 @@ mod tests {
             [
                 "time limit: 2s for the whole request",
                 "time limit: 500ms for each try",
+                "tries: up to 2 more after no answer or 502, 503, 100ms apart at least",
                 "kept together by cookie sid (made where there is none, for 60s, path /), and by \
                  nothing after it",
                 "kept together by the address of the client",
