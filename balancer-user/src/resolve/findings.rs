@@ -1,6 +1,10 @@
 //! What resolution has to say about the policies: across resources, with their positions.
 
-use std::net::{IpAddr, SocketAddr};
+use std::{
+    cell::OnceCell,
+    collections::{BTreeMap, BTreeSet},
+    net::{IpAddr, SocketAddr},
+};
 
 use super::{
     Names, ResolveSettings, VipKey, VipOwner,
@@ -88,11 +92,13 @@ pub(super) struct Findings<'a> {
     set: &'a PolicySet,
     names: &'a Names,
     found: Vec<(Meta, Diagnostic)>,
+    /// Only where it was asked for.
+    offered: OnceCell<BTreeMap<&'a str, BTreeSet<&'a str>>>,
 }
 
 impl<'a> Findings<'a> {
     pub(super) fn new(set: &'a PolicySet, names: &'a Names) -> Self {
-        Self { set, names, found: Vec::new() }
+        Self { set, names, found: Vec::new(), offered: OnceCell::new() }
     }
 
     /// All of them, in an order that does not depend on the input's.
@@ -194,6 +200,19 @@ impl<'a> Findings<'a> {
         });
         let first = naming.min_by_key(|(dataplane, _)| &dataplane.meta.name);
         first.map(|(dataplane, index)| Mention::Inbound(dataplane, index))
+    }
+
+    /// The services that inbounds name, by mesh.
+    fn offered(&self) -> &BTreeMap<&'a str, BTreeSet<&'a str>> {
+        self.offered.get_or_init(|| {
+            let mut offered: BTreeMap<&str, BTreeSet<&str>> = BTreeMap::new();
+            for dataplane in &self.set.dataplanes {
+                let named = dataplane.inbounds.iter().filter_map(|i| i.tags.get(SERVICE_TAG));
+                let of_mesh = offered.entry(&dataplane.meta.mesh).or_default();
+                of_mesh.extend(named.map(String::as_str));
+            }
+            offered
+        })
     }
 
     pub(super) fn loopback_outbound(
@@ -362,8 +381,15 @@ impl<'a> Findings<'a> {
             mention.field(),
             format!("service `{service}` gets no VIP: nothing says at which port it is dialled"),
         );
-        let hint = "add a Dataplane with an inbound for it, add an outbound with `address` and \
-                    `port`, or end the service's name in `_svc_PORT`";
+        let known = self.offered().get(&*key.mesh);
+        let meant = suggest(service, known.into_iter().flatten().copied());
+        let hint = if meant.is_empty() {
+            "add a Dataplane with an inbound for it, add an outbound with `address` and `port`, or \
+             end the service's name in `_svc_PORT`"
+                .to_owned()
+        } else {
+            format!("did you mean {}", meant.join(" or "))
+        };
         self.add(mention.meta(), found.at(mention.span()).hint(hint));
     }
 

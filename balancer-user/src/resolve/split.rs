@@ -37,6 +37,13 @@ pub fn outer_split(conf: &TrafficRouteConf) -> &[SplitEntry] {
     }
 }
 
+/// The splits of http entries that are not [`outer_split`].
+pub(super) fn http_splits(conf: &TrafficRouteConf) -> impl Iterator<Item = &SplitEntry> {
+    let outer = outer_split(conf);
+    let splits = conf.http.iter().map(|entry| &entry.split);
+    splits.filter(move |split| !std::ptr::eq(split.as_slice(), outer)).flatten()
+}
+
 /// Where endpoints are looked for.
 #[derive(Clone, Copy, Debug)]
 pub struct Place<'a> {

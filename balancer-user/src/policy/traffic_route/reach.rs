@@ -31,10 +31,17 @@ pub(super) fn unreachable(cx: &mut Context<'_>, entries: &[Read]) {
 struct Before<'e> {
     /// The first one without `match`.
     always: Option<&'e Read>,
-    /// By a prefix of the path and nothing else.
-    prefixes: BTreeMap<&'e str, &'e Read>,
+    /// By what they ask for besides a path that begins so; an empty one is any path.
+    prefixes: BTreeMap<String, BTreeMap<&'e str, &'e Read>>,
     /// By what their match prints as.
     same: BTreeMap<String, &'e Read>,
+}
+
+/// What a match asks for besides the path, as it prints.
+fn besides(matches: &HttpMatch, method: bool, headers: bool) -> String {
+    let method = matches.method.as_ref().filter(|_| method);
+    let headers = if headers { Some(&matches.headers) } else { None };
+    format!("{method:?} {:?}", headers.filter(|headers| !headers.is_empty()))
 }
 
 impl<'e> Before<'e> {
@@ -47,12 +54,23 @@ impl<'e> Before<'e> {
         if let Some(by) = self.same.get(&format!("{matches:?}")) {
             return told(by, "has the same match");
         }
-        let Some(StringMatcher::Prefix(path) | StringMatcher::Exact(path)) = &matches.path else {
-            return None;
-        };
-        let mut ends = path.char_indices().map(|(at, c)| at + c.len_utf8());
-        let by = ends.find_map(|end| self.prefixes.get(&path[..end]))?;
-        told(by, "takes every path that begins so")
+        // Whoever asks for less takes as much, and more.
+        let less = [(true, true), (true, false), (false, true), (false, false)];
+        let asked = less.map(|(method, headers)| besides(matches, method, headers));
+        for prefixes in asked.iter().filter_map(|asked| self.prefixes.get(asked)) {
+            if let Some(by) = prefixes.get("") {
+                return told(by, "takes them whatever their path");
+            }
+            let Some(StringMatcher::Prefix(path) | StringMatcher::Exact(path)) = &matches.path
+            else {
+                continue;
+            };
+            let mut ends = path.char_indices().map(|(at, c)| at + c.len_utf8());
+            if let Some(by) = ends.find_map(|end| prefixes.get(&path[..end])) {
+                return told(by, "takes every path that begins so");
+            }
+        }
+        None
     }
 
     fn add(&mut self, read: &'e Read) {
@@ -61,11 +79,14 @@ impl<'e> Before<'e> {
             return;
         }
         let Some(entry) = &read.entry else { return };
-        let HttpMatch { path, method, headers } = &entry.matches;
-        if let (Some(StringMatcher::Prefix(prefix)), None, true) =
-            (path, method, headers.is_empty())
-        {
-            self.prefixes.entry(prefix).or_insert(read);
+        let prefix = match &entry.matches.path {
+            Some(StringMatcher::Prefix(prefix)) => Some(prefix.as_str()),
+            None => Some(""),
+            Some(StringMatcher::Exact(_) | StringMatcher::Regex(_)) => None,
+        };
+        if let Some(prefix) = prefix {
+            let asked = besides(&entry.matches, true, true);
+            self.prefixes.entry(asked).or_default().entry(prefix).or_insert(read);
         }
         self.same.entry(format!("{:?}", entry.matches)).or_insert(read);
     }
@@ -100,6 +121,18 @@ mod tests {
         assert_eq!(unreached(&["{path: {prefix: /ä}}", "{path: {exact: /äö}}"]), [1]);
         let get = "{method: {exact: GET}, headers: {a: {exact: b}}}";
         assert_eq!(unreached(&[get, api, get]), [2]);
+        let narrow = "{path: {exact: /api/x}, method: {exact: GET}, headers: {a: {exact: b}}}";
+        for wide in [
+            "{path: {prefix: /api}, method: {exact: GET}, headers: {a: {exact: b}}}",
+            "{path: {prefix: /api}, method: {exact: GET}}",
+            "{path: {prefix: /api}, headers: {a: {exact: b}}}",
+            get,
+            "{method: {exact: GET}}",
+        ] {
+            assert_eq!(unreached(&[wide, narrow]), [1], "{wide}");
+        }
+        let regex = "{path: {regex: '/a.*'}, method: {exact: GET}}";
+        assert_eq!(unreached(&["{method: {exact: GET}}", regex]), [1]);
         let said = finding(&matching(&[api, "{path: {exact: /api/x}}"]), &LENIENT, "conf.http[1]");
         assert!(said.related.is_some() && said.message.contains("`conf.http[0]`"));
     }
@@ -112,6 +145,9 @@ mod tests {
         assert_eq!(unreached(&[api, "{path: {regex: /api.*}}"]), [0; 0], "nobody knows");
         assert_eq!(unreached(&["{path: {prefix: /api}, method: {exact: GET}}", api]), [0; 0]);
         assert_eq!(unreached(&[api, "{method: {exact: GET}}"]), [0; 0]);
+        let get = "{path: {prefix: /api}, method: {exact: GET}}";
+        assert_eq!(unreached(&[get, "{path: {prefix: /api}, method: {exact: PUT}}"]), [0; 0]);
+        assert_eq!(unreached(&[get, "{path: {prefix: /api}, headers: {a: {exact: b}}}"]), [0; 0]);
     }
 
     #[test]

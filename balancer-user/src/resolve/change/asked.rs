@@ -9,7 +9,7 @@ use super::super::{
     inventory::{Endpoint, Inventory, MESH_TAG},
     names::Names,
     selection::ANY,
-    split::outer_split,
+    split::{http_splits, outer_split},
 };
 use crate::policy::{
     BackendRef, BackendTarget, Dataplane, Diagnostic, MeshHttpRoute, MeshService, MeshTcpRoute,
@@ -37,7 +37,8 @@ impl Asked {
     /// Adds what a TrafficRoute asks for.
     pub(super) fn traffic_route(&mut self, route: &TrafficRoute) {
         let mesh = &route.meta.mesh;
-        for entry in outer_split(&route.conf).iter().filter(|entry| entry.weight > 0) {
+        let shares = outer_split(&route.conf).iter().chain(http_splits(&route.conf));
+        for entry in shares.filter(|entry| entry.weight > 0) {
             let Some(name) = entry.destination.get(SERVICE_TAG) else { continue };
             let of_endpoints = |(key, value): &(&String, &String)| {
                 *key != SERVICE_TAG && *key != MESH_TAG && *value != ANY

@@ -12,7 +12,7 @@ use super::{
     inventory::{Inventory, MESH_TAG, Protocol, endpoint_addresses},
     precedence::MeshPolicies,
     selection::ANY,
-    split::outer_split,
+    split::{http_splits, outer_split},
 };
 use crate::policy::{
     Dataplane, Diagnostic, Host, PROTOCOL_TAG, PolicySet, SERVICE_TAG, SplitEntry, Tags,
@@ -113,7 +113,10 @@ pub(super) fn traffic_routes<'a>(
     for (mesh, policies) in policies {
         for route in policies.routes() {
             for entry in outer_split(&route.conf).iter().filter(|entry| entry.weight > 0) {
-                split_entry(mesh, route, entry, inventory, findings);
+                split_entry(mesh, route, (entry, Share::OfConnections), inventory, findings);
+            }
+            for entry in http_splits(&route.conf).filter(|entry| entry.weight > 0) {
+                split_entry(mesh, route, (entry, Share::OfRequests), inventory, findings);
             }
             if !route.conf.http.is_empty() {
                 http_section(mesh, route, inventory, findings);
@@ -127,7 +130,7 @@ pub(super) fn traffic_routes<'a>(
 fn split_entry<'a>(
     mesh: &str,
     route: &'a TrafficRoute,
-    entry: &SplitEntry,
+    (entry, share): (&SplitEntry, Share),
     inventory: &Inventory<'a>,
     findings: &mut Findings<'a>,
 ) {
@@ -139,23 +142,53 @@ fn split_entry<'a>(
         .map(|(key, value)| (key.clone(), value.clone()))
         .collect();
     let service_field = format!("{}[\"{SERVICE_TAG}\"]", entry.field);
-    let found = subset(inventory, mesh, name, &wanted, (&service_field, &entry.field));
+    let fields = (service_field.as_str(), entry.field.as_str());
+    let found = nowhere(inventory, mesh, name, &wanted, fields, share);
     if let Some(found) = found {
         findings.add(&route.meta, found.at(entry.span));
     }
 }
 
-/// Why no endpoint of `mesh` can serve a share that goes to endpoints of a service with these
-/// tags; `None` where one can. The first field is that of the service's name, the second that of
-/// the whole destination.
+/// What a share is of, and so what comes of it where nobody serves it (decision D10).
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Share {
+    OfConnections,
+    OfRequests,
+}
+
+impl Share {
+    /// `exists`: the service that it goes to does.
+    fn lost(self, exists: bool) -> &'static str {
+        match self {
+            Self::OfConnections => "its share of the connections is refused",
+            Self::OfRequests if exists => "its share of the requests is answered with 503",
+            Self::OfRequests => "its share of the requests is answered with 500",
+        }
+    }
+}
+
+/// Why no endpoint of `mesh` can serve a share of connections that goes to endpoints of a service
+/// with these tags; `None` where one can. The first field is that of the service's name, the second
+/// that of the whole destination.
 pub(super) fn subset(
     inventory: &Inventory<'_>,
     mesh: &str,
     name: &str,
     wanted: &Tags,
-    (service_field, field): (&str, &str),
+    fields: (&str, &str),
 ) -> Option<Diagnostic> {
-    let refused = "its share of the connections is refused";
+    nowhere(inventory, mesh, name, wanted, fields, Share::OfConnections)
+}
+
+fn nowhere(
+    inventory: &Inventory<'_>,
+    mesh: &str,
+    name: &str,
+    wanted: &Tags,
+    (service_field, field): (&str, &str),
+    share: Share,
+) -> Option<Diagnostic> {
+    let refused = share.lost(inventory.service(mesh, name).is_some());
     let Some(service) = inventory.service(mesh, name) else {
         let known = inventory.services().filter(|(of, ..)| *of == mesh).map(|(_, name, _)| name);
         let message = format!("no Dataplane of mesh {mesh} offers service `{name}`: {refused}");

@@ -63,6 +63,45 @@ fn unknown_service_in_a_split_asks_what_was_meant() {
 }
 
 #[test]
+fn a_destination_that_nobody_offers_asks_what_was_meant() {
+    let dialled = |name: &str| {
+        let route = route("typo").from("service=*").to(name).split(1, "service=*");
+        let found = findings(redis(""), vec![route]);
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert_eq!(found[0].field, "destinations[0].match[\"kuma.io/service\"]");
+        found[0].hint.clone().expect("a hint")
+    };
+    assert_eq!(dialled("rediss"), "did you mean redis");
+    let hint = dialled("payments");
+    assert!(hint.starts_with("add a Dataplane with an inbound"), "{hint}");
+}
+
+#[test]
+fn http_splits_that_lead_nowhere_are_told_as_the_outer_one_is() {
+    let http = |to: &str| {
+        let route = route("typo").from("service=*").to("redis").split(1, "service=redis");
+        findings(redis(",protocol=http"), vec![route.http(true, to)])
+    };
+    assert_eq!(http("service=redis"), []);
+    let found = http("service=rediss");
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].field, "conf.http[0].destination[\"kuma.io/service\"]");
+    assert!(found[0].message.ends_with("its share of the requests is answered with 500"));
+    assert_eq!(found[0].hint.as_deref(), Some("did you mean redis"));
+    let found = http("service=redis,version=v3");
+    assert!(found[0].message.ends_with("its share of the requests is answered with 503"));
+    assert_eq!(found[0].hint.as_deref(), Some("its endpoints have no tag version"));
+}
+
+#[test]
+fn an_http_entry_that_stands_in_for_the_outer_split_is_told_once() {
+    let always = route("typo").from("service=*").to("redis").http(false, "service=rediss");
+    let found = findings(redis(",protocol=http"), vec![always]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(found[0].message.ends_with("its share of the connections is refused"));
+}
+
+#[test]
 fn empty_subset_says_which_values_there_are() {
     let dataplanes = vec![
         dataplane("redis-1", "10.0.0.21").inbound(6379, "service=redis,version=v1"),
