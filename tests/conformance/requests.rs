@@ -16,8 +16,8 @@ use std::{
 };
 
 use balancer_user::{
-    compile::{Assignment, Limits, compile},
-    explain::{Input, Query, explain},
+    compile::{Assignment, Limits, Tables, compile},
+    explain::{Input, Query, RequestQuery, explain},
     http::Decision,
     policy::{PROTOCOL_TAG, PolicySet, SERVICE_TAG, Tags},
     resolve::{Backend, Destination, HttpRules, ResolveSettings, Resolved, resolve},
@@ -91,18 +91,25 @@ pub(crate) fn judge(case: &Value) -> Result<Verdict, String> {
     let source = resolved.sources.iter().find(|source| source.address == IpAddr::V4(SOURCE));
     let class = source.map_or(0, |source| source.class);
     let route = &resolved.routes[vip.class_routes.get(&class).copied().unwrap_or(vip.route)];
-    let connections = match &route.http {
-        Some(_) => BTreeMap::new(),
-        None => connections(&world, &resolved)?,
-    };
+    let tables = compile(&resolved, &Assignment::default(), &Limits::default())
+        .map_err(|error| error.to_string())?;
     for asked in array(&case["requests"]) {
         let request = &asked["request"];
         let sent = request_of(request)?;
         let answer = pairs(&asked["backend_response_headers"])?;
+        let explained = explained(&world, &resolved, &tables, request)?;
         let taken = match &route.http {
             Some(rules) => by_rules(&world, rules, &sent, &answer)?,
-            None => unchanged(connections.clone(), request, &answer)?,
+            None => unchanged(explained.clone(), request, &answer)?,
         };
+        let mut by_instances = taken.shares.clone();
+        by_instances.retain(|name, _| !name.starts_with('('));
+        if !same(&by_instances, &explained) {
+            return Ok(Verdict::Failed {
+                expected: format!("{request}: explained as it is decided: {by_instances:?}"),
+                found: format!("{explained:?}"),
+            });
+        }
         if let Some(expected) = differs(&asked["expect"], number(&asked["times"]), &taken)? {
             let expected = format!("{request}: {expected}");
             return Ok(Verdict::Failed { expected, found: format!("{taken:?}") });
@@ -199,35 +206,52 @@ fn outside(
     Ok(Some(port))
 }
 
-/// The shares of connections.
-fn connections(world: &World, resolved: &Resolved) -> Result<BTreeMap<String, f64>, String> {
+/// The shares of instances as `explain` has them.
+fn explained(
+    world: &World,
+    resolved: &Resolved,
+    tables: &Tables,
+    request: &Value,
+) -> Result<BTreeMap<String, f64>, String> {
     let World { set, settings, instances, source: (mesh, name), called } = world;
-    let tables = compile(resolved, &Assignment::default(), &Limits::default())
-        .map_err(|error| error.to_string())?;
-    let input = Input { set, settings, resolved, tables: Some(&tables) };
-    let (from, to) = (format!("{mesh}/{name}"), format!("{mesh}/{called}"));
-    let answer = explain(&input, &Query { from, to, ..Query::default() })
-        .map_err(|error| error.to_string())?;
+    let input = Input { set, settings, resolved, tables: Some(tables) };
+    let described = RequestQuery {
+        method: text(&request["method"]),
+        path: text(&request["path"]),
+        host: text(&request["host"]),
+        headers: pairs(&request["headers"])?,
+    };
+    let query = Query {
+        from: format!("{mesh}/{name}"),
+        to: format!("{mesh}/{called}"),
+        request: Some(described),
+        ..Query::default()
+    };
+    let answer = explain(&input, &query).map_err(|error| error.to_string())?;
     let mut shares = BTreeMap::new();
     for real in answer.backends.iter().flat_map(|backend| &backend.reals) {
         let addr: SocketAddr = real.address.parse().map_err(|_| "a real without an address")?;
         let name = instances.get(&addr).ok_or("a real that is no instance")?;
         *shares.entry(name.clone()).or_default() += real.share;
     }
-    let refused = 1.0 - shares.values().sum::<f64>();
-    if refused > 1e-9 {
-        shares.insert("(refused)".to_owned(), refused);
-    }
     shares.retain(|_, share| *share > 0.0);
     Ok(shares)
 }
 
+fn same(a: &BTreeMap<String, f64>, b: &BTreeMap<String, f64>) -> bool {
+    a.keys().eq(b.keys()) && a.values().zip(b.values()).all(|(a, b)| (a - b).abs() < 1e-3)
+}
+
 /// What becomes of a request where only connections are decided about.
 fn unchanged(
-    shares: BTreeMap<String, f64>,
+    mut shares: BTreeMap<String, f64>,
     request: &Value,
     answer: &Headers,
 ) -> Result<Taken, String> {
+    let refused = 1.0 - shares.values().sum::<f64>();
+    if refused > 1e-9 {
+        shares.insert("(refused)".to_owned(), refused);
+    }
     let target = text(&request["path"]).unwrap_or_else(|| "/".to_owned());
     let host = text(&request["host"]).unwrap_or_default();
     let seen = vec![(target, host, listed(&headers(&pairs(&request["headers"])?)))];
