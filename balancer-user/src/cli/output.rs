@@ -25,7 +25,10 @@ pub(crate) fn value<T: Serialize>(
         Form::Json => serde_json::to_string_pretty(value)
             .map(|json| json + "\n")
             .map_err(|error| Failure::system(error, "cannot print as JSON"))?,
-        Form::Yaml => serde_yaml::to_string(value)
+        // By way of JSON, so that both have the same form: of an enum YAML would make a tag.
+        Form::Yaml => serde_json::to_value(value)
+            .map_err(anyhow::Error::new)
+            .and_then(|json| Ok(serde_yaml::to_string(&json)?))
             .map_err(|error| Failure::system(error, "cannot print as YAML"))?,
         Form::Hosts => return Err(hosts_refused()),
     };
