@@ -6,7 +6,7 @@ set -euo pipefail
 
 usage() {
     cat <<'END'
-usage: provision.sh              install the packages of every group but `bench` and `provision` (root)
+usage: provision.sh              install the packages of every group but `bench`, `fuzz` and `provision` (root)
        provision.sh PACKAGE...   install these (root)
        provision.sh --list       print every need: group, package, how to see that it is there, why
 What is installed already is left as it is: a second run changes nothing.
@@ -17,7 +17,7 @@ END
 # Groups: `build` the objects and programs, `run` tests and demo, `vm` tests in guests, `loaders`
 # the tests of other BPF loaders, `metrics` the test of what the agent shows to Prometheus, `quic`
 # the test of QUIC through UDP, `bench` what `cargo xtask bench l4` measures balancer beside,
-# `provision` the test of this script, `bare` what every machine with rustup on it has anyway.
+# `fuzz` fuzzing, `provision` the test of this script, `bare` what every machine with rustup on it has anyway.
 # The third column says how setup sees that it is there: `toolchain` (a Rust toolchain for BPF),
 # `program:NAME` (on PATH or in /usr/sbin), `header:NAME` (the C compiler finds it), `path:FILE`
 # (the file is there), `-` (not looked for).
@@ -54,6 +54,8 @@ bench      nginx                     program:nginx               `bench l4` meas
 bench      libnginx-mod-stream       path:/usr/lib/nginx/modules/ngx_stream_module.so  `bench l4` measures nginx with it
 bench      python3-pip               program:pip3                `bench l4` measures Envoy, which PyPI has and Debian has not
 
+fuzz       g++                       program:c++                 libFuzzer is compiled with it
+
 provision  debootstrap               program:debootstrap         the test of the provision script makes a new Debian with it
 
 bare       ca-certificates           -                           cargo fetches crates by https
@@ -78,7 +80,7 @@ fi
 if (($#)); then
     wanted=("$@")
 else
-    mapfile -t wanted < <(needs | awk '$1 != "bench" && $1 != "provision" { print $2 }')
+    mapfile -t wanted < <(needs | awk '$1 !~ /^(bench|fuzz|provision)$/ { print $2 }')
 fi
 
 missing=()

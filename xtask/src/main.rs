@@ -6,6 +6,7 @@ mod bpf;
 mod ci;
 mod demo;
 mod docs;
+mod fuzz;
 mod lint;
 mod provision;
 mod run;
@@ -13,7 +14,7 @@ mod setup;
 mod test;
 mod vm;
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{CommandFactory, Parser, Subcommand};
 
@@ -79,6 +80,17 @@ enum Verb {
         #[arg(short, long, value_enum, requires = "stats", default_value_t = bpf::stats::Output::Text)]
         output: bpf::stats::Output,
     },
+    /// Try inputs that nobody thought of, with libFuzzer (nightly toolchain)
+    Fuzz {
+        /// What is tried
+        target: fuzz::Target,
+        /// For how long: a number with s, m or h
+        #[arg(long = "for", value_name = "TIME", default_value = "10m", value_parser = fuzz::parse_time)]
+        time: Duration,
+        /// Keep what was found to reach more code, in tests/fuzz/corpora/
+        #[arg(long)]
+        bless: bool,
+    },
     /// Check the house rules that clippy cannot express
     Lint,
     /// Write the parts of docs/ that come from the code: families of metrics, reasons
@@ -105,6 +117,7 @@ fn main() -> ExitCode {
             bpf::stats::run(&kernels, bless, output)
         }
         Verb::Bpf { dump, debug, .. } => bpf::run(dump, debug),
+        Verb::Fuzz { target, time, bless } => fuzz::run(target, time, bless),
         Verb::Lint => lint::run(),
         Verb::Docs => docs::run(),
     };

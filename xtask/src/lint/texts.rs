@@ -8,6 +8,9 @@ const LINES_MAX: usize = 500;
 /// Longer files, and why they are one subject all the same.
 const LONG: &[(&str, &str)] = &[
     ("Cargo.lock", "written by cargo"),
+    ("fuzz/Cargo.lock", "written by cargo"),
+    ("tests/fuzz/corpora/plan.hex", "an input a line, kept by `cargo xtask fuzz`"),
+    ("tests/fuzz/corpora/request.hex", "an input a line, kept by `cargo xtask fuzz`"),
     ("LICENSE", "not ours"),
     ("tests/cli/help.txt", "what clap prints, for all commands"),
 ];

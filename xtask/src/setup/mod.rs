@@ -25,6 +25,7 @@ use needs::{Look, Need};
 pub(crate) use toolchain::CRATE_SOURCES;
 use toolchain::Toolchain;
 pub(crate) use toolchain::cache;
+pub(crate) use toolchain::inner;
 
 /// What the object is compiled for. Every machine that the tests run on is little-endian.
 pub(crate) const TARGET: &str = "bpfel-unknown-none";

@@ -27,6 +27,8 @@ pub(crate) enum Group {
     Bench,
     /// The test of QUIC through UDP.
     Quic,
+    /// Fuzzing.
+    Fuzz,
     /// The test of the provision script.
     Provision,
     /// What a machine that runs this program has already; for [`SCRIPT`] alone.
@@ -47,6 +49,7 @@ impl Group {
             "metrics" => Self::Metrics,
             "bench" => Self::Bench,
             "quic" => Self::Quic,
+            "fuzz" => Self::Fuzz,
             "provision" => Self::Provision,
             "bare" => Self::Bare,
             _ => return None,
@@ -153,7 +156,8 @@ mod tests {
     #[test]
     fn script_lists_needs_of_every_group() {
         let needs = list().unwrap();
-        for group in Group::ALL.iter().chain(&[Group::Bench, Group::Provision, Group::Bare]) {
+        let others = [Group::Bench, Group::Fuzz, Group::Provision, Group::Bare];
+        for group in Group::ALL.iter().chain(&others) {
             assert!(needs.iter().any(|need| need.group == *group), "nothing for {group:?}");
         }
         // Setup looks for what it installs; only a bare machine takes packages unseen.
