@@ -40,12 +40,12 @@ fn hold(rules: &Rules, router: &Router, asked: &Asked) {
     assert_eq!(found.flatten(), took.and_then(|took| took.found.place), "{request:?}");
 
     let chance = Chance { backend: Choice::Number(asked.number), cookie: asked.number };
-    match router.decide(&request, chance, |_| asked.number % 3 != 0) {
+    match router.decide(&request, chance, |_| !asked.number.is_multiple_of(3)) {
         Decision::Forward(forward) => {
             let sent = forward.sent(&request);
             assert!(!sent.headers.contains_key(HOST), "the host stands by itself");
         }
-        Decision::Refuse(..) => assert!(found.is_none() || asked.number % 3 == 0),
+        Decision::Refuse(..) => assert!(found.is_none() || asked.number.is_multiple_of(3)),
         Decision::Redirect(_) | Decision::Respond(_) => {}
     }
 }
@@ -92,7 +92,7 @@ fn asked(data: &mut Unstructured<'_>) -> Result<Option<Asked>> {
     let host = data.choose(&["a.b", "c.a.b", "x.b", "b", "B", "x.y:80", ".b", "", "[::1]:80"])?;
     headers.insert(HOST, HeaderValue::from_static(host));
     for _ in 0..data.int_in_range(0..=3)? {
-        let name = HeaderName::from_static(*data.choose(&["x-a", "x-b", "cookie"])?);
+        let name = HeaderName::from_static(data.choose(&["x-a", "x-b", "cookie"])?);
         let Ok(value) = HeaderValue::from_bytes(&bytes(data, 6)?) else { continue };
         headers.append(name, value);
     }
@@ -149,7 +149,7 @@ fn one_match(data: &mut Unstructured<'_>) -> Result<Match> {
     let method = if data.ratio(1, 4)? { Some(value(data)?) } else { None };
     let mut matched = Match { path, method, headers: Vec::new(), query: Vec::new() };
     for _ in 0..data.int_in_range(0..=2)? {
-        let name = HeaderName::from_static(*data.choose(&["x-a", "x-b", "host"])?);
+        let name = HeaderName::from_static(data.choose(&["x-a", "x-b", "host"])?);
         matched.headers.push(HeaderMatch { name, value: value(data)? });
     }
     for _ in 0..data.int_in_range(0..=2)? {
