@@ -21,7 +21,9 @@ mod tests {
         path::{Path, PathBuf},
     };
 
-    const TARGETS: [(&str, fn(&[u8])); 3] =
+    type Target = (&'static str, fn(&[u8]));
+
+    const TARGETS: [Target; 3] =
         [("policy", super::policy), ("request", super::request), ("plan", super::plan)];
 
     fn beside(path: &str) -> PathBuf {
