@@ -69,6 +69,7 @@ fn outcome<'a>(
     check::meshes(set, &mut findings);
     check::dataplanes(&resolver.dataplanes, &settings.names, &mut findings);
     check::traffic_routes(&resolver.inventory, &resolver.policies, &mut findings);
+    check::sources(&resolver.dataplanes, &resolver.policies, &mut findings);
     check::objects(set, settings, &mut findings);
     gateway::gateways(&resolver.attached, &settings.gateway_controller, &mut findings);
     gateway::routes(&resolver, &mut findings);

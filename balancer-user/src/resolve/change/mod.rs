@@ -34,7 +34,7 @@ mod weights;
 use asked::Asked;
 use offers::{Offers, Touched};
 use routes::Routes;
-use sources::Known;
+use sources::{Known, Wildcards};
 
 /// What differs between two outcomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -89,6 +89,7 @@ struct Memory {
     bare: BTreeSet<Arc<str>>,
     /// A MeshLoadBalancingStrategy speaks of zones.
     by_zone: bool,
+    wildcards: Wildcards,
     offers: Offers,
     asked: Asked,
     routes: Routes,
@@ -117,6 +118,7 @@ impl Resolution {
                 .mesh_load_balancing_strategies
                 .iter()
                 .any(|policy| policy.to.iter().any(|to| to.locality.is_some())),
+            wildcards: Wildcards::new(set),
             offers: Offers::new(set),
             asked: Asked::new(set),
             routes: Routes::new(&resolved),
@@ -236,6 +238,7 @@ impl Memory {
         parts: &mut Parts,
     ) -> Option<()> {
         let mut touched = Touched::default();
+        self.wildcards.count(dataplanes)?;
         // Which zones count is the route's to say then.
         if self.by_zone && !(dataplanes.is_empty() && slices.is_empty()) {
             return None;

@@ -1,18 +1,21 @@
 //! Sources that come and go: a new one is of the class of another that is just like it.
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     hash::{DefaultHasher, Hash as _, Hasher as _},
     net::IpAddr,
     sync::Arc,
 };
 
-use super::super::{
-    Resolved, Source,
-    mesh_policy::ToPolicy,
-    names::Names,
-    objects::namespace,
-    sources::{Sources, tag_sets, workload_addresses},
+use super::{
+    super::{
+        Resolved, Source, check,
+        mesh_policy::ToPolicy,
+        names::Names,
+        objects::namespace,
+        sources::{Sources, tag_sets, workload_addresses},
+    },
+    Exchanged,
 };
 use crate::policy::{Dataplane, PolicySet, RouteTarget};
 
@@ -120,6 +123,43 @@ impl Known {
             let dataplanes = vec![(dataplane.meta.mesh.clone(), dataplane.meta.name.clone())];
             resolved.sources.insert(place, Source { address, dataplanes, class });
             added.insert(address);
+        }
+        Some(())
+    }
+}
+
+/// How many workloads have the tags that selectors take any value of: whether nobody has is
+/// reported.
+#[derive(Debug, Default)]
+pub(super) struct Wildcards(BTreeMap<(String, String), u32>);
+
+impl Wildcards {
+    pub(super) fn new(set: &PolicySet) -> Self {
+        let mut counted = BTreeMap::new();
+        for route in &set.traffic_routes {
+            for (_, tag) in check::wildcards(route) {
+                counted.insert((route.meta.mesh.clone(), tag.clone()), 0);
+            }
+        }
+        for ((mesh, tag), count) in &mut counted {
+            let of_mesh = set.dataplanes.iter().filter(|one| one.meta.mesh == *mesh);
+            *count = of_mesh.filter(|one| check::has_tag(one, tag)).count() as u32;
+        }
+        Self(counted)
+    }
+
+    /// Counts on. `None`: somebody has a tag now that nobody had, or nobody has it any more.
+    pub(super) fn count(&mut self, dataplanes: &[Exchanged<'_, Dataplane>]) -> Option<()> {
+        for ((mesh, tag), count) in &mut self.0 {
+            let has = |one: &Option<&Arc<Dataplane>>| {
+                let one = one.filter(|one| one.meta.mesh == *mesh);
+                i64::from(one.is_some_and(|one| check::has_tag(one, tag)))
+            };
+            let more: i64 = dataplanes.iter().map(|(before, after)| has(after) - has(before)).sum();
+            let before = std::mem::replace(count, u32::try_from(i64::from(*count) + more).ok()?);
+            if (before == 0) != (*count == 0) {
+                return None;
+            }
         }
         Some(())
     }

@@ -20,8 +20,10 @@ use crate::policy::{
 };
 
 mod objects;
+mod wildcards;
 
 pub(super) use objects::{mesh_service, objects};
+pub(super) use wildcards::{has_tag, sources, wildcards};
 
 /// Addresses of Dataplanes that cannot be used as they stand.
 pub(super) fn dataplanes<'a>(

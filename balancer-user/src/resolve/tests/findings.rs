@@ -170,3 +170,14 @@ fn full_range_is_an_error() {
     assert_eq!(found.severity, Severity::Error);
     assert_eq!(found.hint.as_deref(), Some("configure a larger `vips.ipv4`"));
 }
+
+#[test]
+fn a_wildcard_for_a_tag_that_nobody_has_selects_nobody_and_is_told() {
+    let from = |selector: &str| route("r").from(selector).to("redis").split(1, "service=redis");
+    let found = findings(redis(",zone=east"), vec![from("service=*,region=*")]);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert_eq!(found[0].field, "sources[0].match[\"region\"]");
+    assert!(found[0].message.starts_with("no Dataplane of mesh default has the tag `region`"));
+    assert_eq!(findings(redis(",zone=east"), vec![from("service=*,zone=*")]), []);
+    assert_eq!(findings(Vec::new(), vec![from("service=*,region=*")]).len(), 1, "the split alone");
+}
