@@ -179,5 +179,6 @@ fn a_wildcard_for_a_tag_that_nobody_has_selects_nobody_and_is_told() {
     assert_eq!(found[0].field, "sources[0].match[\"region\"]");
     assert!(found[0].message.starts_with("no Dataplane of mesh default has the tag `region`"));
     assert_eq!(findings(redis(",zone=east"), vec![from("service=*,zone=*")]), []);
-    assert_eq!(findings(Vec::new(), vec![from("service=*,region=*")]).len(), 1, "the split alone");
+    let nobody_yet = findings(Vec::new(), vec![from("service=*,region=*")]);
+    assert!(nobody_yet.iter().all(|found| !found.message.contains("region")), "{nobody_yet:?}");
 }
