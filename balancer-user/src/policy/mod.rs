@@ -274,7 +274,7 @@ pub struct TrafficRouteConf {
     /// included. Empty only where decision D3 allows it to be missing: then the last `http`
     /// entry has no match and takes whatever no other takes.
     pub split: Vec<SplitEntry>,
-    /// `http` entries, read and validated; carried out once the proxy exists.
+    /// `http` entries.
     pub http: Vec<HttpEntry>,
     /// Where `http` stands.
     pub http_span: Option<Span>,
@@ -294,7 +294,7 @@ pub struct SplitEntry {
     pub destination: Tags,
 }
 
-/// One entry of `conf.http`, kept as read until the proxy exists.
+/// One entry of `conf.http`.
 #[derive(Clone, Debug, PartialEq)]
 pub struct HttpEntry {
     /// Where it stands.

@@ -4,7 +4,7 @@
 use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
-    Decision, Destination, Hashing, NoRoute, ResolveSettings, Route, Vip, VipKey,
+    Decision, Destination, NoRoute, ResolveSettings, Route, Vip, VipKey,
     gateway::{self, Attachments},
     inventory::{Family, Inventory},
     mesh_http::{self, MeshHttpRoutes},
@@ -19,8 +19,7 @@ use super::{
     strategy::{self, OfHttpRoutes, Strategies},
 };
 use crate::policy::{
-    Dataplane, List, LoadBalancer, MeshHttpRoute, MeshTcpRoute, PolicySet, SERVICE_TAG, Tags,
-    TrafficRoute,
+    Dataplane, List, MeshHttpRoute, MeshTcpRoute, PolicySet, SERVICE_TAG, Tags, TrafficRoute,
 };
 
 /// A policy set, indexed. Answers for any source, also for one that does not exist.
@@ -176,14 +175,7 @@ impl<'a> Resolver<'a> {
     ) -> Route {
         let place = self.place(destination.mesh(), family);
         self.attached.route(destination, clients, &place).unwrap_or_else(|| match destination {
-            Destination::Listener { .. } => Route {
-                policy: None,
-                decision: Decision::Reject,
-                load_balancer: LoadBalancer::RoundRobin,
-                hashing: Hashing::default(),
-                backends: Vec::new(),
-                http: None,
-            },
+            Destination::Listener { .. } => place.no_policy_route(Decision::Reject, &Tags::new()),
             _ => place.direct_route(destination),
         })
     }

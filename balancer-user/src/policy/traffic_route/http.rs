@@ -1,5 +1,4 @@
-//! `conf.http[]` (semantics 3.3, 3.8, 3.9): read and validated completely, although only the
-//! proxy to come can carry it out.
+//! `conf.http[]` (semantics 3.3, 3.8, 3.9): read and validated; `resolve` makes HTTP rules of it.
 
 use super::{
     super::{

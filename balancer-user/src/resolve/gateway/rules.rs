@@ -12,12 +12,12 @@ use super::{
 use crate::{
     http::{self, Age, Filter, Hostname, Order, Retry, Rule, Rules, Split, Timeouts},
     policy::{
-        LoadBalancer, Tags,
+        Tags,
         gateway::{self as policy, BackendRef, GrpcMatch, Listener, RuleBackend},
         http_route::{Located, PathMatch, RequestMatch, RouteFilter},
     },
     resolve::{
-        Backend, Decision, Destination, Hashing, HttpRules, PolicyRef, Route,
+        Backend, Decision, Destination, HttpRules, PolicyRef, Route,
         http::{
             Backends, Refused,
             filters::{self, Family},
@@ -101,14 +101,7 @@ impl Lowered<'_> {
     /// The route to a destination: connections go where the rule for any request says; without
     /// one to the Service itself, and nowhere from a listener.
     pub(super) fn route(self, destination: &Destination, place: &Place<'_>) -> Route {
-        let refused = Route {
-            policy: None,
-            decision: Decision::Reject,
-            load_balancer: LoadBalancer::RoundRobin,
-            hashing: Hashing::default(),
-            backends: Vec::new(),
-            http: None,
-        };
+        let refused = place.no_policy_route(Decision::Reject, &Tags::new());
         let route = match (self.any, destination) {
             (Some((policy, backends)), _) => Route {
                 policy: Some(policy),
