@@ -7,7 +7,7 @@ use super::{pattern::Pattern, request::Request};
 
 /// Conditions of which all must hold. None at all holds for every request. In `-o json` a value is
 /// an object with how it is compared: `{"path": {"segment_prefix": "/api"}}`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash, Serialize)]
 pub struct Match {
     /// The method.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,7 +24,7 @@ pub struct Match {
 }
 
 /// How a path is compared: always with case, never with the query.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathMatch {
     /// It is this.
@@ -42,7 +42,7 @@ pub enum PathMatch {
 }
 
 /// Segments that a path begins with. A slash at the end says nothing (semantics 5.2).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Segments(Box<str>);
 
 impl Segments {
@@ -74,7 +74,7 @@ pub(super) fn ends_segment(rest: &str) -> bool {
 }
 
 /// A call of gRPC, whose path is `/service/method`. At least one of the two is given.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct GrpcMatch {
     /// The service, with its package: `shop.Catalog`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -85,7 +85,7 @@ pub struct GrpcMatch {
 }
 
 /// How one of the two names is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum GrpcName {
     /// It is this.
@@ -112,7 +112,7 @@ impl GrpcName {
 }
 
 /// How a value is compared.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum ValueMatch {
     /// It is this, case included.
@@ -142,7 +142,7 @@ impl ValueMatch {
 }
 
 /// A header that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct HeaderMatch {
     /// Its name; case does not count.
     #[serde(serialize_with = "name")]
@@ -152,7 +152,7 @@ pub struct HeaderMatch {
 }
 
 /// A query parameter that is asked for.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize)]
 pub struct QueryMatch {
     /// Its name, case included.
     pub name: Box<str>,

@@ -30,6 +30,7 @@ mod matcher;
 mod normal;
 mod pattern;
 mod precedence;
+mod reach;
 mod redirect;
 mod request;
 mod retry;
@@ -55,6 +56,7 @@ pub use matcher::{
 pub use normal::normal_path;
 pub use pattern::{Pattern, PatternError, Substitution};
 pub use precedence::{Age, Criterion, Order, Precedence};
+pub use reach::Unreached;
 pub use redirect::{PortElse, Redirect};
 pub use request::{BadRequest, Connection, Request, Scheme};
 pub use retry::{Retry, Tried};

@@ -73,6 +73,11 @@ impl Router {
     /// A rule contradicts itself.
     pub fn new(rules: Rules) -> Result<Self, BadRule> {
         rules.check()?;
+        Ok(Self::of(rules))
+    }
+
+    /// The same of rules that are known not to.
+    pub(super) fn of(rules: Rules) -> Self {
         let mut by_host: HashMap<&Hostname, Vec<Place>> = HashMap::new();
         let mut hosts: Vec<&Hostname> = Vec::new();
         for (at, rule) in rules.rules.iter().enumerate() {
@@ -116,7 +121,7 @@ impl Router {
             router.hosts.push(HostIndex::new(host.clone(), places, &rules));
         }
         router.rules = rules;
-        Ok(router)
+        router
     }
 
     /// The rules, as they were handed over.

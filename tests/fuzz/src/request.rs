@@ -35,6 +35,10 @@ fn hold(rules: &Rules, router: &Router, asked: &Asked) {
         None => rules.otherwise.as_ref().map(|_| None),
     };
     assert_eq!(found, listed, "{request:?}");
+    let unreached =
+        router.rules().unreached().into_iter().find(|one| found == Some(Some(one.place)));
+    let aside = unreached.is_none_or(|one| one.but_asterisk && request.path == "*");
+    assert!(aside, "{unreached:?} {request:?}");
     let why = router.why(&request);
     let took = why.last().filter(|last| last.differs.is_empty());
     assert_eq!(found.flatten(), took.and_then(|took| took.listed.found.place), "{request:?}");

@@ -1,6 +1,6 @@
 //! What holds for any rules and any request.
 
-use std::sync::LazyLock;
+use std::{collections::BTreeMap, sync::LazyLock};
 
 use proptest::prelude::*;
 
@@ -151,6 +151,44 @@ proptest! {
             let explained = took.map(|took| took.listed.found.place);
             prop_assert_eq!(indexed.flatten(), explained.flatten());
         }
+    }
+
+    #[test]
+    fn no_request_finds_a_match_that_is_not_reached(
+        rules in any_rules(),
+        requests in prop::collection::vec(any_request(), 1..40),
+    ) {
+        let router = Router::new(rules).unwrap();
+        let unreached = router.rules().unreached();
+        let asterisk = asked("OPTIONS", "*").host("a.b");
+        for asked in requests.iter().chain([&asterisk]) {
+            let request = asked.request();
+            let place = router.find(&request).and_then(|found| found.place);
+            let said = unreached.iter().find(|one| Some(one.place) == place);
+            let aside = said.is_none_or(|one| one.but_asterisk && request.path == "*");
+            prop_assert!(aside, "{:?} {:?}", said, request);
+        }
+    }
+
+    #[test]
+    fn matches_are_not_reached_where_one_by_one_comparison_says_so(rules in any_rules()) {
+        let router = Router::new(rules).unwrap();
+        let listed: Vec<_> = router.listed().collect();
+        let mut reached = BTreeMap::new();
+        for (row, one) in listed.iter().enumerate() {
+            let covers = |before: &&crate::http::Listed<'_>| {
+                before.hostname == one.hostname
+                    && before.found.rule.except == one.found.rule.except
+                    && before.found.matched.covers(one.found.matched)
+            };
+            let by = listed[..row].iter().find(covers).and_then(|by| by.found.place);
+            let place = one.found.place.unwrap();
+            let known = reached.entry(place).or_insert(by);
+            *known = known.filter(|_| by.is_some());
+        }
+        let expected: Vec<_> = reached.into_iter().filter_map(|(at, by)| Some((at, by?))).collect();
+        let said: Vec<_> = router.rules().unreached().iter().map(|one| (one.place, one.by)).collect();
+        prop_assert_eq!(said, expected);
     }
 
     #[test]
