@@ -71,7 +71,7 @@ impl Kind {
     pub(super) fn not_yet(self) -> Option<String> {
         match self {
             Self::Mesh | Self::Dataplane | Self::TrafficRoute | Self::Object(_) => None,
-            Self::Kuma(kind) => kind.not_yet().map(str::to_owned),
+            Self::Kuma(kind) => kind.not_yet(),
             Self::Other(_) => {
                 Some(format!("{} is not carried out yet: this document has no effect", self.name()))
             }

@@ -5,16 +5,14 @@
 use std::sync::Arc;
 
 use super::{
-    Meta, Span, external_service,
+    Meta, Span,
+    diagnostic::requests_not_yet,
+    external_service,
     fields::{Context, Fields, Form},
     mesh_route, mesh_service,
     objects::Object,
     strategy,
 };
-
-/// What kinds that route requests do until there is a proxy.
-pub(super) const REQUESTS_NOT_YET: &str = "requests are not told apart yet: connections follow the \
-    rule that takes every request, else they go where they would go without this";
 
 /// A kind that is read.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,8 +64,13 @@ impl MeshKind {
     }
 
     /// What of it has no effect yet, if not all has.
-    pub(super) fn not_yet(self) -> Option<&'static str> {
-        (self == Self::MeshHttpRoute).then_some(REQUESTS_NOT_YET)
+    pub(super) fn not_yet(self) -> Option<String> {
+        (self == Self::MeshHttpRoute).then(|| {
+            requests_not_yet(
+                "follow the rule that takes every request, else they go where they would go \
+                 without this",
+            )
+        })
     }
 
     /// What Kuma 3 has instead, if it has not this kind.

@@ -7,6 +7,7 @@ mod split;
 
 use super::{
     Diagnostic, Meta, SERVICE_TAG, Tags, TrafficRoute, TrafficRouteConf,
+    diagnostic::requests_not_yet,
     fields::{Context, Field, Fields},
     tags::{self, DESTINATION, TagRules},
     yaml::Value,
@@ -149,11 +150,11 @@ fn conf_of_fields(cx: &mut Context<'_>, field: &Field<'_>) -> Option<TrafficRout
     {
         let instead = match &outer {
             Some(split) if split.is_empty() => {
-                "the last entry, which has no match, takes every connection"
+                "follow the last entry, which has no match"
             }
-            Some(_) | None => "the outer split applies to every connection",
+            Some(_) | None => "follow the outer split",
         };
-        let message = format!("`http` is not carried out yet: {instead}");
+        let message = requests_not_yet(instead);
         cx.report(Diagnostic::warning(field.path.clone(), message).at(field.key_span));
     }
     fields.finish(cx);

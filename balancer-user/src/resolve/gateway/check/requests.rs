@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use super::super::{Attachments, ParentStatus, Point, RouteStatus, by_age_rule, carry, listeners};
 use crate::{
     http::Hostname,
-    policy::Diagnostic,
+    policy::{Diagnostic, diagnostic::requests_not_yet},
     resolve::{Destination, PolicyRef, Resolver, findings::Findings, inventory::Family},
 };
 
@@ -138,9 +138,9 @@ fn until_there_is_a_proxy<'a>(
     }
     let outcomes: Vec<String> = by_outcome
         .into_iter()
-        .map(|(outcome, points)| format!("connections to {} {outcome}", points.join(", ")))
+        .map(|(outcome, points)| format!("to {} {outcome}", points.join(", ")))
         .collect();
-    let message = format!("requests are not told apart yet: {}", outcomes.join(", "));
+    let message = requests_not_yet(&outcomes.join(", "));
     let meta = status.route.meta();
     findings.add(meta, Diagnostic::warning("kind", message).at(meta.span));
 }
