@@ -1,7 +1,7 @@
 use std::sync::Arc;
 
 use crate::policy::{
-    Api, HashFunction, LoadBalancer, SERVICE_TAG, Severity, TrafficRoute,
+    Api, HashFunction, LoadBalancer, SERVICE_TAG, TrafficRoute,
     http::{HostRewrite, PathRewrite, StringMatcher},
     testing::{LENIENT, STRICT, errors, exactly, finding, reading, route, warnings},
 };
@@ -288,14 +288,6 @@ fn an_outer_split_may_only_be_missing_if_the_last_entry_takes_everything() {
     assert_eq!(errors(&always_first, &LENIENT), ["conf"]);
     let last = read(&route(&format!("{{http: [{{{TO}}}]}}")));
     assert!(last.conf.split.is_empty() && !last.conf.http[0].has_match);
-}
-
-#[test]
-fn entries_behind_one_without_match_are_reported_as_unreachable() {
-    let body = http(&format!("{{{TO}}}, {{match: {{method: {{exact: GET}}}}, {TO}}}"));
-    let finding = finding(&body, &LENIENT, "conf.http[1]");
-    assert_eq!(finding.severity, Severity::Warning);
-    assert!(finding.message.contains("`conf.http[0]` has no match"), "{}", finding.message);
 }
 
 #[test]

@@ -80,6 +80,7 @@ fn outcome<'a>(
     strategy::check(&resolver, &mut findings);
     gateway::losers(&resolver, &signatures, &vips.planned, &mut findings);
     let assembled = classes::assemble(&resolver, &signatures, &vips.planned);
+    check::routes(&resolver, &assembled.routes, &mut findings);
     let resolved = Resolved {
         vips: assembled.vips,
         sources: assembled.sources,

@@ -2,7 +2,7 @@
 
 use super::{
     super::{
-        Diagnostic, HttpEntry, HttpMatch, HttpModify, Span,
+        Diagnostic, HttpEntry, HttpMatch, HttpModify,
         fields::{Context, Field, Fields},
         http::{HeaderAdd, HeaderChanges, HostRewrite, PathRewrite, StringMatcher},
         pattern,
@@ -14,10 +14,6 @@ use crate::http::Substitution;
 
 /// What became of an entry.
 pub(super) struct Read {
-    /// Where it stands.
-    pub(super) span: Span,
-    /// Its field path.
-    pub(super) path: String,
     /// It has no `match`, so nothing gets past it (decision D3).
     pub(super) always: bool,
     /// `None`: it has an error.
@@ -27,7 +23,7 @@ pub(super) struct Read {
 /// Reads one entry.
 pub(super) fn http_entry(cx: &mut Context<'_>, field: &Field<'_>) -> Read {
     let span = field.node.span;
-    let mut read = Read { span, path: field.path.clone(), always: false, entry: None };
+    let mut read = Read { always: false, entry: None };
     let Some(mut fields) = field.fields(cx) else { return read };
     let errors_before = cx.errors();
     let match_field = fields.take(cx, "match");

@@ -2,7 +2,6 @@
 
 mod http;
 pub(super) mod load_balancer;
-mod reach;
 mod split;
 
 use super::{
@@ -144,14 +143,11 @@ fn conf_of_fields(cx: &mut Context<'_>, field: &Field<'_>) -> Option<TrafficRout
     };
     let load_balancer =
         balancer_field.as_ref().map(|field| load_balancer::load_balancer(cx, field));
-    reach::unreachable(cx, entries.as_deref().unwrap_or_default());
     if let Some(field) = &http_field
         && !entries.as_deref().unwrap_or_default().is_empty()
     {
         let instead = match &outer {
-            Some(split) if split.is_empty() => {
-                "follow the last entry, which has no match"
-            }
+            Some(split) if split.is_empty() => "follow the last entry, which has no match",
             Some(_) | None => "follow the outer split",
         };
         let message = requests_not_yet(instead);

@@ -20,9 +20,11 @@ use crate::policy::{
 };
 
 mod objects;
+mod reach;
 mod wildcards;
 
 pub(super) use objects::{mesh_service, objects};
+pub(super) use reach::routes;
 pub(super) use wildcards::{has_tag, sources, wildcards};
 
 /// Addresses of Dataplanes that cannot be used as they stand.
@@ -247,8 +249,12 @@ fn http_section<'a>(
     findings: &mut Findings<'a>,
 ) {
     let span = route.conf.http_span.unwrap_or(route.meta.span);
-    for Refused { field, why } in http::traffic_route::refusals(&route.conf) {
-        findings.add(&route.meta, Diagnostic::error(field, why).at(span));
+    match http::traffic_route::rules_alone(&route.conf) {
+        Ok(rules) => reach::traffic_route(route, &rules, findings),
+        Err(refused) => {
+            let error = |Refused { field, why }| Diagnostic::error(field, why).at(span);
+            findings.extend(&route.meta, refused.into_iter().map(error));
+        }
     }
     for name in &route.destinations {
         let Some(NotHttp { protocol, untagged }) = not_http(mesh, name, inventory) else {

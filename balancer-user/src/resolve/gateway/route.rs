@@ -184,19 +184,6 @@ impl<'s> AnyRoute<'s> {
         references
     }
 
-    /// What each of its rules asks of requests, as text: equal ones are equal.
-    pub(super) fn matches(self) -> Vec<String> {
-        // Values of policies have no order, and nobody but people reads this.
-        fn texts<T: std::fmt::Debug>(matches: &[Located<T>]) -> impl Iterator<Item = String> {
-            matches.iter().map(|one| format!("{:?}", one.value))
-        }
-        match self {
-            Self::Tcp(_) => Vec::new(),
-            Self::Http(route) => route.rules.iter().flat_map(|rule| texts(&rule.matches)).collect(),
-            Self::Grpc(route) => route.rules.iter().flat_map(|rule| texts(&rule.matches)).collect(),
-        }
-    }
-
     /// The rules whose requests are answered with 500 because of a filter that is not known here:
     /// field and type of each such filter. And how many rules there are that have none.
     pub(super) fn unknown_filters(self) -> (Vec<(&'s str, &'s str)>, usize) {

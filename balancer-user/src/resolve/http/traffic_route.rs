@@ -82,11 +82,15 @@ pub fn traffic_route(
     Rules { order: Order::Listed, rules, otherwise }
 }
 
-/// What of a conf cannot be carried out.
-pub fn refusals(conf: &TrafficRouteConf) -> Vec<Refused> {
+/// The rules of a conf alone: they lead nowhere.
+///
+/// # Errors
+/// What of it cannot be carried out.
+pub fn rules_alone(conf: &TrafficRouteConf) -> Result<Rules, Vec<Refused>> {
     let mut refused = Vec::new();
-    traffic_route("", conf, &mut refused, |entry| Backend::new(Destination::Invalid, entry.weight));
-    refused
+    let nowhere = |entry: &SplitEntry| Backend::new(Destination::Invalid, entry.weight);
+    let rules = traffic_route("", conf, &mut refused, nowhere);
+    if refused.is_empty() { Ok(rules) } else { Err(refused) }
 }
 
 fn split(entries: &[SplitEntry], backend: &mut impl FnMut(&SplitEntry) -> Backend) -> Split {

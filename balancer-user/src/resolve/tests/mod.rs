@@ -16,6 +16,7 @@ mod mesh_tcp;
 mod mesh_tcp_properties;
 mod objects;
 mod properties;
+mod reach;
 mod routes;
 mod scale;
 mod udp;

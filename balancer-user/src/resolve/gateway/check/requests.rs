@@ -1,10 +1,9 @@
-//! What there is to say of routes that tell requests apart: hosts that they cannot have, matches
-//! that another route takes first, filters that are not known, and what connections get while
-//! nobody tells requests apart.
+//! What there is to say of routes that tell requests apart: hosts that they cannot have, filters
+//! that are not known, and what connections get while nobody tells requests apart.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::super::{Attachments, ParentStatus, Point, RouteStatus, by_age_rule, carry, listeners};
+use super::super::{Attachments, ParentStatus, Point, RouteStatus, carry, listeners};
 use crate::{
     http::Hostname,
     policy::{Diagnostic, diagnostic::requests_not_yet},
@@ -15,23 +14,12 @@ use crate::{
 pub(super) fn told_apart<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) {
     let attached = &resolver.attached;
     let connections = connections(resolver, findings);
-    let shadowed = shadowed(attached);
-    for (index, status) in attached.routes.iter().enumerate() {
+    for status in &attached.routes {
         if !status.route.kind().is_of_requests() {
             continue;
         }
         let meta = status.route.meta();
         until_there_is_a_proxy(status, &connections, findings);
-        if let Some(other) = shadowed.get(&index).map(|other| attached.routes[*other].route) {
-            let message = format!(
-                "never takes a request: each of its matches is one of the {} too, which goes \
-                 first: {}",
-                other.called(),
-                by_age_rule(other, status.route)
-            );
-            let found = Diagnostic::warning("spec.rules", message).at(meta.span);
-            findings.add(meta, found.related(other.meta().span, "that route is here"));
-        }
         for parent in &status.parents {
             hostnames(attached, status, parent, findings);
             if let Some(found) = &parent.partially_invalid {
@@ -183,37 +171,4 @@ fn hostnames<'a>(
             );
         }
     }
-}
-
-/// Routes of which older ones have every match for every host, each with the oldest of these.
-fn shadowed(attached: &Attachments<'_>) -> BTreeMap<usize, usize> {
-    let mut shadowed = BTreeMap::new();
-    let mut seen_somewhere = BTreeSet::new();
-    for (point, at) in &attached.points {
-        let listener = attached.listener(point).map_or(Hostname::Any, listeners::hostname);
-        let mut first: HashMap<(Hostname, String), usize> = HashMap::new();
-        for index in at {
-            let route = attached.routes[*index].route;
-            let matches = route.matches();
-            let hosts = match point {
-                Point::Listener { .. } => route.hosts_at(&listener),
-                Point::Service { .. } => vec![Hostname::Any],
-            };
-            let mut taken_by = None;
-            let mut all = !matches.is_empty();
-            for (host, one) in
-                hosts.iter().flat_map(|host| matches.iter().map(move |one| (host, one)))
-            {
-                let older = *first.entry((host.clone(), one.clone())).or_insert(*index);
-                all &= older != *index;
-                taken_by = taken_by.or(Some(older).filter(|older| older != index));
-            }
-            match taken_by.filter(|_| all) {
-                Some(older) => _ = shadowed.entry(*index).or_insert(older),
-                None => _ = seen_somewhere.insert(*index),
-            }
-        }
-    }
-    shadowed.retain(|route, _| !seen_somewhere.contains(route));
-    shadowed
 }

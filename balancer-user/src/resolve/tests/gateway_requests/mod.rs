@@ -387,8 +387,8 @@ fn a_route_is_told_what_becomes_of_connections_and_what_is_in_vain() {
              edge.shop/web follow its rule that takes every request",
             "b: requests are not told apart yet: connections to the listener \
              edge.shop/web follow the rule of the HTTPRoute a.shop that takes every request",
-            "b: never takes a request: each of its matches is one of the HTTPRoute shop/a too, \
-             which goes first: it was created earlier",
+            "b: never takes a request: `spec.rules[0]` of the HTTPRoute shop/a takes all that it \
+             could and goes first: its route is older, or first by name",
             "c: requests are not told apart yet: connections to the listener \
              edge.shop/web follow the rule of the HTTPRoute a.shop that takes every request",
         ]
