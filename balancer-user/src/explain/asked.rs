@@ -14,8 +14,8 @@ use super::{
 };
 use crate::{
     http::{
-        self, Answered, Chance, Choice, Connection, Filter, Forward, Found, Host, Language,
-        Nowhere, Readiness, Request, Router, Rule, Scheme,
+        self, Answered, Chance, Choice, Connection, Filter, Forward, Found, Host, Hostname,
+        Language, Nowhere, Readiness, Request, Router, Rule, Scheme,
     },
     resolve::{BackendState, Destination, HttpRules, PolicyRef, Vip, VipProtocol},
 };
@@ -47,11 +47,13 @@ pub(super) struct Outcome {
 }
 
 impl<'r> HttpRoute<'r> {
-    /// The rules of a route; `None`: it has none, or no request can come this way.
+    /// The rules of a route; `None`: it has none, or no request can come this way. `listener`: the
+    /// hosts of the one that the question names.
     pub(super) fn new(
         query: &Query,
         vip: &Vip,
         source: &'r Source<'_>,
+        listener: Option<&Hostname>,
     ) -> Result<Option<Self>, QueryError> {
         let rules = source.route.http.as_deref();
         let Some(rules) = rules.filter(|_| vip.key.protocol == VipProtocol::Tcp) else {
@@ -64,7 +66,7 @@ impl<'r> HttpRoute<'r> {
             port: vip.key.addr.port(),
             scheme: Scheme::Http,
         };
-        let host = dialled_host(&query.to, vip);
+        let host = dialled_host(&query.to, vip, listener);
         let described = Described::new(&query.request.clone().unwrap_or_default(), &host)?;
         Ok(Some(Self { rules, router, connection, described }))
     }
@@ -252,8 +254,9 @@ fn changed(to: &Forward<'_>) -> Option<ResponseAnswer> {
     (!to.response_headers.is_empty()).then_some(response)
 }
 
-/// The host of a request whose host was not said: the name that was dialled, or the address.
-fn dialled_host(to: &str, vip: &Vip) -> String {
+/// The host of a request whose host was not said: the name that was dialled, one that a listener of
+/// that name is for, or the address.
+fn dialled_host(to: &str, vip: &Vip, listener: Option<&Hostname>) -> String {
     let bare = to.trim_start_matches('[').trim_end_matches(']');
     let by_address = to.parse::<crate::resolve::VipKey>().is_ok() || bare.parse::<IpAddr>().is_ok();
     let named = match &vip.destination {
@@ -261,7 +264,12 @@ fn dialled_host(to: &str, vip: &Vip) -> String {
         Destination::Tags { service, .. } => Some(service.to_string()),
         Destination::Port { name, .. } => Some(name.to_string()),
         Destination::Service { namespace, name, .. } => Some(format!("{name}.{namespace}")),
-        Destination::Listener { .. } | Destination::Missing { .. } => None,
+        Destination::Listener { .. } => match listener {
+            Some(Hostname::Exact(name)) => Some(name.to_string()),
+            Some(Hostname::Below(name)) => Some(format!("any.{name}")),
+            Some(Hostname::Any) | None => None,
+        },
+        Destination::Missing { .. } => None,
     };
     named.filter(|name| Host::new(name).is_ok()).unwrap_or_else(|| {
         let addr = vip.key.addr;

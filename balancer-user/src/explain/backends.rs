@@ -6,10 +6,10 @@ use super::{
     steps::{Told, counted, listed},
 };
 use crate::{
-    http::{self, Language, Nowhere},
+    http::{self, Found, Language, Nowhere},
     policy::Tags,
     resolve::{
-        Backend, BackendState, Destination,
+        Backend, BackendState, Destination, PolicyRef,
         inventory::{Family, Zones},
         tags_text,
     },
@@ -36,8 +36,7 @@ impl Told<'_, '_> {
                 format!("{head}, {part}; {}, so this share is reset", self.none_ready(backend))
             }
             BackendState::Invalid => {
-                let why = self.not_resolved(index).map(str::to_owned);
-                let why = why.unwrap_or_else(|| self.invalid(backend, false));
+                let why = self.invalid(backend, self.route.policy.as_ref(), false);
                 format!("{head}, {part}; {why}, so this share is reset")
             }
         }
@@ -47,9 +46,10 @@ impl Told<'_, '_> {
     pub(super) fn http_backends(
         &self,
         http: &HttpRoute<'_>,
-        rule: &http::Rule,
+        found: Found<'_>,
         shown: Option<usize>,
     ) -> Vec<String> {
+        let rule = found.rule;
         let answers = http.backends(rule);
         let language = http.language();
         let several = answers.iter().filter(|answer| answer.weight > 0).count() > 1;
@@ -75,7 +75,7 @@ impl Told<'_, '_> {
                     )
                 }
                 (_, Some(known)) => {
-                    let why = self.invalid(known, http.rules.only_http);
+                    let why = self.invalid(known, http.policy(found), http.rules.only_http);
                     format!("{head}, {part}; {why}, so {}", answered(Nowhere::Invalid))
                 }
                 (_, None) => format!(
@@ -97,8 +97,12 @@ impl Told<'_, '_> {
         steps
     }
 
-    /// Why there is nothing that a backend could be. One of HTTP rules may have to speak HTTP.
-    fn invalid(&self, backend: &Backend, only_http: bool) -> String {
+    /// Why there is nothing that a backend of a policy could be. One of HTTP rules may have to speak
+    /// HTTP.
+    fn invalid(&self, backend: &Backend, policy: Option<&PolicyRef>, only_http: bool) -> String {
+        if let Some(why) = self.why_refused(policy, &backend.destination) {
+            return why.to_owned();
+        }
         let mesh = self.vip.destination.mesh();
         let known = self.resolver.inventory.endpoints(&backend.destination);
         match &backend.destination {

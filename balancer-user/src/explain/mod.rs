@@ -24,6 +24,7 @@ mod asked;
 mod backends;
 mod described;
 mod every;
+mod listeners;
 mod mesh_policies;
 mod names;
 mod objects;
@@ -97,11 +98,12 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
     // What is wrong with a request is wrong whatever is dialled.
     query.request.as_ref().map(|request| Described::new(request, "any")).transpose()?;
     let asker = names::asker(input, &query.from)?;
-    let vips = match names::target(input, &asker, &query.to, query.protocol)? {
+    let resolver = Resolver::new(input.set, input.settings);
+    let attached = &resolver.attached;
+    let vips = match names::target(input, attached, &asker, &query.to, query.protocol)? {
         names::Target::Vips(vips) => vips,
         names::Target::Elsewhere(addr) => return Ok(no_vip(input, &asker, addr, query)),
     };
-    let resolver = Resolver::new(input.set, input.settings);
     let mut taken: Vec<(&Vip, Source<'_>, Route)> = Vec::new();
     for vip in vips {
         let source = source::source(&resolver, input, &asker, vip, query)?;
@@ -123,9 +125,12 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
     let others: Vec<VipKey> = taken[1..].iter().map(|(vip, ..)| vip.key).collect();
 
     let shares = shares::shares(input.resolved, input.tables, vip, route);
-    let http = HttpRoute::new(query, vip, source)?;
+    let listener = listeners::named(attached, &vip.destination, &query.to);
+    let hostname = listener.as_ref().map(|(_, hostname)| hostname);
+    let http = HttpRoute::new(query, vip, source, hostname)?;
     let asked = http.as_ref().map(|http| http.ask(query)).transpose()?.flatten();
-    let told = steps::Told { input, resolver: &resolver, query, vip, source, route };
+    let listener = listener.as_ref().map(|(listener, _)| listener);
+    let told = steps::Told { input, resolver: &resolver, query, vip, listener, source, route };
     let steps = told.steps(&others, &shares, http.as_ref().zip(Some(asked.as_ref())));
     let known = resolver.inventory.endpoints(&vip.destination);
     let protocol = match vip.key.protocol {
@@ -149,7 +154,7 @@ pub fn explain(input: &Input<'_>, query: &Query) -> Result<Answer, QueryError> {
             address: source.address.map(|address| address.to_string()),
         },
         destination: DestinationAnswer {
-            service: Some(vip.destination.to_string()),
+            service: Some(listener.unwrap_or(&vip.destination).to_string()),
             address: vip.key.addr.to_string(),
         },
         protocol: protocol.to_owned(),
@@ -221,6 +226,8 @@ fn no_vip(input: &Input<'_>, asker: &names::Asker<'_>, addr: SocketAddr, query: 
     }
 }
 
+#[cfg(test)]
+mod gateway_tests;
 #[cfg(test)]
 mod http_properties;
 #[cfg(test)]

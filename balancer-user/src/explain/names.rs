@@ -11,6 +11,7 @@ use crate::{
     policy::{Dataplane, SERVICE_TAG, Tags, suggest::suggest},
     resolve::{
         Names, Vip, VipKey, VipProtocol,
+        gateway::Attachments,
         inventory::Family,
         selection::selector_matches,
         sources::{tag_sets, workload_addresses},
@@ -149,6 +150,7 @@ pub(super) enum Target<'a> {
 /// Reads `--to`.
 pub(super) fn target<'a>(
     input: &Input<'a>,
+    attached: &Attachments<'_>,
     asker: &Asker<'a>,
     text: &str,
     protocol: Option<VipProtocol>,
@@ -168,12 +170,13 @@ pub(super) fn target<'a>(
             vip.key == tcp || vips.binary_search_by_key(&tcp, |vip| vip.key).is_err()
         }
     };
-    named(input, asker, text, &vips.iter().filter(is_meant).collect::<Vec<_>>())
+    named(input, attached, asker, text, &vips.iter().filter(is_meant).collect::<Vec<_>>())
 }
 
 /// The VIPs among `vips` that `text` names otherwise than by address and port.
 fn named<'a>(
     input: &Input<'a>,
+    attached: &Attachments<'_>,
     asker: &Asker<'a>,
     text: &str,
     vips: &[&'a Vip],
@@ -196,11 +199,11 @@ fn named<'a>(
         };
     }
     let of_tag = known_services(input, None).contains_key(text);
-    let of_object = if of_tag { Vec::new() } else { objects::vips(vips, text)? };
+    let of_object = if of_tag { Vec::new() } else { objects::vips(attached, vips, text)? };
     if !of_object.is_empty() {
         return Ok(of_family(asker.family(&input.settings.names), of_object));
     }
-    let (mesh, service, port) = service(input, asker, text)?;
+    let (mesh, service, port) = service(input, attached, asker, text)?;
     let named = |vip: &&Vip| {
         vip.destination.mesh() == mesh && vip.destination.tag_service() == Some(service)
     };
@@ -244,6 +247,7 @@ pub(super) fn addresses(vips: &[&Vip]) -> Vec<String> {
 /// port at its end, because service names may end in a port themselves.
 fn service<'a>(
     input: &Input<'a>,
+    attached: &Attachments<'_>,
     asker: &Asker<'a>,
     text: &str,
 ) -> Result<(&'a str, &'a str, Option<u16>), QueryError> {
@@ -265,7 +269,7 @@ fn service<'a>(
                 None => format!("no service is named `{name}`"),
             },
             candidates: {
-                let objects = objects::names(input);
+                let objects = objects::names(input, attached);
                 let all = known.keys().copied().chain(objects.iter().map(String::as_str));
                 // A listener's name has a slash too.
                 let wanted = if wanted == name { text } else { wanted };

@@ -3,12 +3,15 @@
 
 use std::collections::BTreeSet;
 
-use super::{Input, QueryError, steps::Told};
+use super::{
+    Input, QueryError, listeners,
+    steps::{LISTED, Told},
+};
 use crate::{
     policy::Tags,
     resolve::{
-        Destination, Vip,
-        gateway::{AnyRoute, ParentStatus, Point, by_age_rule},
+        Destination, PolicyRef, Vip,
+        gateway::{AnyRoute, Attachments, Point, by_age_rule},
         objects::NAMESPACE_LABEL,
         sources::namespace_of,
     },
@@ -20,10 +23,18 @@ const CANDIDATES: usize = 5;
 /// The VIPs of the object that `text` names: `NAME.NAMESPACE:PORT` of a Service,
 /// `GATEWAY.NAMESPACE/LISTENER`, or either without what comes after the namespace where there is
 /// only one. Of an object of a mesh, `MESH/` may come first. Empty: it names none.
-pub(super) fn vips<'a>(among: &[&'a Vip], text: &str) -> Result<Vec<&'a Vip>, QueryError> {
+pub(super) fn vips<'a>(
+    attached: &Attachments<'_>,
+    among: &[&'a Vip],
+    text: &str,
+) -> Result<Vec<&'a Vip>, QueryError> {
     let is_object = |vip: &&Vip| vip.destination.object_kind().is_some();
     let objects = among.iter().copied().filter(is_object);
-    let named: Vec<&Vip> = objects.filter(|vip| is_named(&vip.destination, text)).collect();
+    let is_meant = |vip: &&Vip| {
+        is_named(&vip.destination, text)
+            || listeners::named(attached, &vip.destination, text).is_some()
+    };
+    let named: Vec<&Vip> = objects.filter(is_meant).collect();
     let destinations: BTreeSet<&Destination> = named.iter().map(|vip| &vip.destination).collect();
     if destinations.len() > 1 {
         return Err(QueryError {
@@ -58,11 +69,14 @@ fn typed(destination: &Destination) -> String {
 }
 
 /// The names of all objects that can be dialled, and of all listeners.
-pub(super) fn names(input: &Input<'_>) -> Vec<String> {
+pub(super) fn names(input: &Input<'_>, attached: &Attachments<'_>) -> Vec<String> {
     let objects = input.resolved.vips.iter().filter(|vip| vip.destination.object_kind().is_some());
     objects
         .flat_map(|vip| match &vip.destination {
-            listener @ Destination::Listener { .. } => vec![listener.to_string()],
+            listener @ Destination::Listener { .. } => {
+                let all = attached.listeners(listener).into_iter();
+                all.map(|(listener, _)| listener.to_string()).collect()
+            }
             other => vec![other.owner().name.to_string()],
         })
         .collect()
@@ -113,7 +127,10 @@ impl Told<'_, '_> {
         let Some(service) = &self.vip.also else { return Vec::new() };
         let attached = &self.resolver.attached;
         let mut steps = vec![format!("policy: the address is also that of {}", service.called())];
-        let Some(point) = attached.point(service, self.namespace()) else { return steps };
+        let Some(point) = attached.point(service, self.namespace()) else {
+            steps.extend(self.turned_away());
+            return steps;
+        };
         let of = attached.routes[attached.points[&point][0]].route.kind().name();
         steps.extend(self.attached());
         let before = match self.source.mesh_tcp.winner {
@@ -127,8 +144,36 @@ impl Told<'_, '_> {
         steps
     }
 
-    /// Which TCPRoute carries the connections, and which are attached besides.
+    /// Which routes decide, which are attached besides, and which are not attached.
     pub(super) fn attached(&self) -> Vec<String> {
+        let mut steps = self.deciding();
+        steps.extend(self.turned_away());
+        steps
+    }
+
+    /// Where routes for the source's connections attach.
+    fn places(&self) -> Vec<Point<'_>> {
+        self.resolver.attached.places(self.object(), self.namespace())
+    }
+
+    /// Routes that ask for the destination and are not attached to it.
+    fn turned_away(&self) -> Vec<String> {
+        let attached = &self.resolver.attached;
+        let places = self.places().into_iter();
+        let mut all: Vec<String> = places
+            .flat_map(|point| attached.turned_away(&point))
+            .map(|(route, why)| format!("policy: {} is not attached: {why}", route.called()))
+            .collect();
+        // A listener or port that is not there is not there for any of them.
+        let mut seen = BTreeSet::new();
+        all.retain(|step| seen.insert(step.clone()));
+        let more = all.len().saturating_sub(LISTED);
+        all.truncate(LISTED);
+        all.extend((more > 0).then(|| format!("policy: {more} more are not attached")));
+        all
+    }
+
+    fn deciding(&self) -> Vec<String> {
         let destination = self.object();
         let attached = &self.resolver.attached;
         let Some(point) = attached.point(destination, self.namespace()) else {
@@ -146,8 +191,11 @@ impl Told<'_, '_> {
             attached.points[&point].iter().map(|at| attached.routes[*at].route).collect();
         let winner = routes[0];
         if winner.kind().is_of_requests() {
-            let all: Vec<String> = routes.iter().map(|route| route.called()).collect();
-            return vec![format!("policy: rules are given by {}, at {point}", all.join(", "))];
+            let places = match point {
+                Point::Listener { .. } => self.places(),
+                Point::Service { .. } => vec![point],
+            };
+            return places.iter().map(|point| self.given_at(point)).collect();
         }
         let number = match routes.len() {
             1 => "one TCPRoute is".to_owned(),
@@ -175,19 +223,24 @@ impl Told<'_, '_> {
         steps
     }
 
-    /// Why the backend at a place of a TCPRoute is nothing to send to; `None` where no TCPRoute says so.
-    pub(super) fn not_resolved(&self, index: usize) -> Option<&str> {
-        if self.route.policy.as_ref().is_none_or(|policy| policy.kind != "TCPRoute") {
-            return None;
+    /// The routes that give rules at a place.
+    fn given_at(&self, point: &Point<'_>) -> String {
+        let routes = self.resolver.attached.at(point).into_iter();
+        let all: Vec<String> = routes.map(|(status, _)| status.route.called()).collect();
+        if all.is_empty() {
+            return format!("policy: no route is attached to {point}");
         }
-        let parent = self.parent()?;
-        parent.backends.get(index)?.as_ref().err().map(|(_, message)| message.as_str())
+        format!("policy: rules are given by {}, at {point}", all.join(", "))
     }
 
-    fn parent(&self) -> Option<&ParentStatus<'_>> {
-        let attached = &self.resolver.attached;
-        let point = attached.point(self.object(), self.namespace())?;
-        attached.carrier(&point).map(|(_, parent)| parent)
+    /// Why a policy is refused what it names as a backend; `None`: it is no route of the Gateway
+    /// API, or is not refused.
+    pub(super) fn why_refused(
+        &self,
+        policy: Option<&PolicyRef>,
+        destination: &Destination,
+    ) -> Option<&str> {
+        self.resolver.attached.why_refused(&self.places(), policy?, destination)
     }
 }
 

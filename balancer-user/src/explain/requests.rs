@@ -68,7 +68,8 @@ impl Told<'_, '_> {
             let split = entry.map_or(&[][..], |entry| &entry.split);
             steps.extend(split.iter().filter_map(|entry| self.wildcards(entry)));
         }
-        steps.extend(self.http_backends(http, rule, asked.outcome.shown));
+        steps.extend(self.http_backends(http, found, asked.outcome.shown));
+        steps.extend(self.mirrors(http, found));
         if rule.split.sum() == 0 {
             let language = http.language();
             steps.push(format!(
@@ -81,6 +82,21 @@ impl Told<'_, '_> {
         let led_to: Vec<_> = led_to.cloned().collect();
         steps.extend(self.locality(&led_to));
         steps
+    }
+
+    /// Mirrors that a route is refused.
+    fn mirrors(&self, http: &HttpRoute<'_>, found: Found<'_>) -> Vec<String> {
+        let of_backends = found.rule.split.backends().iter().flat_map(|backend| &backend.filters);
+        let mirrors =
+            found.rule.filters.iter().chain(of_backends).filter_map(|filter| match filter {
+                Filter::Mirror(mirror) => Some(mirror.destination),
+                _ => None,
+            });
+        let refused = mirrors.filter_map(|to| {
+            let why = self.why_refused(http.policy(found), &http.known(to)?.destination)?;
+            Some(format!("mirror {}: {why}, so no copy of a request is sent", http.name(to)))
+        });
+        refused.collect()
     }
 
     /// What there is to say of requests where no HTTP rule applies.

@@ -27,6 +27,8 @@ pub(super) struct Told<'t, 'a> {
     pub(super) resolver: &'t Resolver<'a>,
     pub(super) query: &'t Query,
     pub(super) vip: &'t Vip,
+    /// The listener that the question names, of those that the VIP stands for.
+    pub(super) listener: Option<&'t Destination>,
     pub(super) source: &'t Source<'a>,
     pub(super) route: &'t Route,
 }
@@ -41,6 +43,7 @@ impl Told<'_, '_> {
         let mut steps = Vec::new();
         if self.vip.destination.mesh().is_empty() {
             steps.extend([self.asker_of_object(), self.destination(others)]);
+            steps.extend(self.listeners(http.map(|(http, _)| http)));
             steps.extend(self.attached());
         } else {
             steps.extend([self.asker(), self.destination(others)]);

@@ -90,7 +90,21 @@ impl<'s> Attachments<'s> {
     where
         's: 'd,
     {
-        let own = match (destination, producer_point(destination)) {
+        self.places(destination, clients).into_iter().find(|point| self.points.contains_key(point))
+    }
+
+    /// Where routes for connections from clients of a namespace to a destination attach, whether
+    /// there are any or not: those of the first that has some are followed, and the rules of all
+    /// listeners that are dialled as one.
+    pub fn places<'d>(
+        &self,
+        destination: &'d Destination,
+        clients: Option<&'d str>,
+    ) -> Vec<Point<'d>>
+    where
+        's: 'd,
+    {
+        match (destination, producer_point(destination)) {
             (Destination::Listener { namespace, gateway, .. }, _) => {
                 let listeners = self.dialled_as(destination).into_iter();
                 let points = listeners.map(|one| {
@@ -104,8 +118,7 @@ impl<'s> Attachments<'s> {
                 own.into_iter().chain([all]).collect()
             }
             _ => Vec::new(),
-        };
-        own.into_iter().find(|point| self.points.contains_key(point))
+        }
     }
 }
 
@@ -173,7 +186,7 @@ pub(super) fn destination_of((service, port): &(&Service, &ServicePort)) -> Dest
 
 /// What a reference says that is refused: nothing that is ever there, though a Service of that
 /// name may be, so that its share stays refused (decision D10) whatever becomes of its endpoints.
-fn refused(to: &BackendRef) -> Destination {
+pub(super) fn refused(to: &BackendRef) -> Destination {
     let BackendRef { group, kind, namespace, name, .. } = to;
     let text = match to.port {
         Some(port) if group.is_empty() && kind == "Service" => {

@@ -74,6 +74,17 @@ impl<'s> Attachments<'s> {
         gateway.zip(own).map_or_else(Vec::new, |(gateway, own)| together(gateway, own))
     }
 
+    /// The listeners that are dialled as a destination, with the hosts that each is for, in written
+    /// order; none: it is no listener.
+    pub fn listeners(&self, destination: &Destination) -> Vec<(Destination, Hostname)> {
+        let Destination::Listener { namespace, gateway, .. } = destination else {
+            return Vec::new();
+        };
+        let named = |one: &Listener| Destination::listener(namespace, gateway, &one.name);
+        let all = self.dialled_as(destination).into_iter();
+        all.map(|one| (named(one), hostname(one))).collect()
+    }
+
     /// What connections to a listener go to: itself, or the first of those that share its port.
     pub fn named_by(&self, destination: &Destination) -> Option<Destination> {
         let Destination::Listener { namespace, gateway, .. } = destination else { return None };

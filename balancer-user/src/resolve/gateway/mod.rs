@@ -11,6 +11,7 @@ mod listeners;
 mod rivals;
 mod route;
 mod rules;
+mod turned_away;
 mod world;
 
 pub(super) use beside::losers;
@@ -132,6 +133,8 @@ pub struct ParentStatus<'s> {
     /// What it would have attached to, was there no route of another kind: where, and which (an
     /// index into [`Attachments::routes`]).
     pub lost: Vec<(Point<'s>, usize)>,
+    /// Listeners that are meant and do not take it, with why: `allows no GRPCRoute`.
+    pub refused: Vec<(Point<'s>, String)>,
     /// Condition `Accepted`.
     pub accepted: Condition,
     /// Condition `ResolvedRefs`. A route with references that are not resolved stays accepted:

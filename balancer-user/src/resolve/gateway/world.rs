@@ -73,8 +73,9 @@ impl<'s> World<'s> {
         index: usize,
         parent: &'s ParentRef,
     ) -> ParentStatus<'s> {
+        let mut refused = Vec::new();
         let found = match (parent.group.as_str(), parent.kind.as_str()) {
-            (GROUP, "Gateway") => self.listeners(route, parent),
+            (GROUP, "Gateway") => self.listeners(route, parent, &mut refused),
             ("", "Service") => self.service_ports(route, parent),
             (group, kind) => Err((
                 ConditionReason::UnsupportedValue,
@@ -103,6 +104,7 @@ impl<'s> World<'s> {
             index,
             points,
             lost,
+            refused,
             accepted,
             resolved,
             partially_invalid,
@@ -114,6 +116,7 @@ impl<'s> World<'s> {
         &self,
         route: AnyRoute<'_>,
         parent: &'s ParentRef,
+        refused: &mut Vec<(Point<'s>, String)>,
     ) -> Result<Vec<Point<'s>>, (ConditionReason, String)> {
         let (namespace, name) = (parent.namespace.as_str(), parent.name.as_str());
         let Some(gateway) = self.gateways.get(&(namespace, name)) else {
@@ -133,14 +136,13 @@ impl<'s> World<'s> {
         let mut refusals = Vec::new();
         let mut points = Vec::new();
         for listener in meant {
+            let point = Point::Listener { namespace, gateway: name, listener: &listener.name };
             match self.refusal(route, namespace, listener) {
                 Some((reason, refusal)) => {
                     refusals.push((reason, format!("`{}` {refusal}", listener.name)));
+                    refused.push((point, refusal));
                 }
-                None => {
-                    let listener = listener.name.as_str();
-                    points.push(Point::Listener { namespace, gateway: name, listener });
-                }
+                None => points.push(point),
             }
         }
         if points.is_empty() {
