@@ -4,6 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     Dataplane, Host, MeshHttpRoute, MeshTcpRoute, Meta, TrafficRoute,
+    gateway::{GrpcRoute, HttpRoute, TcpRoute},
     kubernetes::EndpointSlice,
     objects::{Identity, Object, identity},
 };
@@ -56,6 +57,27 @@ pub enum Edit {
         /// As it is.
         after: Option<Arc<EndpointSlice>>,
     },
+    /// An HTTPRoute.
+    HttpRoute {
+        /// As it was.
+        before: Option<Arc<HttpRoute>>,
+        /// As it is.
+        after: Option<Arc<HttpRoute>>,
+    },
+    /// A GRPCRoute.
+    GrpcRoute {
+        /// As it was.
+        before: Option<Arc<GrpcRoute>>,
+        /// As it is.
+        after: Option<Arc<GrpcRoute>>,
+    },
+    /// A TCPRoute.
+    TcpRoute {
+        /// As it was.
+        before: Option<Arc<TcpRoute>>,
+        /// As it is.
+        after: Option<Arc<TcpRoute>>,
+    },
 }
 
 macro_rules! kinds {
@@ -99,7 +121,16 @@ macro_rules! kinds {
     };
 }
 
-kinds!(Dataplane, TrafficRoute, MeshTcpRoute, MeshHttpRoute, EndpointSlice);
+kinds!(
+    Dataplane,
+    TrafficRoute,
+    MeshTcpRoute,
+    MeshHttpRoute,
+    EndpointSlice,
+    HttpRoute,
+    GrpcRoute,
+    TcpRoute
+);
 
 impl Edits {
     /// Nothing differs.
@@ -114,10 +145,7 @@ impl Edits {
         };
         edits.iter().all(|edit| match edit {
             Edit::Dataplane { before, after } => !before.iter().chain(after).any(dialled),
-            Edit::TrafficRoute { .. }
-            | Edit::MeshTcpRoute { .. }
-            | Edit::MeshHttpRoute { .. }
-            | Edit::EndpointSlice { .. } => true,
+            _ => true,
         })
     }
 

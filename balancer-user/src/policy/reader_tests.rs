@@ -47,9 +47,7 @@ fn told(edits: &Edits) -> Vec<String> {
             Edit::TrafficRoute { before, after } => {
                 format!("route {} -> {}", of(before.is_some()), of(after.is_some()))
             }
-            Edit::MeshTcpRoute { .. } | Edit::MeshHttpRoute { .. } | Edit::EndpointSlice { .. } => {
-                "other".to_owned()
-            }
+            _ => "other".to_owned(),
         })
         .collect()
 }
@@ -178,6 +176,9 @@ fn followed(set: &PolicySet, edits: &[Edit]) -> PolicySet {
         MeshTcpRoute in mesh_tcp_routes;
         MeshHttpRoute in mesh_http_routes;
         EndpointSlice in endpoint_slices;
+        HttpRoute in http_routes;
+        GrpcRoute in grpc_routes;
+        TcpRoute in tcp_routes;
     }
     set
 }
@@ -201,7 +202,10 @@ has_meta!(
     crate::policy::TrafficRoute,
     crate::policy::MeshTcpRoute,
     crate::policy::MeshHttpRoute,
-    crate::policy::kubernetes::EndpointSlice
+    crate::policy::kubernetes::EndpointSlice,
+    crate::policy::gateway::HttpRoute,
+    crate::policy::gateway::GrpcRoute,
+    crate::policy::gateway::TcpRoute
 );
 
 fn any_document() -> impl Strategy<Value = String> {

@@ -25,6 +25,11 @@ pub(super) struct Assembled {
     pub(super) sources: Vec<Source>,
     pub(super) classes: Vec<Class>,
     pub(super) routes: Vec<Route>,
+    /// What each route is made from, with its index, in no order; several where they come to the
+    /// same. Routes that nobody decides about are missing.
+    pub(super) recipes: Vec<(Recipe, usize)>,
+    /// The same of what routes of the Gateway API can be attached to.
+    pub(super) of_objects: Vec<(OfObject, usize)>,
 }
 
 /// What differs from the VIPs' defaults: VIP → route, both by index, sorted by VIP.
@@ -142,7 +147,10 @@ pub(super) fn assemble(
             class_routes,
         })
         .collect();
-    let mut assembled = Assembled { vips, sources, classes, routes: routes.distinct };
+    let Routes { distinct, by_recipe, of_objects, .. } = routes;
+    let decided = |(recipe, _): &(Recipe, usize)| recipe.winner != Winner::nobody();
+    let recipes = by_recipe.into_iter().filter(decided).collect();
+    let mut assembled = Assembled { vips, sources, classes, routes: distinct, recipes, of_objects };
     assembled.number_routes();
     assembled
 }
@@ -161,6 +169,13 @@ impl Assembled {
                 });
             }
         }
+        let named = |route: &mut usize| {
+            let number = numbers[*route];
+            *route = number.unwrap_or(*route);
+            number.is_some()
+        };
+        self.recipes.retain_mut(|(_, route)| named(route));
+        self.of_objects.retain_mut(|(_, route)| named(route));
         let mut numbered: Vec<(usize, Route)> = std::mem::take(&mut self.routes)
             .into_iter()
             .zip(numbers)
@@ -171,8 +186,24 @@ impl Assembled {
     }
 }
 
-/// What a route is made from: winner, what is called, outbound tags, family.
-type Recipe = (Winner, Destination, Tags, Family);
+/// What a route is made from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) struct Recipe {
+    pub(super) winner: Winner,
+    pub(super) called: Destination,
+    /// Tags of the outbound.
+    pub(super) outbound: Tags,
+    pub(super) family: Family,
+}
+
+/// What a route to something in no mesh is made from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct OfObject {
+    pub(super) object: Destination,
+    /// The clients' namespace, where they have a route of their own.
+    pub(super) clients: Option<String>,
+    pub(super) family: Family,
+}
 
 /// Distinct routes. The maps are only asked, never walked: their order does not matter.
 #[derive(Default)]
@@ -180,6 +211,7 @@ struct Routes {
     distinct: Vec<Route>,
     ids: HashMap<Route, usize>,
     by_recipe: HashMap<Recipe, usize>,
+    of_objects: Vec<(OfObject, usize)>,
 }
 
 impl Routes {
@@ -191,11 +223,12 @@ impl Routes {
         outbound: &Tags,
     ) -> usize {
         let family = Family::of(vip.key.addr.ip());
-        let recipe = (winner, vip.destination.clone(), outbound.clone(), family);
+        let (called, outbound) = (vip.destination.clone(), outbound.clone());
+        let recipe = Recipe { winner, called, outbound, family };
         if let Some(id) = self.by_recipe.get(&recipe) {
             return *id;
         }
-        let route = resolver.route_of(&recipe.0, &vip.destination, family, outbound);
+        let route = resolver.route_of(&recipe);
         let id = self.number(route);
         self.by_recipe.insert(recipe, id);
         id
@@ -210,7 +243,13 @@ impl Routes {
         clients: Option<&str>,
     ) -> usize {
         let family = Family::of(vip.key.addr.ip());
-        self.number(resolver.object_route(object, clients, family))
+        let route = self.number(resolver.object_route(object, clients, family));
+        let listener = matches!(object, Destination::Listener { .. });
+        if listener || resolver.attached.point(object, clients).is_some() {
+            let clients = clients.map(str::to_owned);
+            self.of_objects.push((OfObject { object: object.clone(), clients, family }, route));
+        }
+        route
     }
 
     fn number(&mut self, route: Route) -> usize {

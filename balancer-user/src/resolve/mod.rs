@@ -55,15 +55,21 @@ pub use vips::port_in_name;
 /// resources are in [`Resolved::diagnostics`]; where one of them is an error, the outcome is
 /// whole but must not be loaded.
 pub fn resolve(set: &PolicySet, settings: &ResolveSettings) -> Resolved {
-    outcome(set, settings).0
+    outcome(set, settings).resolved
 }
 
-/// What [`resolve`] gives, with what it was found by, and the meshes in which something that can
-/// be dialled has no endpoint of its own.
-fn outcome<'a>(
-    set: &'a PolicySet,
-    settings: &'a ResolveSettings,
-) -> (Resolved, Resolver<'a>, BTreeSet<Arc<str>>) {
+/// What [`resolve`] gives, and what it was found by.
+struct Outcome<'a> {
+    resolved: Resolved,
+    resolver: Resolver<'a>,
+    /// The meshes in which something that can be dialled has no endpoint of its own.
+    bare: BTreeSet<Arc<str>>,
+    /// What routes are made from; see [`classes`].
+    recipes: Vec<(classes::Recipe, usize)>,
+    of_objects: Vec<(classes::OfObject, usize)>,
+}
+
+fn outcome<'a>(set: &'a PolicySet, settings: &'a ResolveSettings) -> Outcome<'a> {
     let mut resolver = Resolver::new(set, settings);
     let mut findings = findings::Findings::new(set, &settings.names);
     check::meshes(set, &mut findings);
@@ -90,7 +96,8 @@ fn outcome<'a>(
         assigned: vips.assigned,
         diagnostics: findings.into_sorted(),
     };
-    (resolved, resolver, vips.bare)
+    let (recipes, of_objects) = (assembled.recipes, assembled.of_objects);
+    Outcome { resolved, resolver, bare: vips.bare, recipes, of_objects }
 }
 
 /// What resolution depends on besides the policies.

@@ -5,6 +5,7 @@ use std::{collections::BTreeMap, net::IpAddr};
 
 use super::{
     Decision, Destination, NoRoute, ResolveSettings, Route, Vip, VipKey,
+    classes::Recipe,
     gateway::{self, Attachments},
     inventory::{Family, Inventory},
     mesh_http::{self, MeshHttpRoutes},
@@ -247,7 +248,8 @@ impl<'a> Resolver<'a> {
         mesh_policy::of_http_routes(policies.iter().copied(), zone, workload)
     }
 
-    fn deciding_by(&self, winner: &Winner, mesh: &str) -> Deciding<'a> {
+    /// Those whom a winner means by their places.
+    pub(super) fn deciding_by(&self, winner: &Winner, mesh: &str) -> Deciding<'a> {
         let http = self.mesh_http.get(mesh).zip(winner.http.as_deref());
         let strategies = |places: &[usize]| {
             let of_mesh = self.strategies.get(mesh);
@@ -273,14 +275,9 @@ impl<'a> Resolver<'a> {
     }
 
     /// The route of whoever decides.
-    pub(super) fn route_of(
-        &self,
-        winner: &Winner,
-        called: &Destination,
-        family: Family,
-        outbound: &Tags,
-    ) -> Route {
-        self.route(&self.deciding_by(winner, called.mesh()), called, family, outbound)
+    pub(super) fn route_of(&self, recipe: &Recipe) -> Route {
+        let Recipe { winner, called, outbound, family } = recipe;
+        self.route(&self.deciding_by(winner, called.mesh()), called, *family, outbound)
     }
 
     /// The route of a VIP for a workload whose outbounds say nothing but the service. `clients` is

@@ -50,6 +50,12 @@ pub(super) enum Connections {
 }
 
 impl Winner {
+    /// No policy of any kind.
+    pub(super) fn nobody() -> Self {
+        let (strategies, of_http_routes) = (Arc::default(), Arc::default());
+        Self { http: None, connections: Connections::Nobody, strategies, of_http_routes }
+    }
+
     /// Whether it is a policy that goes before routes of the Gateway API (decision D21).
     pub(super) fn goes_first(&self) -> bool {
         self.http.is_some() || matches!(self.connections, Connections::MeshTcp(_))

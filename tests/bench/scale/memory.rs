@@ -13,15 +13,27 @@ use balancer_user::{
 };
 use harness::{Bpffs, Root};
 
-use crate::{measure::Measure, set};
+use crate::{measure::Measure, node::Node, set};
 
-/// What the kernel accounts for maps, in bytes.
-pub(crate) struct Maps {
-    pub(crate) all: f64,
-    pub(crate) arena: f64,
+/// What a node with a set of this name has now.
+pub(crate) fn measures(node: &Node, of: &str) -> Result<Vec<Measure>> {
+    let (maps, process) = (maps(node.datapath.view())?, of_process()?);
+    let one = |name: &str, kib| Measure::new(format!("memory.{name}"), "KiB", &[kib]);
+    Ok(vec![
+        one(&format!("maps.{of}"), maps.all / 1024.0),
+        one(&format!("maps.{of}.arena"), maps.arena / 1024.0),
+        one(&format!("process.{of}"), process.most),
+        one(&format!("process.{of}.own"), process.own),
+    ])
 }
 
-pub(crate) fn maps(view: &View) -> Result<Maps> {
+/// What the kernel accounts for maps, in bytes.
+struct Maps {
+    all: f64,
+    arena: f64,
+}
+
+fn maps(view: &View) -> Result<Maps> {
     let rows = view.maps()?;
     let sum = |only: Option<&str>| {
         let rows = rows.iter().filter(|row| only.is_none_or(|name| row.name == name));
@@ -31,14 +43,14 @@ pub(crate) fn maps(view: &View) -> Result<Maps> {
 }
 
 /// Memory of this process, in KiB.
-pub(crate) struct Process {
+struct Process {
     /// The most that it had at once.
-    pub(crate) most: f64,
+    most: f64,
     /// Now, without what it maps.
-    pub(crate) own: f64,
+    own: f64,
 }
 
-pub(crate) fn of_process() -> Result<Process> {
+fn of_process() -> Result<Process> {
     let text = fs::read_to_string("/proc/self/status").context("cannot read /proc/self/status")?;
     let line = |key: &str| {
         let rest = text.lines().find_map(|line| line.strip_prefix(key));

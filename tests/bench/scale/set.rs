@@ -14,7 +14,7 @@ pub(crate) const ROUTED: usize = 10;
 /// Writes a Dataplane for each of `reals` reals of each of `services` services, a TrafficRoute
 /// for every `routed`th service that splits 90/10 between its two versions, and a Mesh.
 pub(crate) fn write(dir: &Path, (services, reals): (usize, usize), routed: usize) -> Result<()> {
-    let mut files = Files { dir, text: String::new(), documents: 0, files: 0 };
+    let mut files = Files::new(dir, "", IN_A_FILE);
     files.add("type: Mesh\nname: default\n")?;
     for n in 0..services * reals {
         let address = Ipv4Addr::from(0x0a00_0001 + n as u32);
@@ -43,25 +43,34 @@ pub(crate) fn write(dir: &Path, (services, reals): (usize, usize), routed: usize
     files.flush()
 }
 
-struct Files<'a> {
+/// Documents that come to files one after the other.
+pub(crate) struct Files<'a> {
     dir: &'a Path,
+    /// What their names begin with.
+    prefix: &'static str,
+    /// Documents in each.
+    full: usize,
     text: String,
     documents: usize,
     files: usize,
 }
 
-impl Files<'_> {
-    fn add(&mut self, document: &str) -> Result<()> {
+impl<'a> Files<'a> {
+    pub(crate) fn new(dir: &'a Path, prefix: &'static str, full: usize) -> Self {
+        Self { dir, prefix, full, text: String::new(), documents: 0, files: 0 }
+    }
+
+    pub(crate) fn add(&mut self, document: &str) -> Result<()> {
         let between = if self.text.is_empty() { "" } else { "---\n" };
         // Writing to a string cannot fail.
         let _ = write!(self.text, "{between}{document}");
         self.documents += 1;
-        if self.documents == IN_A_FILE { self.flush() } else { Ok(()) }
+        if self.documents == self.full { self.flush() } else { Ok(()) }
     }
 
-    fn flush(&mut self) -> Result<()> {
+    pub(crate) fn flush(&mut self) -> Result<()> {
         if self.documents > 0 {
-            let path = self.dir.join(format!("{:05}.yaml", self.files));
+            let path = self.dir.join(format!("{}{:05}.yaml", self.prefix, self.files));
             fs::write(&path, &self.text)
                 .with_context(|| format!("cannot write {}", path.display()))?;
             self.files += 1;

@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::{
-    Backend, Destination, HttpRules, ResolveSettings, Resolved, VipAssignments, VipKey,
+    Backend, Destination, HttpRules, Outcome, ResolveSettings, Resolved, VipAssignments, VipKey,
     VipProtocol,
     inventory::{Family, Inventory},
     outcome,
@@ -26,15 +26,20 @@ use crate::policy::{
 };
 
 mod asked;
+mod attached;
 mod offers;
+mod policies;
 mod routes;
 mod sources;
-mod weights;
+mod texts;
 
 use asked::Asked;
+use attached::OfAttached;
 use offers::{Offers, Touched};
+use policies::Made;
 use routes::Routes;
 use sources::{Known, Wildcards};
+use texts::{pointed_of, texts_of};
 
 /// What differs between two outcomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -50,8 +55,8 @@ pub enum Change {
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Parts {
     /// Routes (index into [`Resolved::routes`](super::Resolved::routes)) whose backends have other
-    /// weights, states or reals; policies, decisions, load balancers and the backends' names are
-    /// as they were. Sorted.
+    /// weights, states or reals, or whose requests follow other rules; policies, decisions, load
+    /// balancers and the backends' names are as they were. Sorted.
     pub routes: Vec<usize>,
     /// Sources that are new, sorted.
     pub sources_added: Vec<IpAddr>,
@@ -81,6 +86,8 @@ struct Memory {
     settings: ResolveSettings,
     /// Texts that something is found in, or that a finding points at.
     texts: BTreeSet<u32>,
+    /// Texts that findings about resources of other texts point at, or second places of findings.
+    pointed: BTreeSet<u32>,
     /// Those that are given; none: any will do.
     meshes: BTreeSet<String>,
     /// Locality-aware ones.
@@ -93,6 +100,8 @@ struct Memory {
     offers: Offers,
     asked: Asked,
     routes: Routes,
+    made: Made,
+    attached: OfAttached,
     known: Known,
     /// How many endpoints have each address of [`Resolved::inventory`].
     counts: Vec<u32>,
@@ -101,11 +110,14 @@ struct Memory {
 impl Resolution {
     /// Resolves `set`.
     pub fn new(set: &PolicySet, settings: &ResolveSettings) -> Self {
-        let (resolved, resolver, bare) = outcome(set, settings);
+        let outcome = outcome(set, settings);
+        let (made, attached) = (Made::new(&outcome), OfAttached::new(&outcome));
+        let Outcome { resolved, resolver, bare, .. } = outcome;
         let errors = resolved.diagnostics.iter().any(|(_, d)| d.severity == Severity::Error);
         let memory = (!errors).then(|| Memory {
             settings: without_assignments(settings),
             texts: texts_of(&resolved),
+            pointed: pointed_of(&resolved),
             meshes: set.meshes.iter().map(|mesh| mesh.meta.name.clone()).collect(),
             local: set
                 .meshes
@@ -122,6 +134,8 @@ impl Resolution {
             offers: Offers::new(set),
             asked: Asked::new(set),
             routes: Routes::new(&resolved),
+            made,
+            attached,
             known: Known::new(set, &resolver.sources, &resolved),
             counts: counts(&resolver.inventory),
         });
@@ -164,59 +178,33 @@ impl Memory {
     ) -> Option<Parts> {
         let mut dataplanes = Vec::new();
         let mut slices = Vec::new();
-        let mut weighed = Vec::new();
-        let mut weighed_http = Vec::new();
+        let mut changed = BTreeSet::new();
         for edit in edits {
-            if metas(edit).into_iter().flatten().any(|m| self.texts.contains(&m.span.text)) {
-                return None;
-            }
             match edit {
                 Edit::Dataplane { before, after } => {
+                    self.is_quiet(edit)?;
                     dataplanes.push((before.as_ref(), after.as_ref()));
                 }
                 Edit::EndpointSlice { before, after } => {
+                    self.is_quiet(edit)?;
                     slices.push((before.as_ref(), after.as_ref()));
                 }
-                Edit::TrafficRoute { before: Some(before), after: Some(after) } => {
-                    let weights = weights::of_traffic_route(before, after)?;
-                    self.asked.traffic_route(after);
-                    weighed.push((&after.meta, weights));
+                Edit::TrafficRoute { after, .. } => {
+                    after.iter().for_each(|policy| self.asked.traffic_route(policy));
+                    self.policy(resolved, set, edit, &mut changed)?;
                 }
-                Edit::MeshTcpRoute { before: Some(before), after: Some(after) } => {
-                    let weights = weights::of_mesh_tcp_route(before, after)?;
-                    self.asked.mesh_tcp_route(after);
-                    weighed.push((&after.meta, weights));
+                Edit::MeshTcpRoute { after, .. } => {
+                    after.iter().for_each(|policy| self.asked.mesh_tcp_route(policy));
+                    self.policy(resolved, set, edit, &mut changed)?;
                 }
-                Edit::MeshHttpRoute { before: Some(before), after: Some(after) } => {
-                    if !weights::only_weights(before, after) {
-                        return None;
-                    }
-                    self.asked.mesh_http_route(after);
-                    weighed_http.push(after);
+                Edit::MeshHttpRoute { after, .. } => {
+                    after.iter().for_each(|policy| self.asked.mesh_http_route(policy));
+                    self.policy(resolved, set, edit, &mut changed)?;
                 }
-                Edit::TrafficRoute { .. }
-                | Edit::MeshTcpRoute { .. }
-                | Edit::MeshHttpRoute { .. } => return None,
+                Edit::HttpRoute { .. } | Edit::GrpcRoute { .. } | Edit::TcpRoute { .. } => {
+                    self.policy(resolved, set, edit, &mut changed)?;
+                }
             }
-        }
-        let mut changed = BTreeSet::new();
-        for (meta, weights) in weighed {
-            // Where it leads decides what those without endpoints are dialled by.
-            if self.bare.contains(meta.mesh.as_str()) {
-                return None;
-            }
-            let name = (meta.kind, meta.mesh.as_str(), meta.name.as_str());
-            let new = weights::weighed(resolved, name, &weights)?;
-            changed.extend(new.iter().map(|(route, _)| *route));
-            self.routes.replace(resolved, new)?;
-        }
-        for policy in weighed_http {
-            if self.bare.contains(policy.meta.mesh.as_str()) {
-                return None;
-            }
-            let new = weights::weighed_http(resolved, policy)?;
-            changed.extend(new.iter().map(|(route, _)| *route));
-            self.routes.replace(resolved, new)?;
         }
         let mut parts = Parts::default();
         if !dataplanes.is_empty() || !slices.is_empty() {
@@ -225,6 +213,36 @@ impl Memory {
         }
         parts.routes = changed.into_iter().collect();
         Some(parts)
+    }
+
+    /// Nothing is found in the texts of an edit.
+    fn is_quiet(&self, edit: &Edit) -> Option<()> {
+        let loud = metas(edit).into_iter().flatten().any(|m| self.texts.contains(&m.span.text));
+        (!loud).then_some(())
+    }
+
+    /// What the edit of a policy changes.
+    fn policy(
+        &mut self,
+        resolved: &mut Resolved,
+        set: &PolicySet,
+        edit: &Edit,
+        changed: &mut BTreeSet<usize>,
+    ) -> Option<()> {
+        let [Some(before), Some(_)] = metas(edit) else { return None };
+        // Where it leads decides what those without endpoints are dialled by.
+        if self.bare.contains(before.mesh.as_str()) || self.pointed.contains(&before.span.text) {
+            return None;
+        }
+        let (offers, settings) = (&self.offers, &self.settings);
+        let new = match edit {
+            Edit::HttpRoute { .. } | Edit::GrpcRoute { .. } | Edit::TcpRoute { .. } => {
+                self.attached.edited(edit, resolved, set, offers, settings)?
+            }
+            _ => self.made.edited(edit, resolved, set, offers, settings)?,
+        };
+        changed.extend(new.iter().map(|(route, _)| *route));
+        self.routes.replace(resolved, new)
     }
 
     /// What edits change of endpoints, and of the routes that lead to them.
@@ -442,6 +460,9 @@ fn metas(edit: &Edit) -> [Option<&Meta>; 2] {
         Edit::MeshTcpRoute { before, after } => both!(before, after),
         Edit::MeshHttpRoute { before, after } => both!(before, after),
         Edit::EndpointSlice { before, after } => both!(before, after),
+        Edit::HttpRoute { before, after } => both!(before, after),
+        Edit::GrpcRoute { before, after } => both!(before, after),
+        Edit::TcpRoute { before, after } => both!(before, after),
     }
 }
 
@@ -454,17 +475,6 @@ fn without_assignments(settings: &ResolveSettings) -> ResolveSettings {
         protocols: settings.protocols.clone(),
         ..*settings
     }
-}
-
-/// Texts that something is found in, or that a finding points at.
-fn texts_of(resolved: &Resolved) -> BTreeSet<u32> {
-    let mut texts = BTreeSet::new();
-    for (meta, diagnostic) in &resolved.diagnostics {
-        texts.insert(meta.span.text);
-        texts.extend(diagnostic.span.map(|span| span.text));
-        texts.extend(diagnostic.related.as_ref().map(|(span, _)| span.text));
-    }
-    texts
 }
 
 fn counts(inventory: &Inventory<'_>) -> Vec<u32> {

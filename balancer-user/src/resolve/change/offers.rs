@@ -9,11 +9,11 @@ use super::super::{
     Destination,
     inventory::{Joinable, Selectable, selects},
     kubernetes,
-    objects::labels,
+    objects::{has_labels, labels, namespace, plain_name},
 };
 use crate::policy::{
-    Dataplane, DataplaneSelector, ExternalService, MeshMultiZoneService, MeshService, PolicySet,
-    SERVICE_TAG, ServiceKind, Tags,
+    Dataplane, DataplaneSelector, ExternalService, MeshExternalService, MeshMultiZoneService,
+    MeshService, Meta, PolicySet, ReferredBy, SERVICE_TAG, ServiceKind, ServiceRef, Tags,
     kubernetes::{EndpointSlice, Service},
 };
 
@@ -34,6 +34,10 @@ pub(super) struct Offers {
     /// Mesh and name that a MeshService selects by.
     by_name: BTreeSet<(String, String)>,
     multi_zone: Vec<Joined>,
+    external: Vec<Arc<MeshExternalService>>,
+    /// Objects by mesh, kind and name, that by which people know them too, as indices into the
+    /// list of their kind.
+    objects: HashMap<(String, ServiceKind, String), Vec<usize>>,
     slices: BTreeMap<ServiceName, Vec<Arc<EndpointSlice>>>,
     kubernetes: BTreeMap<ServiceName, Arc<Service>>,
 }
@@ -68,7 +72,15 @@ pub(super) struct Touched {
     services: BTreeSet<Destination>,
     mesh_services: BTreeSet<usize>,
     multi_zone: BTreeSet<usize>,
+    external: BTreeSet<usize>,
     kubernetes: BTreeSet<ServiceName>,
+}
+
+impl Touched {
+    /// Adds a service by its tag.
+    pub(super) fn add_service(&mut self, service: Destination) {
+        self.services.insert(service);
+    }
 }
 
 impl Offers {
@@ -86,6 +98,12 @@ impl Offers {
             }
         }
         offers.add_mesh_services(set);
+        offers.external.extend(set.mesh_external_services.iter().cloned());
+        let (mesh, zones) = (set.mesh_services.iter(), set.mesh_multi_zone_services.iter());
+        offers.add_objects(ServiceKind::MeshService, mesh.map(|one| &one.meta));
+        offers.add_objects(ServiceKind::MeshMultiZoneService, zones.map(|one| &one.meta));
+        let external = set.mesh_external_services.iter().map(|one| &one.meta);
+        offers.add_objects(ServiceKind::MeshExternalService, external);
         for service in &set.services {
             let (namespace, name) = service.meta.object();
             offers.kubernetes.insert((namespace.to_owned(), name.to_owned()), service.clone());
@@ -96,6 +114,69 @@ impl Offers {
             }
         }
         offers
+    }
+
+    fn add_objects<'m>(&mut self, kind: ServiceKind, metas: impl Iterator<Item = &'m Meta>) {
+        for (index, meta) in metas.enumerate() {
+            for name in BTreeSet::from([meta.name.as_str(), plain_name(meta)]) {
+                let key = (meta.mesh.clone(), kind, name.to_owned());
+                self.objects.entry(key).or_default().push(index);
+            }
+        }
+    }
+
+    /// Adds to `touched` whatever a reference of `referrer` could mean, and perhaps more.
+    pub(super) fn refer(&self, referrer: &Meta, to: &ServiceRef, touched: &mut Touched) {
+        match &to.by {
+            ReferredBy::Name { name, namespace: given } => {
+                if let Some(service) = to.tag_service() {
+                    touched.add_service(Destination::tags(&referrer.mesh, service));
+                }
+                let inside = given.as_deref().or_else(|| namespace(referrer));
+                let full = inside.map(|inside| format!("{name}.{inside}"));
+                for name in std::iter::once(name.clone()).chain(full) {
+                    self.touch_object(&referrer.mesh, to.kind, name, touched);
+                }
+            }
+            ReferredBy::Labels(wanted) => {
+                let meant = |meta: &Meta| meta.mesh == referrer.mesh && has_labels(meta, wanted);
+                match to.kind {
+                    ServiceKind::MeshService => {
+                        let all = self.mesh_services.iter().map(|one| &one.service.meta);
+                        touched.mesh_services.extend(places(all, meant));
+                    }
+                    ServiceKind::MeshMultiZoneService => {
+                        let all = self.multi_zone.iter().map(|one| &one.service.meta);
+                        touched.multi_zone.extend(places(all, meant));
+                    }
+                    ServiceKind::MeshExternalService => {
+                        let all = self.external.iter().map(|one| &one.meta);
+                        touched.external.extend(places(all, meant));
+                    }
+                }
+            }
+        }
+    }
+
+    /// Adds to `touched` what is called. `None`: it is no business of a mesh.
+    pub(super) fn touch_called(&self, called: &Destination, touched: &mut Touched) -> Option<()> {
+        match called {
+            Destination::Tags { .. } => touched.add_service(called.clone()),
+            Destination::Port { mesh, kind, name, .. } => {
+                self.touch_object(mesh, *kind, name.to_string(), touched);
+            }
+            _ => return None,
+        }
+        Some(())
+    }
+
+    fn touch_object(&self, mesh: &str, kind: ServiceKind, name: String, touched: &mut Touched) {
+        let found = self.objects.get(&(mesh.to_owned(), kind, name)).into_iter().flatten();
+        match kind {
+            ServiceKind::MeshService => touched.mesh_services.extend(found),
+            ServiceKind::MeshMultiZoneService => touched.multi_zone.extend(found),
+            ServiceKind::MeshExternalService => touched.external.extend(found),
+        }
     }
 
     fn add_mesh_services(&mut self, set: &PolicySet) {
@@ -121,7 +202,7 @@ impl Offers {
             match &service.selector {
                 DataplaneSelector::Nothing => {}
                 DataplaneSelector::Name(name) => {
-                    let namespace = super::super::objects::namespace(&service.meta);
+                    let namespace = namespace(&service.meta);
                     let inside = namespace.map(|namespace| format!("{name}.{namespace}"));
                     let names = std::iter::once(name.clone()).chain(inside);
                     self.by_name.extend(names.map(|name| (mesh.to_owned(), name)));
@@ -179,6 +260,14 @@ impl Offers {
     pub(super) fn touch_slice(&self, slice: &EndpointSlice, touched: &mut Touched) {
         let service = service_of(slice);
         touched.kubernetes.extend(service.filter(|name| self.kubernetes.contains_key(name)));
+    }
+
+    /// Adds a Service of Kubernetes to `touched`, if there is one of this name.
+    pub(super) fn touch_kubernetes(&self, namespace: &str, name: &str, touched: &mut Touched) {
+        let name = (namespace.to_owned(), name.to_owned());
+        if self.kubernetes.contains_key(&name) {
+            touched.kubernetes.insert(name);
+        }
     }
 
     /// The MeshServices, by their place, that select a Dataplane by tags or labels.
@@ -263,6 +352,9 @@ impl Offers {
         for place in &touched.multi_zone {
             set.mesh_multi_zone_services.push_back(self.multi_zone[*place].service.clone());
         }
+        for place in &touched.external {
+            set.mesh_external_services.push_back(self.external[*place].clone());
+        }
         for name in &touched.kubernetes {
             set.services.extend(self.kubernetes.get(name).cloned());
             set.endpoint_slices.extend(self.slices.get(name).into_iter().flatten().cloned());
@@ -315,6 +407,14 @@ fn services_of(dataplane: &Dataplane) -> BTreeSet<Destination> {
     let inbounds = dataplane.inbounds.iter().map(|inbound| &inbound.tags);
     let named = inbounds.chain(&dataplane.gateway).filter_map(|tags| tags.get(SERVICE_TAG));
     named.map(|service| Destination::tags(&dataplane.meta.mesh, service)).collect()
+}
+
+/// The places of those that are meant.
+fn places<'m>(
+    all: impl Iterator<Item = &'m Meta>,
+    meant: impl Fn(&Meta) -> bool,
+) -> impl Iterator<Item = usize> {
+    all.enumerate().filter(move |(_, meta)| meant(meta)).map(|(place, _)| place)
 }
 
 fn service_of(slice: &EndpointSlice) -> Option<ServiceName> {

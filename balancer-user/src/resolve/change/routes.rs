@@ -10,7 +10,7 @@ use super::super::{Destination, Resolved, Route, inventory::Family};
 /// The routes of an outcome, found by what they name.
 #[derive(Debug)]
 pub(super) struct Routes {
-    /// Destination → the routes with a backend of it.
+    /// Destination → the routes with a backend of it, and some that had one.
     users: BTreeMap<Destination, Vec<usize>>,
     /// Of the VIPs that have the route; `None` where those are of both families: routes without
     /// reals are equal in both, and may be so no longer.
@@ -56,7 +56,7 @@ impl Routes {
         Self { users, families: families.iter().map(only).collect(), hashes, known }
     }
 
-    /// The routes with a backend of this destination, sorted.
+    /// The routes with a backend of this destination, and some that had one, sorted.
     pub(super) fn users(&self, destination: &Destination) -> &[usize] {
         self.users.get(destination).map_or(&[], Vec::as_slice)
     }
@@ -87,6 +87,13 @@ impl Routes {
                 return None;
             }
             self.hashes[index] = hash;
+            let requests = route.http.iter().flat_map(|http| &http.backends);
+            for backend in route.backends.iter().chain(requests) {
+                let of = self.users.entry(backend.destination.clone()).or_default();
+                if let Err(place) = of.binary_search(&index) {
+                    of.insert(place, index);
+                }
+            }
             resolved.routes[index] = route;
         }
         Some(())

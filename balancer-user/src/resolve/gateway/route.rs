@@ -132,7 +132,7 @@ impl<'s> AnyRoute<'s> {
     }
 
     /// Hosts that it is for, as written; none: all of them.
-    pub(super) fn hostnames(self) -> &'s [String] {
+    pub(in crate::resolve) fn hostnames(self) -> &'s [String] {
         match self {
             Self::Grpc(route) => &route.hostnames,
             Self::Http(route) => &route.hostnames,
@@ -159,7 +159,7 @@ impl<'s> AnyRoute<'s> {
     }
 
     /// Everything that it names, in written order, of each rule backends first.
-    pub(super) fn references(self) -> Vec<Reference<'s>> {
+    pub(in crate::resolve) fn references(self) -> Vec<Reference<'s>> {
         let mut references = Vec::new();
         match self {
             Self::Tcp(route) => {

@@ -22,6 +22,12 @@ pub(in crate::resolve) fn check<'a>(
     signatures: &Signatures<'a>,
     findings: &mut Findings<'a>,
 ) {
+    by_themselves(resolver, findings);
+    check::overruled(resolver, signatures, Before::MeshHttp, &resolver.mesh_http, findings);
+}
+
+/// What there is to say of each, whatever other policies there are.
+pub(in crate::resolve) fn by_themselves<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) {
     for policy in resolver.mesh_http.values().flat_map(|routes| routes.policies()) {
         check::policy(resolver, *policy, findings);
         for index in 0..policy.to.len() {
@@ -32,7 +38,6 @@ pub(in crate::resolve) fn check<'a>(
             not_http(resolver, &item, findings);
         }
     }
-    check::overruled(resolver, signatures, Before::MeshHttp, &resolver.mesh_http, findings);
 }
 
 fn of_rule<'a>(

@@ -8,7 +8,7 @@ mod check;
 mod merge;
 mod rules;
 
-pub(super) use check::check;
+pub(super) use check::{by_themselves, check};
 pub use merge::{Merged, merge};
 pub(super) use rules::leads_to;
 

@@ -14,6 +14,12 @@ pub(in crate::resolve) fn check<'a>(
     signatures: &Signatures<'a>,
     findings: &mut Findings<'a>,
 ) {
+    by_themselves(resolver, findings);
+    check::overruled(resolver, signatures, Before::MeshTcp, &resolver.mesh_tcp, findings);
+}
+
+/// What there is to say of each, whatever other policies there are.
+pub(in crate::resolve) fn by_themselves<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) {
     const REFUSED: &str = "its share of the connections is refused";
     for policy in resolver.mesh_tcp.values().flat_map(|routes| routes.policies()) {
         check::policy(resolver, *policy, findings);
@@ -24,5 +30,4 @@ pub(in crate::resolve) fn check<'a>(
             findings.extend(&policy.meta, found);
         }
     }
-    check::overruled(resolver, signatures, Before::MeshTcp, &resolver.mesh_tcp, findings);
 }

@@ -7,7 +7,7 @@ use crate::policy::MeshTcpRoute;
 pub mod backends;
 mod check;
 
-pub(super) use check::check;
+pub(super) use check::{by_themselves, check};
 
 /// An item of a MeshTCPRoute.
 pub type Item<'a> = mesh_policy::Item<'a, MeshTcpRoute>;

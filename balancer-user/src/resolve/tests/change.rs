@@ -43,6 +43,9 @@ fn edits(before: &PolicySet, after: &PolicySet) -> Edits {
     of_kind!(edits, mesh_tcp_routes, MeshTcpRoute);
     of_kind!(edits, mesh_http_routes, MeshHttpRoute);
     of_kind!(edits, endpoint_slices, EndpointSlice);
+    of_kind!(edits, http_routes, HttpRoute);
+    of_kind!(edits, grpc_routes, GrpcRoute);
+    of_kind!(edits, tcp_routes, TcpRoute);
     Edits::Some(edits)
 }
 

@@ -9,7 +9,7 @@ use crate::{
 };
 
 /// Texts as files would hold them, each by itself.
-fn texts(texts: &[String]) -> PolicySet {
+pub(super) fn texts(texts: &[String]) -> PolicySet {
     let named = texts.iter().zip(0..);
     let texts: Vec<SourceText> = named
         .map(|(text, at)| SourceText { name: format!("{at}.yaml"), text: text.as_str().into() })
@@ -122,22 +122,41 @@ fn any_backends() -> impl Strategy<Value = String> {
     prop::collection::vec(backend, 1..4).prop_map(|backends| backends.join(", "))
 }
 
-prop_compose! {
-    fn any_route()(
-        kind in prop::sample::select(&["TCPRoute", "HTTPRoute", "HTTPRoute", "GRPCRoute"][..]),
-        parent in prop::sample::select(&[
-            "{name: edge}", "{name: edge, sectionName: below}",
-            "{group: '', kind: Service, name: a}", "{group: '', kind: Service, name: b}",
-        ][..]),
-        host in prop::sample::select(&["", "hostnames: [a.b], ", "hostnames: ['*.b'], "][..]),
-        matches in prop::sample::select(&["", "matches: [{headers: [{name: x, value: y}]}], "][..]),
-        backends in any_backends(),
-    ) -> (&'static str, String) {
-        let (host, matches) = if kind == "TCPRoute" { ("", "") } else { (host, matches) };
-        (kind, format!(
-            "spec: {{parentRefs: [{parent}], {host}rules: [{{{matches}backendRefs: [{backends}]}}]}}\n"
-        ))
-    }
+/// Rules of a route of a kind.
+fn any_rules(kind: &'static str) -> impl Strategy<Value = String> {
+    let matches = prop::sample::select(match kind {
+        "TCPRoute" => &[""][..],
+        _ => &["", "matches: [{headers: [{name: x, value: y}]}], "][..],
+    });
+    (matches, any_backends())
+        .prop_map(|(matches, backends)| format!("{{{matches}backendRefs: [{backends}]}}"))
+}
+
+/// A kind of route, what it attaches to, and two rules that it may have.
+fn any_route() -> impl Strategy<Value = (&'static str, String, [String; 2])> {
+    let kind = prop::sample::select(&["TCPRoute", "HTTPRoute", "HTTPRoute", "GRPCRoute"][..]);
+    let parent = prop::sample::select(
+        &[
+            "{name: edge}",
+            "{name: edge, sectionName: below}",
+            "{group: '', kind: Service, name: a}",
+            "{group: '', kind: Service, name: b}",
+        ][..],
+    );
+    let host = prop::sample::select(&["", "hostnames: [a.b], ", "hostnames: ['*.b'], "][..]);
+    (kind, parent, host).prop_flat_map(|(kind, parent, host)| {
+        let host = if kind == "TCPRoute" { "" } else { host };
+        let about = format!("parentRefs: [{parent}], {host}");
+        (Just(kind), Just(about), [any_rules(kind), any_rules(kind)])
+    })
+}
+
+fn route(at: usize, (kind, about, rules): &(&str, String, [String; 2]), rule: usize) -> String {
+    format!(
+        "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: r{at}, \
+         namespace: shop}}\nspec: {{{about}rules: [{}]}}\n",
+        rules[rule]
+    )
 }
 
 fn any_endpoints() -> impl Strategy<Value = Endpoints> {
@@ -154,9 +173,7 @@ proptest! {
     ) {
         let mut fixed = vec![FRONT.to_owned()];
         fixed.extend((0..SERVICES.len()).map(service));
-        fixed.extend(routes.iter().zip(0..).map(|((kind, spec), at)| format!(
-            "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: r{at}, namespace: shop}}\n{spec}"
-        )));
+        fixed.extend(routes.iter().enumerate().map(|(at, one)| route(at, one, 0)));
         let world = |endpoints: &[Endpoints]| {
             let slices = endpoints.iter().enumerate().map(|(at, endpoints)| slice(at, endpoints));
             texts(&fixed.iter().cloned().chain(slices).collect::<Vec<_>>())
@@ -166,6 +183,44 @@ proptest! {
             let before = world(&endpoints);
             endpoints[at] = other;
             followed(&before, &world(&endpoints));
+        }
+    }
+
+    #[test]
+    fn following_routes_that_say_something_else_gives_the_whole(
+        routes in prop::collection::vec(any_route(), 1..6),
+        endpoints in prop::collection::vec(any_endpoints(), 4),
+        edited in prop::collection::vec(any::<bool>(), 6),
+    ) {
+        let mut fixed = vec![FRONT.to_owned()];
+        fixed.extend((0..SERVICES.len()).map(service));
+        fixed.extend(endpoints.iter().enumerate().map(|(at, endpoints)| slice(at, endpoints)));
+        let world = |edited: &dyn Fn(usize) -> bool| {
+            let routes =
+                routes.iter().enumerate().map(|(at, one)| route(at, one, edited(at).into()));
+            texts(&fixed.iter().cloned().chain(routes).collect::<Vec<_>>())
+        };
+        followed(&world(&|_| false), &world(&|at| edited[at]));
+        followed(&world(&|_| false), &world(&|at| at == 0));
+    }
+}
+
+#[test]
+fn another_match_or_weight_of_a_route_is_a_small_change() {
+    let world = |kind: &str, value: &str, weight: u32| {
+        let matches = format!("matches: [{{headers: [{{name: x, value: {value}}}]}}], ");
+        let route = format!(
+            "apiVersion: gateway.networking.k8s.io/v1\nkind: {kind}\nmetadata: {{name: r, namespace: \
+             shop}}\nspec: {{parentRefs: [{{name: edge, sectionName: web}}], rules: [{{{matches}backendRefs: \
+             [{{name: near, port: 80, weight: {weight}}}]}}, {{backendRefs: [{{name: near, port: 80}}]}}]}}\n"
+        );
+        refused_world(&route, "10.0.0.2")
+    };
+    for kind in ["HTTPRoute", "GRPCRoute"] {
+        for after in [world(kind, "z", 1), world(kind, "y", 2)] {
+            let (change, _) = followed(&world(kind, "y", 1), &after);
+            let Change::Parts(parts) = change else { panic!("{kind} was resolved as a whole") };
+            assert_eq!(parts.routes.len(), 1);
         }
     }
 }
