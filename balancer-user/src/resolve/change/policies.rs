@@ -11,15 +11,18 @@ use std::{
 
 use super::{
     super::{
-        Destination, Outcome, ResolveSettings, Resolved, Resolver, Route, check,
+        Destination, HttpRules, Outcome, ResolveSettings, Resolved, Resolver, Route, check,
         findings::Findings, inventory::Family, mesh_http, mesh_policy, mesh_tcp,
         resolver::Deciding,
     },
     offers::{Offers, Touched},
 };
-use crate::policy::{
-    BackendTarget, Diagnostic, Edit, MeshHttpRoute, MeshTcpRoute, Meta, PolicySet, SERVICE_TAG,
-    Span, Tags, ToTarget, TrafficRoute, http_route::RouteFilter,
+use crate::{
+    http::Order,
+    policy::{
+        BackendTarget, Diagnostic, Edit, MeshHttpRoute, MeshTcpRoute, Meta, PolicySet, SERVICE_TAG,
+        Span, Tags, ToTarget, TrafficRoute, http_route::RouteFilter,
+    },
 };
 
 /// What routes are made from.
@@ -137,7 +140,8 @@ fn said_of(set: &PolicySet, resolver: &Resolver<'_>, meta: &Meta) -> Vec<(Meta, 
     found
 }
 
-/// Whether [`Parts`](super::Parts) can say what differs.
+/// Whether [`Parts`](super::Parts) can say what differs, and nothing has to be said of rules that
+/// take no request: that depends on all routes that they are part of.
 pub(super) fn is_part(old: &Route, new: &Route) -> bool {
     let names = |route: &Route| -> Vec<_> {
         route.backends.iter().map(|one| (one.destination.clone(), one.tags.clone())).collect()
@@ -145,6 +149,12 @@ pub(super) fn is_part(old: &Route, new: &Route) -> bool {
     (&old.policy, old.decision, old.load_balancer, old.hashing)
         == (&new.policy, new.decision, new.load_balancer, new.hashing)
         && names(old) == names(new)
+        && [old, new].into_iter().all(is_reached)
+}
+
+fn is_reached(route: &Route) -> bool {
+    let listed = |http: &HttpRules| http.rules.order == Order::Listed;
+    route.http.as_deref().is_none_or(|http| listed(http) || http.rules.unreached().is_empty())
 }
 
 impl From {
