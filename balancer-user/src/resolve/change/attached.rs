@@ -30,11 +30,11 @@ impl OfAttached {
         Self(outcome.of_objects.clone())
     }
 
-    /// The routes that are other ones after the edit of a route of the Gateway API. `None`: more
-    /// may differ than they.
+    /// The routes that are other ones after an edit of a route of the Gateway API, which is one of
+    /// `edits`. `None`: more may differ than they.
     pub(super) fn edited(
         &self,
-        edit: &Edit,
+        (edit, edits): (&Edit, &[Edit]),
         resolved: &Resolved,
         set: &PolicySet,
         offers: &Offers,
@@ -68,7 +68,8 @@ impl OfAttached {
         now.services = endpoints.services;
         now.endpoint_slices = endpoints.endpoint_slices;
         let mut then = now.clone();
-        exchange(&mut then, edit);
+        // What is said of one route can hang on several others.
+        edits.iter().for_each(|edit| exchange(&mut then, edit));
 
         let resolver = Resolver::new(&now, settings);
         let said = said_of(&then, &Resolver::new(&then, settings));

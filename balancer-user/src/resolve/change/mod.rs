@@ -191,18 +191,18 @@ impl Memory {
                 }
                 Edit::TrafficRoute { after, .. } => {
                     after.iter().for_each(|policy| self.asked.traffic_route(policy));
-                    self.policy(resolved, set, edit, &mut changed)?;
+                    self.policy(resolved, set, (edit, edits), &mut changed)?;
                 }
                 Edit::MeshTcpRoute { after, .. } => {
                     after.iter().for_each(|policy| self.asked.mesh_tcp_route(policy));
-                    self.policy(resolved, set, edit, &mut changed)?;
+                    self.policy(resolved, set, (edit, edits), &mut changed)?;
                 }
                 Edit::MeshHttpRoute { after, .. } => {
                     after.iter().for_each(|policy| self.asked.mesh_http_route(policy));
-                    self.policy(resolved, set, edit, &mut changed)?;
+                    self.policy(resolved, set, (edit, edits), &mut changed)?;
                 }
                 Edit::HttpRoute { .. } | Edit::GrpcRoute { .. } | Edit::TcpRoute { .. } => {
-                    self.policy(resolved, set, edit, &mut changed)?;
+                    self.policy(resolved, set, (edit, edits), &mut changed)?;
                 }
             }
         }
@@ -221,12 +221,12 @@ impl Memory {
         (!loud).then_some(())
     }
 
-    /// What the edit of a policy changes.
+    /// What the edit of a policy changes, which is one of several.
     fn policy(
         &mut self,
         resolved: &mut Resolved,
         set: &PolicySet,
-        edit: &Edit,
+        (edit, edits): (&Edit, &[Edit]),
         changed: &mut BTreeSet<usize>,
     ) -> Option<()> {
         let [Some(before), Some(_)] = metas(edit) else { return None };
@@ -237,7 +237,7 @@ impl Memory {
         let (offers, settings) = (&self.offers, &self.settings);
         let new = match edit {
             Edit::HttpRoute { .. } | Edit::GrpcRoute { .. } | Edit::TcpRoute { .. } => {
-                self.attached.edited(edit, resolved, set, offers, settings)?
+                self.attached.edited((edit, edits), resolved, set, offers, settings)?
             }
             _ => self.made.edited(edit, resolved, set, offers, settings)?,
         };
