@@ -116,13 +116,33 @@ if [[ " ${missing[*]} " == *' rustc-web '* ]]; then
     fi
 fi
 
+# Where tools of QEMU come from backports, they exclude the release's emulator: it then comes from
+# there too, for this one installation.
+utils=$(dpkg-query --show --showformat='${db:Status-Status} ${Version}' qemu-utils 2>/dev/null || true)
+if [[ " ${missing[*]} " == *' qemu-system-x86 '* && $utils == installed\ *~bpo* ]]; then
+    release=$(. /etc/os-release && echo "$VERSION_CODENAME")
+    archive=$(apt-get indextargets --format '$(REPO_URI)' 'Created-By: Packages' \
+        "Codename: $release" 'Component: main' | head -n 1)
+    lists=$(mktemp --directory)
+    trap 'rm -rf "$lists"' EXIT
+    chmod 755 "$lists"
+    cp -r /etc/apt/sources.list.d/. "$lists"
+    echo "deb $archive $release-backports main" >"$lists/balancer-backports.list"
+    sources=(--option "Dir::Etc::SourceParts=$lists")
+    apt_get "${sources[@]}" update || fail "the lists of $release-backports cannot be fetched"
+    apt_get "${sources[@]}" --target-release "$release-backports" install \
+        --no-install-recommends --no-remove qemu-system-x86 ||
+        fail "qemu-system-x86 cannot be installed from $release-backports, as qemu-utils was"
+    apt_get update || fail "the package lists cannot be fetched: see apt's words above"
+fi
+
 # Debian's prometheus, haproxy and nginx bring services. Tests and benches start processes of their
 # own, so nothing is to listen here because of them: packages start no service while this script
 # installs, and those do not come with the next boot. Whoever had a rule of their own for this keeps
 # it.
 policy=/usr/sbin/policy-rc.d
 if [[ ! -e $policy ]]; then
-    trap 'rm -f "$policy"' EXIT
+    trap 'rm -rf "$policy" ${lists:+"$lists"}' EXIT
     printf '#!/bin/sh\nexit 101\n' >"$policy"
     chmod 755 "$policy"
 fi
