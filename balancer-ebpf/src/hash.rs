@@ -52,6 +52,14 @@ pub fn flow6(key: &FlowKey6, source_only: bool) -> u32 {
     finish(mix(h, ports << 8 | key.proto as u64))
 }
 
+/// Hash of a client, which all packets of a connection have in common: the last word of its address
+/// and its port. Of little else than the latter, for the price of one word.
+#[inline(always)]
+pub const fn client(address: [u8; 4], port: [u8; 2]) -> u32 {
+    let (address, port) = (u32::from_be_bytes(address), u16::from_be_bytes(port));
+    finish(mix(SEED, (address as u64) << 32 | port as u64))
+}
+
 /// The slot of a table of `slots` that a hash falls on: the hash as a fraction of 2³²
 /// (no division, and no bias that matters below 2²⁰ slots).
 #[inline(always)]

@@ -80,10 +80,13 @@ reasons! {
     IcmpError = "icmp_error", Forward, "An ICMP error about a packet of a known flow, translated as is what it quotes; unchanged where its real answers by itself.";
     Echo = "echo", Answer, "An ICMP echo request to a VIP's address.";
     TooBig = "too_big", Answer, "A packet of a flow with snat, or for a real that answers by itself, beyond the MTU of the way there; its sender is told which fits.";
+    ToProxy = "to_proxy", Pass, "A packet of a connection that begins, handed to the proxy that carries out the HTTP rules of its route.";
+    Proxied = "proxied", Pass, "A packet of a connection that the proxy has.";
     FlowLost = "flow_lost", Reset, "A packet without an entry, on a route that cannot tell its real.";
     RealGone = "real_gone", Reset, "The flow's real has left the inventory.";
     Blackhole = "blackhole", Reset, "The share of a backend without usable reals.";
     Denied = "denied", Reset, "No policy gives this source a route to the VIP (no_route: deny).";
+    ProxyDown = "proxy_down", Reset, "A connection for the proxy while none listens (l7_fallback: reset).";
     StrayReset = "stray_reset", Drop, "A RST to a VIP that belongs to no known flow.";
     Fragment = "fragment", Drop, "A fragment to a VIP's address whose first one was not sent on, or one that could not be remembered.";
     MartianSource = "martian_source", Drop, "The source address is one that no host has, or the VIP's own.";
@@ -125,7 +128,9 @@ impl Reason {
             | Self::HalfOpen
             | Self::FragmentFollowed
             | Self::IcmpError
-            | Self::Echo => "Nothing: this is how it should be.",
+            | Self::Echo
+            | Self::ToProxy
+            | Self::Proxied => "Nothing: this is how it should be.",
             Self::NotTcp => "Nothing: it is none of ours.",
             Self::OtherHost => {
                 "Nothing on an interface that listens to all frames. On a port of a bridge: attach to \
@@ -182,6 +187,10 @@ impl Reason {
             Self::Denied => {
                 "Write a route for this source (`balancer explain --from SOURCE --to SERVICE` \
                  says which are missing), or set no_route to direct."
+            }
+            Self::ProxyDown => {
+                "Start the agent, whose proxy takes these connections, or set l7_fallback to l4: the \
+                 split of the route without its HTTP rules."
             }
             Self::StrayReset => "Nothing: the connection that it would end is not there.",
             Self::Fragment => {

@@ -17,6 +17,7 @@ mod model;
 mod object;
 mod partial;
 mod picks;
+mod proxy;
 mod reasons;
 mod snat;
 mod straight;

@@ -12,7 +12,9 @@ use harness::{
     wire,
 };
 
-use crate::world::{FORWARD, FlowFound, Flows, HZ, Hook, LOOPBACK, REPLY, World, edge::uplink};
+use crate::world::{
+    FORWARD, FlowFound, Flows, HZ, Hook, LOOPBACK, REPLY, World, edge::uplink, proxy::OWN,
+};
 
 const CLIENT: &str = "10.0.0.1:40000";
 const VIP: &str = "240.0.0.1:80";
@@ -109,6 +111,23 @@ pub(crate) fn case(world: &mut World, reason: Reason) -> Reason {
             uplink.ip(&format!("link set {} mtu 1000", Uplink::NAME));
             let long = there(SYN).to("240.0.0.9:80").payload(&[7; 1000]);
             world.run_frame(Hook::Link, &long.bytes()).reason
+        }
+        Reason::ToProxy => {
+            // No test run hands over: the kernel lets that only where packets come in. Asking says
+            // where one would be handed over; tests/e2e/proxy.rs has packets handed over.
+            world.proxied(1);
+            let _listener = world.listen(VIP.parse().expect("an address"));
+            world.reason(Hook::Ask, &there(SYN))
+        }
+        Reason::Proxied => {
+            world.proxied(1);
+            world.mark = OWN;
+            world.reason(Hook::Host, &there(SYN))
+        }
+        Reason::ProxyDown => {
+            world.proxied(1);
+            world.change_settings(|settings| settings.l7_reset = 1);
+            world.reason(Hook::Ingress, &there(SYN))
         }
         Reason::FlowLost => {
             world.change_route(1, |route| route.pick = pick::RANDOM);

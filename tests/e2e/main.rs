@@ -19,6 +19,7 @@ mod mesh_tcp;
 mod odd;
 mod own;
 mod paths;
+mod proxy;
 mod quic;
 mod shares;
 mod snat;

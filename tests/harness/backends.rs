@@ -50,6 +50,12 @@ impl EchoServer {
         let listener = ns
             .run(|| TcpListener::bind(address))
             .with_context(|| format!("cannot listen on {address} in {}", ns.name()))?;
+        Self::on(listener, name)
+    }
+
+    /// Starts a server called `name` that accepts from `listener`.
+    pub fn on(listener: TcpListener, name: &str) -> Result<Self> {
+        let address = listener.local_addr()?;
         listener.set_nonblocking(true)?;
         let (stopped, stop) = io::pipe()?;
         let accepted = Arc::new(AtomicU64::new(0));

@@ -10,6 +10,7 @@ mod crash;
 mod edge;
 mod load;
 mod patch;
+mod proxied;
 mod publish;
 mod reals;
 mod recount;

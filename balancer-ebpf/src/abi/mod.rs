@@ -16,6 +16,7 @@ mod fragment;
 mod guard;
 mod hop;
 mod names;
+mod settings;
 
 pub use device::{DEVICES_MAX, Device, SnatPorts};
 pub use event::{EVENTS_BYTES, Event, Trace, Traced};
@@ -26,12 +27,13 @@ pub use hop::{HOP_BITS, HOPS_MAX, HopKey, Hops, NextHop, hop_of, remembered_hop}
 pub use names::{
     ROUTES_CAPACITY, SOURCES_CAPACITY, VIPS_CAPACITY, global_names, map_names, program_names,
 };
+pub use settings::{SHARDS_MAX, Settings, listener};
 
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Grows whenever the meaning or layout of anything in this module changes. User space refuses
 /// to adopt pinned maps of another version.
-pub const ABI_VERSION: u32 = 3;
+pub const ABI_VERSION: u32 = 4;
 
 /// The IP protocol number of TCP.
 pub const TCP: u8 = 6;
@@ -233,6 +235,9 @@ pub struct VipEntry {
 pub mod vip_flags {
     /// No class has a route of its own: `CLASS_ROUTES` need not be asked.
     pub const CLASSES_AGREE: u32 = 1;
+    /// The proxy has connections to it, or had since it became a VIP: a TCP packet without a flow entry
+    /// may belong to one of its sockets.
+    pub const PROXIED: u32 = 2;
 }
 
 /// What `SOURCES` says of a source id. One aligned `u64` read.
@@ -275,6 +280,9 @@ pub mod pick {
 pub mod route_flags {
     /// The hash covers addresses only, so that a client sticks to its real.
     pub const HASH_SOURCE_ONLY: u8 = 1;
+    /// The proxy takes its connections. What the entry says besides holds while none listens
+    /// ([`Settings::l7_reset`](super::Settings::l7_reset)), and where none can be handed over.
+    pub const PROXY: u8 = 2;
 }
 
 /// Where a table lies in the arena, and its shape. 16 bytes.
@@ -440,34 +448,6 @@ pub struct Counter {
     pub bytes_out: u64,
 }
 
-/// Settings of the programs, read off the established path only. 48 bytes.
-#[derive(
-    Clone, Copy, Debug, Default, PartialEq, Eq, IntoBytes, FromBytes, Immutable, KnownLayout,
-)]
-#[repr(C, align(8))]
-pub struct Settings {
-    /// [`ABI_VERSION`] of the maps.
-    pub abi_version: u32,
-    /// 1 once every map is pinned and complete: what is found without it is thrown away.
-    pub ready: u32,
-    /// How long a gone real keeps its flows, nanoseconds; `u64::MAX`: for ever (`on_gone: keep`).
-    pub gone_reset_ns: u64,
-    /// Capacity of one half of `VIPS`.
-    pub vips: u32,
-    /// Capacity of one half of `SOURCES`.
-    pub sources: u32,
-    /// Capacity of one half of `ROUTES`.
-    pub routes: u32,
-    /// Jiffies a second.
-    pub hz: u32,
-    /// Low 32 bits of jiffies at `base_ns`, to turn jiffies into time.
-    pub base_jiffies: u32,
-    /// New flows that a CPU records a second (`limits.new_flows`); 0: any number.
-    pub new_flows: u32,
-    /// `CLOCK_MONOTONIC` when `base_jiffies` was read, nanoseconds.
-    pub base_ns: u64,
-}
-
 const _: () = {
     assert!(size_of::<VipKey4>() == 8);
     assert!(size_of::<VipKey6>() == 20);
@@ -478,6 +458,5 @@ const _: () = {
     assert!(size_of::<Flow6>() == 64);
     assert!(size_of::<Real>() == 40);
     assert!(size_of::<RouteEntry>() == 56);
-    assert!(size_of::<Settings>() == 48);
     assert!(size_of::<Counter>() == 40);
 };

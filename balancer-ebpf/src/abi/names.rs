@@ -78,6 +78,9 @@ pub mod map_names {
     pub const NEXT_HOPS: &str = "NEXT_HOPS";
     /// Hash [`HopKey`](crate::abi::HopKey) → number of the next hop (`u32`).
     pub const HOP_IDS: &str = "HOP_IDS";
+    /// Map of sockets, of 2 × [`SHARDS_MAX`](crate::abi::SHARDS_MAX) listeners of the proxy, by
+    /// [`listener`](crate::abi::listener). One that closes leaves it by itself.
+    pub const PROXY_LISTENERS: &str = "PROXY_LISTENERS";
     /// Every map of the object, in no particular order.
     pub const ALL: &[&str] = &[
         EPOCH,
@@ -116,6 +119,7 @@ pub mod map_names {
         HOPS,
         NEXT_HOPS,
         HOP_IDS,
+        PROXY_LISTENERS,
     ];
 }
 

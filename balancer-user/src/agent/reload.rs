@@ -63,6 +63,8 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
         "allow_plain", true, allow_plain;
         "drain", true, drain;
         "l7_fallback", true, l7_fallback;
+        "proxy.mark", false, proxy_mark;
+        "proxy.table", false, proxy_table;
         "limits", false, limits;
         "limits.new_flows", true, new_flows;
         "dns.servers", true, dns_servers;
@@ -79,6 +81,8 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
 pub(super) fn apply(settings: &mut Settings, new: Settings) {
     let old = std::mem::take(settings);
     *settings = Settings {
+        proxy_mark: old.proxy_mark,
+        proxy_table: old.proxy_table,
         limits: old.limits,
         log: old.log,
         metrics: old.metrics,

@@ -20,7 +20,7 @@ use crate::{
     node::{Carried, Node, Wanted},
     policy::ReadOptions,
     resolve::{self, ResolveSettings, VipKey},
-    settings::{Forwarding, Settings},
+    settings::{Forwarding, L7Fallback, Settings},
 };
 
 /// Keys, and keys of groups, that `load` carries out; the others are the agent's.
@@ -45,8 +45,10 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
     }
     let config = inputs::settings(args.config.as_deref())?;
     let (bpffs, state) = (global.bpffs(config.as_ref()), global.state(config.as_ref()));
-    let settings = config.unwrap_or_default();
+    let mut settings = config.unwrap_or_default();
     say_left_to_agent(&settings);
+    // Left to the agent too, whose proxy would end a reset.
+    settings.l7_fallback = L7Fallback::L4;
     let mut reading = inputs::read(&args.files.file, &ReadOptions::default())?;
     if !reading.report.valid() {
         inputs::accept(&reading.set.texts, &reading.report)?;

@@ -30,6 +30,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         unloaded: removed != Unloaded::default(),
         links: removed.links,
         qdiscs: removed.qdiscs,
+        rules: removed.rules,
         programs: removed.programs,
         maps: removed.maps,
     };
@@ -40,6 +41,7 @@ pub(crate) fn run(global: &Global) -> Result<(), Failure> {
         let mut text: String =
             outcome.links.iter().map(|link| format!("detached: {link}\n")).collect();
         text.extend(outcome.qdiscs.iter().map(|name| format!("removed: clsact qdisc of {name}\n")));
+        text.extend(outcome.rules.iter().map(|rule| format!("removed: {rule}\n")));
         text + &format!(
             "removed: {} and {} from {}\n",
             count(outcome.programs.len(), "program"),
@@ -55,6 +57,7 @@ struct Outcome {
     unloaded: bool,
     links: Vec<String>,
     qdiscs: Vec<String>,
+    rules: Vec<String>,
     programs: Vec<String>,
     maps: Vec<String>,
 }

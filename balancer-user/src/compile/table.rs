@@ -125,12 +125,14 @@ pub(super) struct Pick {
 
 /// How the table of a route is indexed.
 pub(super) fn pick_of(route: &Route) -> Pick {
-    let plain = |pick| Pick { pick, choices: 0, flags: 0 };
+    // Requests are told apart by the proxy alone.
+    let proxy = if route.http.is_some() { route_flags::PROXY } else { 0 };
+    let plain = |pick| Pick { pick, choices: 0, flags: proxy };
     match route.load_balancer {
-        LoadBalancer::Maglev | LoadBalancer::RingHash { .. } => Pick {
-            flags: if route.hashing.by_source { route_flags::HASH_SOURCE_ONLY } else { 0 },
-            ..plain(pick::HASH)
-        },
+        LoadBalancer::Maglev | LoadBalancer::RingHash { .. } => {
+            let by_source = if route.hashing.by_source { route_flags::HASH_SOURCE_ONLY } else { 0 };
+            Pick { flags: proxy | by_source, ..plain(pick::HASH) }
+        }
         LoadBalancer::Random => plain(pick::RANDOM),
         LoadBalancer::RoundRobin => plain(pick::ROUND_ROBIN),
         LoadBalancer::LeastRequest { choice_count } => Pick {

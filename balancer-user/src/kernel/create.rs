@@ -131,6 +131,7 @@ fn load_and_pin(pins: &Pins, limits: &Limits, object: &[u8]) -> Result<(), Kerne
             base_jiffies: jiffies,
             new_flows: 0,
             base_ns: read::now()?,
+            ..Settings::default()
         },
     );
     // `ready` shares a word with the version.

@@ -14,8 +14,9 @@ use balancer_ebpf::{
     abi::{
         CHUNK_WORDS, ClassVip, Counter, DEVICES_MAX, Device, EVENTS_BYTES, FRAGMENTS_MAX, Flow4,
         Flow6, FlowKey4, FlowKey6, Fragment, FragmentKey, HOPS_MAX, HopKey, Hops, Interface,
-        NewFlows, NextHop, PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry, SLOTS_PER_WORD,
-        Settings, SnatPorts, SourceEntry, Trace, Traced, VipEntry, VipKey4, VipKey6, map_names,
+        NewFlows, NextHop, PORT_WORDS, REPLY_PORT_WORDS, Real, RouteEntry, SHARDS_MAX,
+        SLOTS_PER_WORD, Settings, SnatPorts, SourceEntry, Trace, Traced, VipEntry, VipKey4,
+        VipKey6, map_names,
     },
     reason::Reason,
 };
@@ -243,6 +244,7 @@ pub(crate) const SHAPES: &[MapShape] = &[
     map(map_names::HOPS, 4, size_of::<Hops>(), |_| 1, ""),
     map(map_names::NEXT_HOPS, 4, size_of::<NextHop>(), |_| HOPS_MAX as u64, ""),
     map(map_names::HOP_IDS, size_of::<HopKey>(), 4, |_| HOPS_MAX as u64, "").hash(),
+    map(map_names::PROXY_LISTENERS, 4, 4, |_| 2 * u64::from(SHARDS_MAX), ""),
 ];
 
 /// The shape of the map of this name.

@@ -167,8 +167,8 @@ impl View {
     }
 
     /// How many elements an array has, of the arena: chunks that are there, of the ring buffer:
-    /// none, for nobody can look without taking, and none of what programs write while they look at
-    /// one packet; `None`: the map is a hash map.
+    /// none, for nobody can look without taking, none of what programs write while they look at one
+    /// packet, and none of the listeners, which only programs can look up; `None`: the map is a hash map.
     ///
     /// # Errors
     /// See [`View::vips`].
@@ -188,7 +188,7 @@ impl View {
             map_names::COUNTERS => entries(name, &self.counters)?,
             map_names::REASONS => Reason::ALL.len() as u32,
             map_names::TRACE | map_names::TRACED => 1,
-            map_names::EVENTS | map_names::SCRATCH => 0,
+            map_names::EVENTS | map_names::SCRATCH | map_names::PROXY_LISTENERS => 0,
             map_names::HOPS | map_names::SNAT => 1,
             map_names::NEXT_HOPS => HOPS_MAX as u32,
             _ => return Ok(None),

@@ -10,7 +10,7 @@ use aya::maps::{Map, MapData, PerCpuArray};
 use balancer_ebpf::{
     abi::{
         ClassVip, Counter, ID_FIRST, REAL_FIRST, Real, RouteEntry, RunWord, SourceEntry, Table,
-        TargetWord, VipEntry, VipKey4, VipKey6, map_names, real_flags, route_kind,
+        TargetWord, VipEntry, VipKey4, VipKey6, map_names, real_flags, route_kind, vip_flags,
     },
     reason::Reason,
 };
@@ -36,6 +36,8 @@ pub struct VipRow {
     pub route: u32,
     /// No class has a route of its own.
     pub classes_agree: bool,
+    /// The proxy has connections to it, or may have some of before.
+    pub proxied: bool,
 }
 
 /// A source of the published set.
@@ -136,8 +138,8 @@ impl View {
                         key,
                         id,
                         route: entry.route,
-                        classes_agree: entry.flags & balancer_ebpf::abi::vip_flags::CLASSES_AGREE
-                            != 0,
+                        classes_agree: entry.flags & vip_flags::CLASSES_AGREE != 0,
+                        proxied: entry.flags & vip_flags::PROXIED != 0,
                     });
                 }
             }

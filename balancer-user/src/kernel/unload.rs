@@ -18,7 +18,10 @@ use super::{
     create,
     layout::Pins,
     lock::{lock, require_privileges},
-    map_failed, program_failed,
+    map_failed,
+    mapped::Access,
+    program_failed,
+    view::View,
 };
 
 /// What [`unload`] removed.
@@ -28,6 +31,8 @@ pub struct Unloaded {
     pub links: Vec<String>,
     /// Interfaces whose clsact qdisc was removed, because we had made it.
     pub qdiscs: Vec<String>,
+    /// Rules and routes that brought packets to the proxy.
+    pub rules: Vec<String>,
     /// Programs unpinned.
     pub programs: Vec<String>,
     /// Maps unpinned.
@@ -52,6 +57,11 @@ pub fn unload(bpffs: &Path) -> Result<Unloaded, KernelError> {
     let pins = Pins::new(lock.path());
     // Programs off the interfaces first: from then on no packet needs the rest.
     let Detached { links, qdiscs } = attach::detach_all(&pins)?;
+    let rules = match View::open(lock.path(), Access::Read) {
+        Ok(view) => view.undeliver()?,
+        // Only a proxy of this version, and of maps that are complete, has made any.
+        Err(_) => Vec::new(),
+    };
     let programs = names(&pins.programs())?;
     let maps = names(&pins.maps())?;
     let ids = Ids::read(&pins, &programs, &maps)?;
@@ -65,7 +75,7 @@ pub fn unload(bpffs: &Path) -> Result<Unloaded, KernelError> {
         _ => {}
     }
     let held = ids.wait_until_gone()?;
-    Ok(Unloaded { links, qdiscs, programs, maps, held })
+    Ok(Unloaded { links, qdiscs, rules, programs, maps, held })
 }
 
 /// How long the kernel may take to free what nothing refers to any more: it does so after RCU

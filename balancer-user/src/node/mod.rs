@@ -20,13 +20,14 @@ use crate::{
     },
     policy::PolicySet,
     resolve::{Names, Parts, ResolveSettings, Resolved, VipAssignments, VipKey},
-    settings::{OnGone, PortRange, Settings},
+    settings::{L7Fallback, OnGone, PortRange, Settings},
     store::{Recorder, Store, StoreError},
 };
 
 mod error;
 mod forwarding;
 mod one_way;
+mod proxy;
 mod snat;
 
 pub use error::{LimitDiffers, NodeError, limits_are_pinned};
@@ -464,6 +465,7 @@ fn options<'a>(
         previous_for: settings.drain.previous_for,
         gone_reset: (settings.drain.on_gone == OnGone::Reset).then_some(GONE_RESET),
         new_flows: settings.new_flows.limit(limits),
+        l7_reset: settings.l7_fallback == L7Fallback::Reset,
         // Those that matter are attached to already.
         interfaces: &[],
         interfaces_as_before,

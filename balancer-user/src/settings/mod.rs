@@ -25,12 +25,14 @@ mod attach;
 mod example;
 mod ports;
 mod protocols;
+mod proxy;
 mod read;
 mod undone;
 mod values;
 
 pub use example::EXAMPLE;
 pub use ports::PortRange;
+pub use proxy::ProxyMark;
 pub use read::read;
 pub use undone::undone;
 pub(crate) use values::duration;
@@ -65,6 +67,10 @@ pub struct Settings {
     pub drain: Drain,
     /// `l7_fallback`: what HTTP routes do while no proxy listens.
     pub l7_fallback: L7Fallback,
+    /// `proxy.mark`: the marks of packets for the proxy and of its own.
+    pub proxy_mark: ProxyMark,
+    /// `proxy.table`: the routing table that delivers packets to it.
+    pub proxy_table: u32,
     /// `limits`: sizes of the maps; `None` where the file does not have the key.
     pub limits: Option<Limits>,
     /// `limits.new_flows`: how many each CPU records a second.
@@ -264,6 +270,8 @@ impl Default for Settings {
             allow_plain: false,
             drain: Drain::default(),
             l7_fallback: L7Fallback::default(),
+            proxy_mark: ProxyMark::default(),
+            proxy_table: 2977,
             limits: None,
             new_flows: NewFlows::default(),
             dns_servers: Vec::new(),

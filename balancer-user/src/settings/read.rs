@@ -3,7 +3,8 @@
 use std::{collections::BTreeMap, num::NonZeroU32};
 
 use super::{
-    Drain, Forwarding, L7Fallback, LogForm, LogLevel, NewFlows, OnGone, PortRange, Settings, values,
+    Drain, Forwarding, L7Fallback, LogForm, LogLevel, NewFlows, OnGone, PortRange, ProxyMark,
+    Settings, proxy, values,
 };
 use crate::{
     compile::Limits,
@@ -27,6 +28,7 @@ pub(super) const KEYS: &[&str] = &[
     "allow_plain",
     "drain",
     "l7_fallback",
+    "proxy",
     "limits",
     "dns",
     "log",
@@ -134,6 +136,16 @@ impl Reader {
                     &mut settings.l7_fallback,
                     &[("l4", L7Fallback::L4), ("reset", L7Fallback::Reset)],
                 ),
+                "proxy" => {
+                    for Entry { key, value, .. } in self.mapping(value, key, &["mark", "table"]) {
+                        let path = format!("proxy.{key}");
+                        if key == "mark" {
+                            self.text(value, &path, &mut settings.proxy_mark, ProxyMark::parse);
+                        } else {
+                            self.text(value, &path, &mut settings.proxy_table, proxy::table);
+                        }
+                    }
+                }
                 "limits" => self.limits(value, settings),
                 "dns" => {
                     for Entry { value, .. } in self.mapping(value, "dns", &["servers"]) {

@@ -1,7 +1,7 @@
 //! What the file may say and the agent cannot do yet. Each is told with its place: silence would
 //! be taken for consent.
 
-use super::{L7Fallback, OnGone, Settings};
+use super::{OnGone, Settings};
 use crate::policy::Diagnostic;
 
 /// What of `settings` the agent does not carry out: errors, where packets would go another way
@@ -14,14 +14,6 @@ pub fn undone(settings: &Settings) -> Vec<Diagnostic> {
         finding.span = settings.positions.get(&path).copied();
         findings.push(finding);
     };
-    if settings.l7_fallback == L7Fallback::Reset {
-        say(
-            true,
-            "l7_fallback".to_owned(),
-            "refusing connections of HTTP routes is not carried out yet",
-            "write `l7_fallback: l4`: the outer split applies",
-        );
-    }
     if settings.drain.deadline.is_some() && settings.drain.on_gone == OnGone::Keep {
         say(
             true,
@@ -61,8 +53,7 @@ mod tests {
 
     #[test]
     fn what_is_not_carried_out_is_told_with_its_place() {
-        let text = "l7_fallback: reset\napi: {socket: /run/x.sock}\n";
-        assert_eq!(found(text), ["error 1:14 l7_fallback", "warning 2:15 api.socket",]);
+        assert_eq!(found("api: {socket: /run/x.sock}\n"), ["warning 1:15 api.socket"]);
         assert_eq!(found("drain: {deadline: 5m, on_gone: keep}\n"), ["error 1:19 drain.deadline"]);
     }
 

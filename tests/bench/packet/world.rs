@@ -310,6 +310,7 @@ impl World {
             40 => self.set_bytes::<40>(name, index, bytes),
             48 => self.set_bytes::<48>(name, index, bytes),
             56 => self.set_bytes::<56>(name, index, bytes),
+            72 => self.set_bytes::<72>(name, index, bytes),
             other => bail!("no array has elements of {other} bytes"),
         }
     }

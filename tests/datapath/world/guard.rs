@@ -28,9 +28,14 @@ pub(crate) fn pin_to_one_cpu() -> usize {
 impl World {
     /// Sets how many new flows each CPU may record a second; 0: any number.
     pub(crate) fn limit_new_flows(&mut self, limit: u32) {
-        let mut map = self.array::<48>(map_names::SETTINGS);
+        self.change_settings(|settings| settings.new_flows = limit);
+    }
+
+    /// Changes what the programs are told.
+    pub(crate) fn change_settings(&mut self, change: impl FnOnce(&mut Settings)) {
+        let mut map = self.array::<{ size_of::<Settings>() }>(map_names::SETTINGS);
         let mut settings: Settings = value(&map.get(&0, 0).expect("SETTINGS"));
-        settings.new_flows = limit;
+        change(&mut settings);
         map.set(0, array(&settings), 0).expect("SETTINGS");
     }
 

@@ -7,6 +7,7 @@ mod flows;
 mod guard;
 mod hook;
 mod pool;
+pub(crate) mod proxy;
 mod reset;
 mod runs;
 
@@ -71,6 +72,8 @@ pub(crate) struct World {
     pub(crate) interface: u32,
     /// Bytes of payload in each packet that a frame stands for; 0: it stands for itself.
     pub(crate) segment: u32,
+    /// Mark of the packets of test runs.
+    pub(crate) mark: u32,
     attached: Vec<(&'static str, SchedClassifierLinkId)>,
 }
 
@@ -112,6 +115,7 @@ impl World {
             next_vip: 1,
             interface: LOOPBACK,
             segment: 0,
+            mark: 0,
             attached: Vec::new(),
         };
         world.settings(u64::MAX);
@@ -142,7 +146,9 @@ impl World {
     /// Sets how long gone reals keep their flows.
     pub(crate) fn settings(&mut self, gone_reset_ns: u64) {
         let settings = Settings { gone_reset_ns, hz: HZ, ..Default::default() };
-        self.array::<48>(map_names::SETTINGS).set(0, array(&settings), 0).expect("SETTINGS");
+        self.array::<{ size_of::<Settings>() }>(map_names::SETTINGS)
+            .set(0, array(&settings), 0)
+            .expect("SETTINGS");
     }
 
     /// Publishes: `epoch` is the number that packets read from now on.

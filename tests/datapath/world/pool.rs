@@ -138,8 +138,10 @@ impl Loaded {
     /// Makes every map what it is after loading.
     pub(super) fn reset(&mut self) {
         for (name, map) in self.ebpf.maps() {
-            // The globals are frozen, and the one chunk stays where it is.
-            if !name.starts_with('.') && name != map_names::ARENA {
+            // The globals are frozen, the one chunk stays where it is, and a listener leaves its map
+            // when the test closes it.
+            let kept = [map_names::ARENA, map_names::PROXY_LISTENERS];
+            if !name.starts_with('.') && !kept.contains(&name) {
                 maps::reset(data(map)).unwrap_or_else(|e| panic!("{name}: {e:#}"));
             }
         }
@@ -156,6 +158,10 @@ impl Loaded {
     /// chunks there are.
     pub(super) fn content(&self) -> BTreeMap<String, Content> {
         let all = |name: &str, map: &MapData| {
+            // Nobody but programs can look there.
+            if name == map_names::PROXY_LISTENERS {
+                return (name.to_owned(), Content::new());
+            }
             let content = maps::content(map).unwrap_or_else(|e| panic!("{name}: {e:#}"));
             (name.to_owned(), content)
         };
@@ -177,7 +183,8 @@ pub(super) fn data(map: &Map) -> &MapData {
         | Map::HashMap(data)
         | Map::LruHashMap(data)
         | Map::PerCpuArray(data)
-        | Map::RingBuf(data) => data,
+        | Map::RingBuf(data)
+        | Map::SockMap(data) => data,
         other => panic!("a map of another kind: {other:?}"),
     }
 }

@@ -37,7 +37,7 @@ impl TestRuns {
     /// Test-runs a frame.
     pub(crate) fn run(&mut self, world: &mut World, hook: Hook, frame: &[u8]) -> Outcome {
         let mut out = vec![0; frame.len() + 256];
-        let context = context(hook, world.interface, world.segment);
+        let context = context(hook, world);
         let options = TestRunOptions {
             data_in: Some(frame),
             data_out: Some(&mut out),
@@ -94,14 +94,18 @@ impl World {
 }
 
 /// The beginning of `struct __sk_buff` (include/uapi/linux/bpf.h): of what a test may set, only
-/// the interfaces, and the size of segments, differ from run to run.
-fn context(hook: Hook, interface: u32, segment: u32) -> [u8; 180] {
+/// the mark, the interfaces, and the size of segments differ from run to run.
+fn context(hook: Hook, world: &World) -> [u8; 180] {
+    const MARK: usize = 8;
     const INGRESS_IFINDEX: usize = 36;
     const IFINDEX: usize = 40;
     const GSO_SIZE: usize = 176;
+    let World { interface, segment, mark, .. } = *world;
     let came_by = if hook == Hook::Host { 0 } else { interface };
     let mut context = [0; 180];
-    for (at, value) in [(INGRESS_IFINDEX, came_by), (IFINDEX, interface), (GSO_SIZE, segment)] {
+    for (at, value) in
+        [(MARK, mark), (INGRESS_IFINDEX, came_by), (IFINDEX, interface), (GSO_SIZE, segment)]
+    {
         context[at..][..4].copy_from_slice(&value.to_ne_bytes());
     }
     context

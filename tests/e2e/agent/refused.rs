@@ -33,7 +33,7 @@ fn a_wrong_configuration_is_refused_with_positions() {
     for (text, parts) in [
         ("polices: []\n", ["config.yaml:1:1", "did you mean `policies`?"]),
         ("policies: 7\n", ["config.yaml:1:11", "where a list belongs"]),
-        ("l7_fallback: reset\n", ["config.yaml:1:14", "not carried out yet"]),
+        ("proxy: {mark: 0x1}\n", ["config.yaml:1:15", "has 1 bits"]),
         ("dns: {servers: [nobody]}\n", ["config.yaml:1:17", "no address of a DNS server"]),
     ] {
         let path = world.home.path().join("config.yaml");

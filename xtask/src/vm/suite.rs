@@ -35,6 +35,8 @@ const SUITES: [Suite; 3] = [
             "fall_backs::",
             "paths::clients_see_the_vip_and_reals_see_the_client",
             "paths::traffic_to_no_vip_passes_untouched",
+            "proxy::a_client_takes_its_port_again_though_the_proxy_closed_first",
+            "proxy::the_proxy_sees_the_client_and_the_vip_it_dialled",
             "shares::maglev_connections_meet_the_real_of_their_slot",
             "unload::",
         ],

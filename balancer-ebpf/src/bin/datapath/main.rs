@@ -33,6 +33,7 @@ mod onward;
 mod open;
 mod outer;
 mod parse;
+mod proxy;
 mod record;
 mod route;
 mod snat;
@@ -213,13 +214,14 @@ impl<F: Steps<Skb, true> + Odd> Walk<F> for Egress {
     #[inline(always)]
     fn walk(skb: Skb, packet: &mut Packet<F>) -> Reason {
         let mut reason = outward(skb, packet);
-        if matches!(reason, Reason::NonVip | Reason::UnknownReply)
-            && skb.is_from_host()
-            && maps::port_used(F::dst(&packet.key).port, PortUse::Vip)
-        {
-            F::set_direction(&mut packet.key, direction::FORWARD);
-            packet.host = true;
-            reason = ingress::ingress::<Skb, F, true>(skb, packet);
+        if matches!(reason, Reason::NonVip | Reason::UnknownReply) && skb.is_from_host() {
+            if maps::is_proxys(skb.mark()) {
+                reason = Reason::Proxied;
+            } else if maps::port_used(F::dst(&packet.key).port, PortUse::Vip) {
+                F::set_direction(&mut packet.key, direction::FORWARD);
+                packet.host = true;
+                reason = ingress::ingress::<Skb, F, true>(skb, packet);
+            }
         }
         log::told(packet, reason)
     }

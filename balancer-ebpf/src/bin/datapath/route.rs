@@ -4,7 +4,7 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::helpers::generated as helpers;
 use balancer_ebpf::{
-    abi::{RunWord, Table, TargetWord, VipEntry, pick, route_flags, route_kind, vip_flags},
+    abi::{RunWord, TCP, Table, TargetWord, VipEntry, pick, route_flags, route_kind, vip_flags},
     flow::{End, Family},
     hash,
     packet::tcp_flags::RST,
@@ -59,8 +59,18 @@ fn look_up<C: Context, F: Maps, const RECORD: bool>(
     if F::is_martian(&src.addr) || F::same(&End { port: dst.port, ..src }, &dst) {
         return Reason::MartianSource;
     }
-    // A RST never records anything.
-    if RECORD && packet.flags & RST == 0 && guard::refuses(vip_id) {
+    // Nothing of the proxy's connections is recorded, so the guard is asked later.
+    let proxied = vip.flags & vip_flags::PROXIED != 0 && F::proto(&packet.key) == TCP;
+    if proxied && !packet.host {
+        match ctx.held::<F, RECORD>(packet) {
+            Ok(false) => {}
+            Ok(true) => return Reason::Proxied,
+            Err(reason) => return reason,
+        }
+    }
+    // A RST never records anything, and nobody listens for it.
+    let begins = packet.flags & RST == 0;
+    if RECORD && begins && !proxied && guard::refuses(vip_id) {
         return Reason::NewFlowLimit;
     }
     let mut class = 0;
@@ -78,6 +88,17 @@ fn look_up<C: Context, F: Maps, const RECORD: bool>(
     let route = of_class(epoch, class, vip_id, vip)
         .or_else(|| epoch.route(vip.route).map(|entry| Route { entry, id: vip.route, epoch }));
     let Some(route) = route else { return Reason::UnknownDestination };
+    if proxied && begins {
+        if route.entry.flags & route_flags::PROXY != 0 {
+            match handed::<C, F, RECORD>(ctx, packet) {
+                FOUND => {}
+                reason => return reason,
+            }
+        }
+        if RECORD && guard::refuses(vip_id) {
+            return Reason::NewFlowLimit;
+        }
+    }
     match route.entry.kind {
         route_kind::TABLE => {
             found.write(route);
@@ -87,6 +108,19 @@ fn look_up<C: Context, F: Maps, const RECORD: bool>(
         // A default route that inherits, or is not in the epoch that names it, is none.
         _ => Reason::UnknownDestination,
     }
+}
+
+/// Hands a packet to the proxy; [`FOUND`]: the route's table decides.
+#[inline(always)]
+fn handed<C: Context, F: Maps, const RECORD: bool>(ctx: C, packet: &Packet<F>) -> Reason {
+    if !packet.host {
+        match ctx.listens::<F, RECORD>(packet) {
+            Ok(false) => {}
+            Ok(true) => return Reason::ToProxy,
+            Err(reason) => return reason,
+        }
+    }
+    if maps::l7_reset() { Reason::ProxyDown } else { FOUND }
 }
 
 /// The ids of VIP, class and route of a packet to a VIP; 0 for what there is not.

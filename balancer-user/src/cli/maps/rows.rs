@@ -196,6 +196,10 @@ fn flow_row(row: &FlowRow) -> (Key, Value) {
     (key, value)
 }
 
+/// Bits of what `VIPS` says.
+const VIP_WORDS: [(u32, &str); 2] =
+    [(vip_flags::CLASSES_AGREE, "classes_agree"), (vip_flags::PROXIED, "proxied")];
+
 /// An element of an array of `len`, read while `epoch` was current.
 fn array_row(index: u32, element: &Element, len: u32, epoch: u64) -> Value {
     let capacity = len / 2;
@@ -215,6 +219,11 @@ fn array_row(index: u32, element: &Element, len: u32, epoch: u64) -> Value {
             "hz": settings.hz,
             "base_jiffies": settings.base_jiffies,
             "base_ns": settings.base_ns,
+            "l7_reset": settings.l7_reset,
+            "shards": settings.shards,
+            "mark_handed": settings.mark_handed,
+            "mark_own": settings.mark_own,
+            "proxy_table": settings.proxy_table,
         }),
         Element::Ports(word) => {
             let ports = |shift: u32| -> Vec<u32> {
@@ -233,7 +242,7 @@ fn array_row(index: u32, element: &Element, len: u32, epoch: u64) -> Value {
         Element::Vip(vip) => json!({
             "key": index, "id": id, "half": half,
             "route": vip.route,
-            "flags": bits(vip.flags, &[(vip_flags::CLASSES_AGREE, "classes_agree")]),
+            "flags": bits(vip.flags, &VIP_WORDS),
         }),
         Element::Source(source) => json!({
             "key": index, "id": id, "half": half,
@@ -335,7 +344,10 @@ fn route_row(index: u32, id: u32, half: &str, route: &RouteEntry) -> Value {
             (pick::LEAST_REQUEST, "least_request"),
         ],
     );
-    let flags = [(route_flags::HASH_SOURCE_ONLY.into(), "hash_source_only")];
+    let flags = [
+        (route_flags::HASH_SOURCE_ONLY.into(), "hash_source_only"),
+        (route_flags::PROXY.into(), "proxy"),
+    ];
     json!({
         "key": index, "id": id, "half": half,
         "kind": kind,

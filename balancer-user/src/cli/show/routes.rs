@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use balancer_ebpf::abi::{Counter, Table, pick, route_kind};
+use balancer_ebpf::abi::{Counter, Table, pick, route_flags, route_kind};
 use serde::Serialize;
 
 use super::failed;
@@ -51,6 +51,8 @@ pub(super) struct RouteLine {
     slots: u32,
     /// How many HTTP rules tell its requests apart; 0: none do.
     http_rules: usize,
+    /// The proxy takes its connections.
+    proxied: bool,
     id: u32,
 }
 
@@ -72,6 +74,7 @@ pub(super) fn routes(live: &LiveSet) -> Result<Vec<RouteLine>, Failure> {
                 http_rules: route
                     .and_then(|route| route.http.as_ref())
                     .map_or(0, |http| http.rules.rules.len()),
+                proxied: row.entry.flags & route_flags::PROXY != 0,
                 id: row.id,
             }
         })

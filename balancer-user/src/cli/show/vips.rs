@@ -25,6 +25,8 @@ pub(super) struct VipLine {
     /// The policy that decides for everybody; `null` where none does.
     policy: Option<String>,
     decision: Option<Decision>,
+    /// The proxy takes connections to it, or did.
+    proxied: bool,
     id: u32,
     route: u32,
 }
@@ -46,6 +48,7 @@ pub(super) fn vips(live: &LiveSet) -> Result<Vec<VipLine>, Failure> {
                 origin: vip.map(|vip| vip.origin),
                 policy: route.and_then(|route| Some(route.policy.as_ref()?.name.clone())),
                 decision: route.map(|route| route.decision),
+                proxied: row.proxied,
                 id: row.id,
                 route: row.route,
             }

@@ -56,6 +56,8 @@ pub struct PublishOptions<'a> {
     pub gone_reset: Option<Duration>,
     /// New flows that each CPU records a second; `None`: any number.
     pub new_flows: Option<NonZeroU32>,
+    /// Connections for the proxy are reset while none listens; else the rest of their route holds.
+    pub l7_reset: bool,
     /// Interfaces that will be attached to, besides those that are: sources behind them are
     /// checked for spoofing.
     pub interfaces: &'a [String],
@@ -207,7 +209,9 @@ impl Datapath {
             options.gone_reset.map_or(keep, |d| u64::try_from(d.as_nanos()).unwrap_or(keep));
         let new_flows = options.new_flows.map_or(0, NonZeroU32::get);
         let settings: Settings = view.settings_words.read(0);
-        view.settings_words.write(0, &Settings { gone_reset_ns, new_flows, ..settings });
+        let l7_reset = options.l7_reset.into();
+        let settings = Settings { gone_reset_ns, new_flows, l7_reset, ..settings };
+        view.settings_words.write(0, &settings);
         Ok(Published { epoch: next, flip, grace, written })
     }
 }

@@ -22,7 +22,7 @@ use balancer_ebpf::{
 pub(crate) use skb::Skb;
 pub(crate) use xdp::Xdp;
 
-use crate::{apart, fib::Way, parse::Packet};
+use crate::{apart, fib::Way, maps::Maps, parse::Packet};
 
 /// Offset of the checksum in a TCP header.
 const TCP_CHECK: u32 = 16;
@@ -135,6 +135,23 @@ pub(crate) trait Context: Copy {
     /// Sends the packet past the stack to the interface by which it leaves, as it will be when
     /// the program ends, its hop counted. False: nothing was done, the stack must route it.
     fn goes_straight<F: Translate>(self, place: &Place) -> bool;
+
+    /// Whether a socket of the proxy has the packet's connection; with `ASSIGN`, it gets the packet.
+    ///
+    /// # Errors
+    /// Packets of this kind cannot be handed over: TC decides.
+    #[inline(always)]
+    fn held<F: Maps, const ASSIGN: bool>(self, _packet: &Packet<F>) -> Result<bool, Reason> {
+        Err(Reason::LeftToTc)
+    }
+    /// The same of a listener of the proxy.
+    ///
+    /// # Errors
+    /// As there.
+    #[inline(always)]
+    fn listens<F: Maps, const ASSIGN: bool>(self, _packet: &Packet<F>) -> Result<bool, Reason> {
+        Err(Reason::LeftToTc)
+    }
 
     /// A pointer to `len` bytes from offset `at` on, if they can be read.
     #[inline(always)]

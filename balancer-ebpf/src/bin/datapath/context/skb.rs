@@ -15,7 +15,12 @@ use aya_ebpf::{
 use balancer_ebpf::{abi::forwarding, flow::Family, reason::Reason};
 
 use super::{Check, Context, OFFSET_MASK, Place, Refused, Translate, done, straight};
-use crate::{fib::Way, maps, parse::Packet};
+use crate::{
+    fib::Way,
+    maps::{self, Maps},
+    parse::Packet,
+    proxy,
+};
 
 /// `__sk_buff::pkt_type` of a frame to this machine (`linux/if_packet.h`).
 const PACKET_HOST: u32 = 0;
@@ -47,6 +52,20 @@ impl Skb {
     pub(crate) fn is_from_host(self) -> bool {
         // SAFETY: as in `len`.
         unsafe { (*self.0).ingress_ifindex == 0 && (*self.0).tc_index != TRANSLATED }
+    }
+
+    /// The packet's mark.
+    #[inline(always)]
+    pub(crate) fn mark(self) -> u32 {
+        // SAFETY: as in `len`.
+        unsafe { (*self.0).mark }
+    }
+
+    /// Adds bits to the packet's mark.
+    #[inline(always)]
+    pub(crate) fn add_mark(self, bits: u32) {
+        // SAFETY: as in `len`; programs of this kind may write the field.
+        unsafe { (*self.0).mark |= bits }
     }
 
     /// Notes that the packet is translated, for programs on the interfaces that it has yet to
@@ -278,6 +297,16 @@ impl Context for Skb {
             }
             Way::None => Err(Reason::SnatFailed),
         }
+    }
+
+    #[inline(always)]
+    fn held<F: Maps, const ASSIGN: bool>(self, packet: &Packet<F>) -> Result<bool, Reason> {
+        Ok(proxy::held::<F, ASSIGN>(self, packet))
+    }
+
+    #[inline(always)]
+    fn listens<F: Maps, const ASSIGN: bool>(self, packet: &Packet<F>) -> Result<bool, Reason> {
+        Ok(proxy::listens::<F, ASSIGN>(self, packet))
     }
 
     #[inline(always)]

@@ -13,6 +13,7 @@ mod events;
 mod flows;
 mod fragments;
 mod guard;
+mod proxy;
 mod scratch;
 mod snat;
 
@@ -38,6 +39,7 @@ pub(crate) use events::{leave, room, traced};
 pub(crate) use flows::{Entry, Maps, NotInserted, Stage};
 pub(crate) use fragments::{fragment, remember_fragment};
 pub(crate) use guard::{new_flows, new_flows_limit};
+pub(crate) use proxy::{is_proxys, l7_reset, listener, mark_handed, shards};
 pub(crate) use scratch::{Use, scratch};
 pub(crate) use snat::snat_ports;
 

@@ -1,8 +1,13 @@
 //! A small change of what this process published last.
 
-use std::{collections::BTreeSet, net::IpAddr};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+};
 
-use balancer_ebpf::abi::{ID_FIRST, REAL_FIRST, SourceEntry, map_names};
+use balancer_ebpf::abi::{
+    ID_FIRST, REAL_FIRST, SourceEntry, VipEntry, map_names, route_flags, vip_flags,
+};
 
 use super::{
     super::{
@@ -33,6 +38,7 @@ impl Plan {
         let routes: BTreeSet<u32> =
             patch.routes.iter().chain(memory.previous.iter().filter(over)).copied().collect();
         let counters = entries(map_names::COUNTERS, &view.counters)?;
+        let mut vips = BTreeMap::new();
         for id in routes {
             let Some(spec) = tables.routes.get(&id) else {
                 return Err(KernelError::Conflict(format!("there is no route {id} to change")));
@@ -42,7 +48,13 @@ impl Plan {
             fits(map_names::COUNTERS, last, counters, ID_FIRST, "limits.counters")?;
             let entry = plan.route(moment, id, spec)?;
             plan.route_entry(&view.route(epoch, id), id, entry);
+            let (vip, live) = (spec.owner.1, moment.vip(spec.owner.1));
+            if spec.flags & route_flags::PROXY != 0 && live.flags & vip_flags::PROXIED == 0 {
+                let flags = live.flags | vip_flags::PROXIED;
+                vips.insert(vip, VipEntry { flags, ..live });
+            }
         }
+        plan.vip_entries = vips.into_iter().collect();
         for id in &patch.reals_added {
             let capacity = view.real_capacity() as u32;
             fits(map_names::REALS, *id, capacity, REAL_FIRST, "limits.reals")?;

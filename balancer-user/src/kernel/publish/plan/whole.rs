@@ -1,10 +1,10 @@
 //! The whole set, compared with the whole half.
 
-use std::net::IpAddr;
+use std::{collections::BTreeSet, net::IpAddr};
 
 use balancer_ebpf::abi::{
-    ID_FIRST, PortUse, REAL_FIRST, RouteEntry, SourceEntry, VipEntry, map_names, route_kind,
-    vip_flags,
+    ID_FIRST, PortUse, REAL_FIRST, RouteEntry, SourceEntry, VipEntry, map_names, route_flags,
+    route_kind, vip_flags,
 };
 
 use super::{
@@ -14,7 +14,10 @@ use super::{
     },
     Moment, Plan,
 };
-use crate::compile::{SourceSpec, Tables};
+use crate::{
+    compile::{SourceSpec, Tables},
+    resolve::VipKey,
+};
 
 impl Plan {
     /// What leads to `tables`.
@@ -57,19 +60,20 @@ impl Plan {
     }
 
     fn vips(&mut self, moment: &Moment<'_, '_>, tables: &Tables) {
-        let Moment { view, epoch, .. } = *moment;
+        let view = moment.view;
         let mut entries = vec![VipEntry::default(); view.settings.vips as usize];
+        let proxied = tables.routes.values().filter(|route| route.flags & route_flags::PROXY != 0);
+        let proxied: BTreeSet<u32> = proxied.map(|route| route.owner.1).collect();
         for (key, spec) in &tables.vips {
-            let flags = if spec.classes_agree { vip_flags::CLASSES_AGREE } else { 0 };
+            let mut flags = if spec.classes_agree { vip_flags::CLASSES_AGREE } else { 0 };
+            if proxied.contains(&spec.id) || moment.is_proxied(key, spec.id) {
+                flags |= vip_flags::PROXIED;
+            }
             entries[spec.id as usize] = VipEntry { route: spec.route, flags };
             self.ports.add(key.addr.port(), PortUse::Vip);
         }
-        self.vip_entries = (0..)
-            .zip(entries)
-            .filter(|(id, entry)| {
-                view.vips.read::<VipEntry>(View::at(epoch, view.settings.vips, *id)) != *entry
-            })
-            .collect();
+        self.vip_entries =
+            (0..).zip(entries).filter(|(id, entry)| moment.vip(*id) != *entry).collect();
     }
 
     fn sources(&mut self, moment: &Moment<'_, '_>, tables: &Tables) {
@@ -133,6 +137,17 @@ impl Plan {
 }
 
 impl Moment<'_, '_> {
+    /// Whether the proxy may have connections to a VIP: the flag stays while the VIP does.
+    fn is_proxied(&self, key: &VipKey, id: u32) -> bool {
+        self.memory.assignment.vips.get(key) == Some(&id)
+            && self.vip(id).flags & vip_flags::PROXIED != 0
+    }
+
+    /// The element of a VIP that is live.
+    pub(super) fn vip(&self, id: u32) -> VipEntry {
+        self.view.vips.read(View::at(self.epoch, self.view.settings.vips, id))
+    }
+
     /// The element of a source. What nobody asked for stays.
     pub(super) fn source(&self, address: &IpAddr, spec: &SourceSpec) -> SourceEntry {
         let stays = self.memory.published && self.options.interfaces_as_before;

@@ -1,0 +1,200 @@
+//! Listeners of the proxy: the sockets that programs hand connections to, and what brings the
+//! packets there.
+//!
+//! A packet that is handed over has the socket with it and a bit in its mark; a rule and a routing
+//! table of ours deliver what has that bit as if its address were the node's ([`rules`]). The
+//! programs find listeners in `PROXY_LISTENERS`. One that is closed leaves it by itself, and
+//! then what a publish said holds ([`PublishOptions::l7_reset`](super::PublishOptions::l7_reset)).
+
+mod rules;
+
+use std::{
+    io,
+    net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
+    num::NonZeroU32,
+    os::fd::{AsFd, AsRawFd as _},
+};
+
+use aya::maps::{Map, MapError, SockMap};
+use balancer_ebpf::abi::{SHARDS_MAX, Settings, listener, map_names};
+use nix::{
+    errno::Errno,
+    sys::socket::{
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt,
+        socket, sockopt,
+    },
+};
+
+use super::{Datapath, KernelError, View};
+
+/// How packets come to the proxy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The bit of the mark of packets that are handed over.
+    pub handed: u32,
+    /// The bit of the mark of the proxy's own packets, which are never handed over.
+    pub own: u32,
+    /// The routing table that delivers what is handed over; nobody else uses it.
+    pub table: u32,
+}
+
+/// What the proxy accepts connections from: for each shard a listener of each family. The address
+/// that an accepted socket has is the VIP, its peer the client.
+#[derive(Debug)]
+pub struct Listeners {
+    /// By shard.
+    pub ipv4: Vec<TcpListener>,
+    /// By shard; none where the node has no IPv6.
+    pub ipv6: Vec<TcpListener>,
+    /// For sockets that the proxy opens.
+    pub upstream: UpstreamMark,
+}
+
+/// Marks the proxy's own connections.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UpstreamMark(u32);
+
+impl UpstreamMark {
+    /// Has the programs leave alone what this socket sends, whatever VIP it is for. To be called
+    /// before it connects.
+    ///
+    /// # Errors
+    /// `CAP_NET_ADMIN` is missing.
+    pub fn set(self, socket: &impl AsFd) -> io::Result<()> {
+        Ok(setsockopt(socket, sockopt::Mark, &self.0)?)
+    }
+}
+
+impl Listeners {
+    /// Opens nonblocking listeners that nobody is handed to yet, in the calling thread's network
+    /// namespace. Connections that they accept inherit that they are transparent, and the mark.
+    ///
+    /// # Errors
+    /// A socket cannot be opened; that there is no IPv6 is none.
+    fn open(shards: u32, delivery: &Delivery) -> Result<Self, KernelError> {
+        let open = |address: SocketAddr| {
+            (0..shards).map(|_| transparent(address, delivery.own)).collect::<Result<_, _>>()
+        };
+        let failed = |e: Errno| KernelError::system("opening a listener for the proxy", e.into());
+        let ipv4 = open((Ipv4Addr::LOCALHOST, 0).into()).map_err(failed)?;
+        let ipv6 = match open((Ipv6Addr::LOCALHOST, 0).into()) {
+            Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => Vec::new(),
+            opened => opened.map_err(failed)?,
+        };
+        Ok(Self { ipv4, ipv6, upstream: UpstreamMark(delivery.own) })
+    }
+}
+
+/// A listener that takes packets for any address. No port is shared: Linux before 6.6 assigns no
+/// packet to such a socket.
+fn transparent(address: SocketAddr, mark: u32) -> Result<TcpListener, Errno> {
+    let (family, any) = match address {
+        SocketAddr::V4(_) => (AddressFamily::Inet, false),
+        SocketAddr::V6(_) => (AddressFamily::Inet6, true),
+    };
+    let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
+    let socket = socket(family, SockType::Stream, flags, None)?;
+    if any {
+        setsockopt(&socket, sockopt::Ipv6V6Only, &true)?;
+    }
+    // Of both families: the flag is the socket's (net/ipv6/ipv6_sockglue.c hands SOL_IP on).
+    setsockopt(&socket, sockopt::IpTransparent, &true)?;
+    setsockopt(&socket, sockopt::Mark, &mark)?;
+    bind(socket.as_raw_fd(), &SockaddrStorage::from(address))?;
+    listen(&socket, Backlog::MAXCONN)?;
+    Ok(socket.into())
+}
+
+impl Datapath {
+    /// Opens listeners and has the programs hand them the connections that are the proxy's. Those
+    /// of an earlier call, or of another process, get no more; what they have they keep.
+    ///
+    /// Rules and routes are made in the calling thread's network namespace, which must be that of
+    /// the interfaces attached to: elsewhere nothing is handed over.
+    ///
+    /// # Errors
+    /// [`KernelError::Limit`] of too many shards; what the kernel says. The programs then hand over
+    /// to whom they did before.
+    pub fn listen(
+        &mut self,
+        shards: NonZeroU32,
+        delivery: &Delivery,
+    ) -> Result<Listeners, KernelError> {
+        let shards = shards.get();
+        if shards > SHARDS_MAX {
+            return Err(KernelError::Limit {
+                setting: "shards of the proxy",
+                value: shards.into(),
+                why: format!("it may be at most {SHARDS_MAX}"),
+            });
+        }
+        let listeners = Listeners::open(shards, delivery)?;
+        rules::make(delivery, !listeners.ipv6.is_empty())?;
+        let before: Settings = self.view.settings_words.read(0);
+        let mut map = self.view.listeners()?;
+        let failed = |e| super::map_failed(map_names::PROXY_LISTENERS, e);
+        let write = |shards: u32| {
+            let Delivery { handed: mark_handed, own: mark_own, table: proxy_table } = *delivery;
+            let settings: Settings = self.view.settings_words.read(0);
+            let settings = Settings { shards, mark_handed, mark_own, proxy_table, ..settings };
+            self.view.settings_words.write(0, &settings);
+        };
+        // A packet that is handed over has the new mark from the first new listener on.
+        write(before.shards);
+        for shard in 0..shards {
+            let at = shard as usize;
+            for (ipv6, listeners) in [(false, &listeners.ipv4), (true, &listeners.ipv6)] {
+                match listeners.get(at) {
+                    Some(socket) => map.set(listener(shard, ipv6), socket, 0).map_err(failed)?,
+                    None => clear(&mut map, listener(shard, ipv6))?,
+                }
+            }
+        }
+        write(shards);
+        for shard in shards..SHARDS_MAX {
+            clear(&mut map, listener(shard, false))?;
+            clear(&mut map, listener(shard, true))?;
+        }
+        if let Some(old) = Delivery::of(&before).filter(|old| old != delivery) {
+            rules::remove(&old)?;
+        }
+        Ok(listeners)
+    }
+}
+
+/// Nobody listens there; whether somebody did.
+fn clear(map: &mut SockMap<aya::maps::MapData>, index: u32) -> Result<(), KernelError> {
+    match map.clear_index(&index) {
+        Ok(()) => Ok(()),
+        Err(MapError::SyscallError(e)) if e.io_error.raw_os_error() == Some(libc::EINVAL) => Ok(()),
+        Err(e) => Err(super::map_failed(map_names::PROXY_LISTENERS, e)),
+    }
+}
+
+impl Delivery {
+    /// What the programs were told; `None`: nobody has listened yet.
+    fn of(settings: &Settings) -> Option<Self> {
+        let Settings { mark_handed: handed, mark_own: own, proxy_table: table, .. } = *settings;
+        (table != 0).then_some(Self { handed, own, table })
+    }
+}
+
+impl View {
+    fn listeners(&self) -> Result<SockMap<aya::maps::MapData>, KernelError> {
+        let name = map_names::PROXY_LISTENERS;
+        SockMap::try_from(Map::SockMap(self.pinned(name)?)).map_err(|e| super::map_failed(name, e))
+    }
+
+    /// How packets come to the proxy; `None`: none has listened yet.
+    pub fn delivery(&self) -> Option<Delivery> {
+        Delivery::of(&self.settings_words.read(0))
+    }
+
+    /// Takes away the rules and routes that [`Datapath::listen`] made; what they were, for people.
+    ///
+    /// # Errors
+    /// rtnetlink refuses.
+    pub(super) fn undeliver(&self) -> Result<Vec<String>, KernelError> {
+        self.delivery().map_or(Ok(Vec::new()), |delivery| rules::remove(&delivery))
+    }
+}

@@ -1,0 +1,26 @@
+//! The proxy's listeners: where connections of routes with HTTP rules come in.
+
+use std::num::NonZeroU32;
+
+use super::Node;
+use crate::{
+    kernel::{Delivery, KernelError, Listeners},
+    settings::{ProxyMark, Settings},
+};
+
+impl Node {
+    /// Opens listeners and has connections handed to them, as `proxy` of the configuration says: see
+    /// [`Datapath::listen`](crate::kernel::Datapath::listen).
+    ///
+    /// # Errors
+    /// As there, or nothing is loaded.
+    pub fn listen(
+        &mut self,
+        shards: NonZeroU32,
+        settings: &Settings,
+    ) -> Result<Listeners, KernelError> {
+        let ProxyMark { handed, own } = settings.proxy_mark;
+        let delivery = Delivery { handed, own, table: settings.proxy_table };
+        self.loaded()?.listen(shards, &delivery)
+    }
+}

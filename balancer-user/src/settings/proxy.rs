@@ -1,0 +1,101 @@
+//! `proxy`: how connections come to the proxy.
+
+/// `proxy.mark`: two bits of packets' marks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ProxyMark {
+    /// The lower one: of packets that are handed to the proxy.
+    pub handed: u32,
+    /// The higher one: of packets that the proxy sends.
+    pub own: u32,
+}
+
+impl Default for ProxyMark {
+    fn default() -> Self {
+        Self { handed: 0x0400_0000, own: 0x0800_0000 }
+    }
+}
+
+impl ProxyMark {
+    /// `0x0c000000`.
+    ///
+    /// # Errors
+    /// Another form, or not two bits; the text says what to write.
+    pub(super) fn parse(text: &str) -> Result<Self, String> {
+        let digits = text.strip_prefix("0x").unwrap_or_default();
+        let mask = u32::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'));
+        let Some(mask) = mask else {
+            return Err(format!(
+                "`{text}` is no mask of 32 bits; write it like `0x0c000000`: two bits of packets' \
+                 marks that nobody else uses"
+            ));
+        };
+        if mask.count_ones() != 2 {
+            return Err(format!(
+                "`{text}` has {} bits; write a mask of two, like `0x0c000000`: the lower one marks \
+                 what is handed to the proxy, the higher one what it sends",
+                mask.count_ones()
+            ));
+        }
+        let handed = 1 << mask.trailing_zeros();
+        Ok(Self { handed, own: mask ^ handed })
+    }
+}
+
+/// `proxy.table`: a routing table that nobody else uses.
+///
+/// # Errors
+/// It is none, or one of the kernel's own.
+pub(super) fn table(text: &str) -> Result<u32, String> {
+    match text.parse() {
+        // RT_TABLE_UNSPEC, RT_TABLE_DEFAULT, RT_TABLE_MAIN, RT_TABLE_LOCAL (linux/rtnetlink.h).
+        Ok(table @ (0 | 253..=255)) => {
+            Err(format!("table {table} is the kernel's; write one that nobody uses, like `2977`"))
+        }
+        Ok(table) => Ok(table),
+        Err(_) => Err(format!(
+            "`{text}` is no routing table; write a number from 1 to {} that nobody uses",
+            u32::MAX
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mask_of_two_bits_is_two_marks() {
+        let mark = |handed, own| Ok(ProxyMark { handed, own });
+        assert_eq!(ProxyMark::parse("0x0c000000"), Ok(ProxyMark::default()));
+        assert_eq!(ProxyMark::parse("0x80000001"), mark(1, 1 << 31));
+        assert_eq!(ProxyMark::parse("0x3"), mark(1, 2));
+    }
+
+    #[test]
+    fn another_mask_is_refused_with_what_to_write() {
+        for (text, said) in [
+            ("0", "`0` is no mask of 32 bits; write it like `0x0c000000`"),
+            ("0x", "is no mask"),
+            ("12", "is no mask"),
+            ("0x1ffffffff", "is no mask"),
+            ("0x+3", "is no mask"),
+            ("0x0", "has 0 bits; write a mask of two"),
+            ("0x400", "has 1 bits"),
+            ("0x7", "has 3 bits"),
+        ] {
+            let message = ProxyMark::parse(text).expect_err(text);
+            assert!(message.contains(said), "{message}");
+        }
+    }
+
+    #[test]
+    fn tables_of_the_kernel_are_refused() {
+        assert_eq!(table("2977"), Ok(2977));
+        for text in ["0", "253", "254", "255"] {
+            assert!(table(text).expect_err(text).contains("is the kernel's"));
+        }
+        for text in ["main", "-1", "4294967296", ""] {
+            assert!(table(text).expect_err(text).contains("is no routing table"));
+        }
+    }
+}
