@@ -25,6 +25,7 @@ pub mod metrics;
 pub mod node;
 pub mod plan;
 pub mod policy;
+pub mod proxy;
 pub mod resolve;
 pub mod settings;
 pub mod store;

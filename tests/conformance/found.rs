@@ -184,7 +184,7 @@ pub(crate) fn is_invalid(backend: &Backend, inventory: &Inventory<'_>) -> bool {
 }
 
 pub(crate) fn router(rules: &HttpRules) -> Result<Router, String> {
-    Router::new((*rules.rules).clone()).map_err(|error| error.to_string())
+    Router::new(std::sync::Arc::clone(&rules.rules)).map_err(|error| error.to_string())
 }
 
 /// Every decision that can be made about a request, with its share.

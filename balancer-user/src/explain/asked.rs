@@ -1,6 +1,9 @@
 //! The HTTP rules of a route, asked about a request.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::{
+    net::{IpAddr, Ipv4Addr, SocketAddr},
+    sync::Arc,
+};
 
 use ::http::header::HeaderName;
 
@@ -59,7 +62,7 @@ impl<'r> HttpRoute<'r> {
         let Some(rules) = rules.filter(|_| vip.key.protocol == VipProtocol::Tcp) else {
             return Ok(None);
         };
-        let router = Router::new((*rules.rules).clone())
+        let router = Router::new(Arc::clone(&rules.rules))
             .map_err(|error| QueryError { message: error.to_string(), candidates: Vec::new() })?;
         let connection = Connection {
             client: source.address.unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED)),

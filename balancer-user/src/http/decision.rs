@@ -282,7 +282,7 @@ impl Forward<'_> {
 }
 
 /// The host with `-shadow` behind it, the port kept (Envoy, `RouteAction.request_mirror_policies`).
-fn shadow(authority: &str) -> String {
+pub fn shadow(authority: &str) -> String {
     let (host, _) = split_authority(authority);
     format!("{host}-shadow{}", &authority[host.len()..])
 }

@@ -46,7 +46,7 @@ mod words;
 
 pub use answer::{Answer, Language, Nowhere};
 pub use cors::{Cors, Origin};
-pub use decision::{Answered, Chance, Decision, Forward, HostOf, Sent};
+pub use decision::{Answered, Chance, Decision, Forward, HostOf, Sent, shadow};
 pub use filter::{BadHeader, Filter, HeaderChange, HeaderChanges, Mirror, Share, header_name};
 pub use hostname::{HostPrecedence, Hostname, NoHostname};
 pub use key::{BadCookie, Cookie, Key, KeyOf, KeyPolicy, key};

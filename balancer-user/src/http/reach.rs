@@ -5,7 +5,10 @@
 //! pattern takes all that another takes is not looked at. Matches are found by what they ask for
 //! besides the path, so that 10,000 of them are not compared with each other.
 
-use std::collections::{BTreeMap, HashMap};
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::Arc,
+};
 
 use super::{
     hostname::Hostname,
@@ -96,7 +99,7 @@ impl Rules {
             ..Rule::default()
         };
         let rules = self.rules.iter().map(asked).collect();
-        Router::of(Self { order: self.order, rules, otherwise: None }).unreached()
+        Router::of(Arc::new(Self { order: self.order, rules, otherwise: None })).unreached()
     }
 }
 

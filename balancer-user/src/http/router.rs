@@ -5,7 +5,7 @@
 //! patterns by what they plainly begin with. What is left is asked one by one. A place found so
 //! is the one that asking all of them in order finds (`indexed_and_listed_rules_agree`).
 
-use std::{borrow::Cow, collections::HashMap};
+use std::{borrow::Cow, collections::HashMap, sync::Arc};
 
 use super::{
     hostname::Hostname,
@@ -19,7 +19,7 @@ use super::{
 /// Rules, ready to be asked.
 #[derive(Debug)]
 pub struct Router {
-    rules: Rules,
+    rules: Arc<Rules>,
     /// In the order of their hostnames.
     hosts: Vec<HostIndex>,
     /// Hostname → its place in `hosts`.
@@ -71,13 +71,14 @@ impl Router {
     ///
     /// # Errors
     /// A rule contradicts itself.
-    pub fn new(rules: Rules) -> Result<Self, BadRule> {
+    pub fn new(rules: impl Into<Arc<Rules>>) -> Result<Self, BadRule> {
+        let rules = rules.into();
         rules.check()?;
         Ok(Self::of(rules))
     }
 
     /// The same of rules that are known not to.
-    pub(super) fn of(rules: Rules) -> Self {
+    pub(super) fn of(rules: Arc<Rules>) -> Self {
         let mut by_host: HashMap<&Hostname, Vec<Place>> = HashMap::new();
         let mut hosts: Vec<&Hostname> = Vec::new();
         for (at, rule) in rules.rules.iter().enumerate() {
@@ -104,11 +105,11 @@ impl Router {
             longest.then_with(|| a.to_string().cmp(&b.to_string()))
         });
         let mut router = Self {
+            rules: Arc::clone(&rules),
             hosts: Vec::with_capacity(hosts.len()),
             exact_hosts: HashMap::new(),
             hosts_below: HashMap::new(),
             any_host: None,
-            rules: Rules { order: rules.order, rules: Vec::new(), otherwise: None },
         };
         for host in hosts {
             let at = router.hosts.len() as u32;
@@ -120,7 +121,6 @@ impl Router {
             let places = by_host.remove(host).unwrap_or_default();
             router.hosts.push(HostIndex::new(host.clone(), places, &rules));
         }
-        router.rules = rules;
         router
     }
 

@@ -1,7 +1,10 @@
 //! What changes about the HTTP rules of a route: for each match, which is what people know a rule
 //! by, who takes its requests before and after.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use serde::Serialize;
 
@@ -143,7 +146,7 @@ impl Taken {
 fn listed(http: Option<&HttpRules>) -> Vec<(Key, Taken)> {
     let Some(http) = http else { return Vec::new() };
     // Rules that contradict themselves are refused before they come here.
-    let Ok(router) = Router::new((*http.rules).clone()) else { return Vec::new() };
+    let Ok(router) = Router::new(Arc::clone(&http.rules)) else { return Vec::new() };
     let mut alike: BTreeMap<(String, String), usize> = BTreeMap::new();
     let mut all: Vec<(Key, Taken)> = Vec::new();
     for Listed { found, hostname, .. } in router.listed() {

@@ -199,7 +199,8 @@ fn service_front(set: &PolicySet, asked: &Value) -> Result<Front, String> {
 impl Front {
     fn new(rules: Option<HttpRules>, addr: SocketAddr, scheme: Scheme) -> Result<Self, String> {
         let rules = rules.ok_or_else(|| format!("requests to {addr} are not told apart"))?;
-        let router = Router::new(rules.rules.as_ref().clone()).map_err(|bad| bad.to_string())?;
+        let router =
+            Router::new(std::sync::Arc::clone(&rules.rules)).map_err(|bad| bad.to_string())?;
         let client = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 200));
         let connection = Connection { client, port: addr.port(), scheme };
         let host = match addr.port() == scheme.port() {

@@ -11,7 +11,7 @@ use std::{
     sync::Arc,
 };
 
-use super::{Backend, BackendState, Destination, PolicyRef, split::Place};
+use super::{Backend, BackendState, Destination, PolicyRef, inventory::Protocol, split::Place};
 use crate::{
     http::{self, BackendId, Readiness, Rules},
     policy::Tags,
@@ -40,6 +40,8 @@ pub struct HttpRules {
     pub rules: Arc<Rules>,
     /// What the rules lead to, each once. Weights mean nothing here: they stand in the rules.
     pub backends: Vec<Backend>,
+    /// What each of `backends` speaks.
+    pub protocols: Vec<Protocol>,
     /// Names that endpoints outside the mesh expect requests to carry.
     pub outside_names: BTreeMap<SocketAddr, String>,
     /// A destination that does not speak HTTP takes no request (MeshHTTPRoute; decision D10).
@@ -88,6 +90,7 @@ pub struct Backends<'p> {
     place: Place<'p>,
     only_http: bool,
     found: Vec<Backend>,
+    protocols: Vec<Protocol>,
     outside_names: BTreeMap<SocketAddr, String>,
     ids: BTreeMap<(Destination, Tags), BackendId>,
 }
@@ -99,6 +102,7 @@ impl<'p> Backends<'p> {
             place,
             only_http,
             found: Vec::new(),
+            protocols: Vec::new(),
             outside_names: BTreeMap::new(),
             ids: BTreeMap::new(),
         }
@@ -106,8 +110,10 @@ impl<'p> Backends<'p> {
 
     /// The number of a destination: of its endpoints that have all of `tags`.
     pub fn id(&mut self, destination: Destination, tags: Tags) -> BackendId {
-        let Self { place, only_http, found, ids, .. } = self;
+        let Self { place, only_http, found, protocols, ids, .. } = self;
         *ids.entry((destination, tags)).or_insert_with_key(|(destination, tags)| {
+            let known = place.inventory.endpoints(destination);
+            protocols.push(known.map_or(Protocol::Unknown, |known| known.protocol()));
             found.push(place.http_backend(destination.clone(), tags.clone(), *only_http));
             BackendId(found.len() as u32 - 1)
         })
@@ -125,7 +131,7 @@ impl<'p> Backends<'p> {
 
     /// The rules with what they lead to. `given_by` says of each rule which of `policies` gave it.
     pub fn finish(self, policies: Vec<PolicyRef>, given_by: Vec<usize>, rules: Rules) -> HttpRules {
-        let Self { found: backends, outside_names, only_http, .. } = self;
+        let Self { found: backends, protocols, outside_names, only_http, .. } = self;
         HttpRules {
             policies,
             splits: vec![None; given_by.len()],
@@ -133,6 +139,7 @@ impl<'p> Backends<'p> {
             connections: None,
             rules: Arc::new(rules),
             backends,
+            protocols,
             outside_names,
             only_http,
         }

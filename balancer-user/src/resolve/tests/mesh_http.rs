@@ -1,5 +1,7 @@
 //! MeshHTTPRoutes: how several are merged, and before which other policies they go.
 
+use std::sync::Arc;
+
 use super::world::{documents, settings};
 use crate::{
     http::{
@@ -87,7 +89,7 @@ fn rules_of(route: &Route) -> &Rules {
 /// What becomes of a request: who gets it, or the code of the answer.
 fn asks(route: &Route, asked: &Asked) -> String {
     let http = route.http.as_ref().expect("HTTP rules");
-    let router = Router::new(Rules::clone(&http.rules)).unwrap();
+    let router = Router::new(Arc::clone(&http.rules)).unwrap();
     let chance = Chance { backend: Choice::Turn(0), cookie: 0 };
     match router.decide(&asked.request(), chance, |id| http.readiness(id)) {
         Done::Forward(forward) => {

@@ -3,6 +3,8 @@
 
 mod references;
 
+use std::sync::Arc;
+
 use super::world::{documents, settings};
 use crate::{
     http::{
@@ -99,7 +101,7 @@ fn at<'r>(resolved: &'r Resolved, source: &str, addr: &str) -> &'r Route {
 /// The Service that takes a request, or the code that it is answered with, turn by turn.
 fn answers(route: &Route, asked: &Asked, turns: u64) -> Vec<String> {
     let http = route.http.as_ref().expect("requests are told apart");
-    let router = Router::new(http.rules.as_ref().clone()).unwrap();
+    let router = Router::new(Arc::clone(&http.rules)).unwrap();
     let one = |turn| {
         let chance = Chance { backend: Choice::Turn(turn), cookie: 0 };
         match router.decide(&asked.request(), chance, |id| http.readiness(id)) {

@@ -1,0 +1,6 @@
+//! The proxy with real sockets on loopback.
+
+mod failures;
+mod hostile;
+mod requests;
+mod world;

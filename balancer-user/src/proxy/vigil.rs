@@ -1,0 +1,306 @@
+//! What must not stand still: connections of clients, looked after by one coarse clock.
+//!
+//! A timer of its own for each would cost more than a request does, and ten thousand idle
+//! connections would be as many timers. Here each has a number, the tick at which it is over, that
+//! whoever moves a byte writes, and one task that reads all of them at every tick.
+
+use std::{
+    cell::RefCell,
+    pin::Pin,
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed},
+    },
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::limits::Limits;
+
+/// How often it is looked.
+pub(super) const TICK: Duration = Duration::from_millis(100);
+/// Ticks between a request that stands still and the end of its connection: meanwhile the client
+/// is told, if it listens.
+const TO_TELL: u32 = 20;
+
+/// The clock of a shard and all that it looks after.
+#[derive(Debug, Default)]
+pub(super) struct Vigil {
+    clock: Arc<AtomicU32>,
+    watched: RefCell<Vec<Option<Arc<Pulse>>>>,
+    free: RefCell<Vec<usize>>,
+}
+
+/// One connection of a client, seen from outside.
+#[derive(Debug)]
+pub(super) struct Pulse {
+    clock: Arc<AtomicU32>,
+    times: Times,
+    phase: AtomicU8,
+    /// How many of the first bytes were those of [`PREFACE`], after which frames come without a
+    /// request too.
+    preface: AtomicU8,
+    /// Requests under way.
+    requests: AtomicU32,
+    /// The tick from which on it is over.
+    due: AtomicU32,
+    asked_to_end: AtomicBool,
+    waker: Mutex<Option<Waker>>,
+}
+
+/// Limits in ticks.
+#[derive(Clone, Copy, Debug)]
+struct Times {
+    head: u32,
+    idle: u32,
+    stalled: u32,
+}
+
+/// What a connection of HTTP/2 begins with (RFC 9113, 3.4), and none of HTTP/1.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// What a connection is at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub(super) enum Phase {
+    /// Waits for a request.
+    Idle,
+    /// Reads the head of one.
+    Head,
+    /// Has at least one under way.
+    Busy,
+}
+
+/// What became of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    /// It stood still for too long, at this.
+    Over(Phase),
+    /// It is to end once what is under way has ended.
+    End,
+}
+
+fn ticks(duration: Duration) -> u32 {
+    u32::try_from(duration.as_millis() / TICK.as_millis()).unwrap_or(u32::MAX / 4).max(1)
+}
+
+impl Vigil {
+    /// Looks after a connection from now on, until [`Self::leave`].
+    pub(super) fn watch(&self, limits: &Limits) -> (usize, Arc<Pulse>) {
+        let times = Times {
+            head: ticks(limits.head_within),
+            idle: ticks(limits.idle),
+            stalled: ticks(limits.stalled),
+        };
+        let pulse = Arc::new(Pulse {
+            clock: Arc::clone(&self.clock),
+            times,
+            phase: AtomicU8::new(Phase::Head as u8),
+            preface: AtomicU8::new(0),
+            requests: AtomicU32::new(0),
+            due: AtomicU32::new(self.clock.load(Relaxed).wrapping_add(times.head)),
+            asked_to_end: AtomicBool::new(false),
+            waker: Mutex::new(None),
+        });
+        let mut watched = self.watched.borrow_mut();
+        let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
+            watched.push(None);
+            watched.len() - 1
+        });
+        watched[place] = Some(Arc::clone(&pulse));
+        (place, pulse)
+    }
+
+    /// The connection is no more.
+    pub(super) fn leave(&self, place: usize) {
+        self.watched.borrow_mut()[place] = None;
+        self.free.borrow_mut().push(place);
+    }
+
+    /// A tick has passed.
+    pub(super) fn tick(&self) {
+        let now = self.clock.fetch_add(1, Relaxed).wrapping_add(1);
+        for pulse in self.watched.borrow().iter().flatten() {
+            if pulse.is_over(now) {
+                pulse.wake();
+            }
+        }
+    }
+
+    /// Asks all connections to end.
+    pub(super) fn end_all(&self) {
+        self.watched.borrow().iter().flatten().for_each(|pulse| pulse.end());
+    }
+}
+
+impl Pulse {
+    /// The connection is to end once what is under way has ended.
+    pub(super) fn end(&self) {
+        self.asked_to_end.store(true, Relaxed);
+        self.wake();
+    }
+
+    /// A request has begun.
+    pub(super) fn begin(&self) {
+        self.requests.fetch_add(1, Relaxed);
+        self.enter(Phase::Busy, self.times.stalled);
+    }
+
+    /// A request has ended, its answer included.
+    pub(super) fn done(&self) {
+        if self.requests.fetch_sub(1, Relaxed) == 1 {
+            self.enter(Phase::Idle, self.times.idle);
+        }
+    }
+
+    /// Whether not a byte has moved for as long as one request may stand still. The connection's
+    /// task is woken then.
+    pub(super) fn stands_still(&self) -> bool {
+        self.phase() == Phase::Busy && self.is_over(self.clock.load(Relaxed))
+    }
+
+    /// Whether the connection carries one request at a time, so that what is true of it is true of
+    /// its request.
+    pub(super) fn is_of_one(&self) -> bool {
+        usize::from(self.preface.load(Relaxed)) < PREFACE.len()
+    }
+
+    /// Ready as soon as there is something to tell. `End` is told once.
+    pub(super) fn poll_told(&self, cx: &Context<'_>) -> Poll<Told> {
+        if self.asked_to_end.swap(false, Relaxed) {
+            return Poll::Ready(Told::End);
+        }
+        let now = self.clock.load(Relaxed);
+        let phase = self.phase();
+        let to_tell = if phase == Phase::Busy { TO_TELL } else { 0 };
+        if self.is_over(now.wrapping_sub(to_tell)) {
+            return Poll::Ready(Told::Over(phase));
+        }
+        let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
+        match &mut *waker {
+            Some(known) if known.will_wake(cx.waker()) => {}
+            other => *other = Some(cx.waker().clone()),
+        }
+        Poll::Pending
+    }
+
+    fn is_over(&self, now: u32) -> bool {
+        now.wrapping_sub(self.due.load(Relaxed)) as i32 >= 0
+    }
+
+    fn wake(&self) {
+        if let Some(waker) = &*self.waker.lock().unwrap_or_else(PoisonError::into_inner) {
+            waker.wake_by_ref();
+        }
+    }
+
+    fn enter(&self, phase: Phase, within: u32) {
+        self.phase.store(phase as u8, Relaxed);
+        self.due.store(self.clock.load(Relaxed).wrapping_add(within), Relaxed);
+    }
+
+    fn phase(&self) -> Phase {
+        match self.phase.load(Relaxed) {
+            phase if phase == Phase::Head as u8 => Phase::Head,
+            phase if phase == Phase::Busy as u8 => Phase::Busy,
+            _ => Phase::Idle,
+        }
+    }
+
+    fn has_read(&self, bytes: &[u8]) {
+        match self.phase() {
+            Phase::Busy => self.enter(Phase::Busy, self.times.stalled),
+            Phase::Idle if self.is_of_one() => self.enter(Phase::Head, self.times.head),
+            Phase::Idle => {}
+            Phase::Head => {
+                let known = self.preface.load(Relaxed);
+                let left = &PREFACE[usize::from(known)..];
+                let read = &bytes[..bytes.len().min(left.len())];
+                // Of another beginning no byte counts, and none after it will.
+                if left.starts_with(read) && self.is_of_one() {
+                    self.preface.store(known + read.len() as u8, Relaxed);
+                    if !self.is_of_one() {
+                        self.enter(Phase::Idle, self.times.idle);
+                    }
+                }
+            }
+        }
+    }
+
+    fn has_written(&self) {
+        if self.phase() == Phase::Busy {
+            self.enter(Phase::Busy, self.times.stalled);
+        }
+    }
+}
+
+/// A connection whose pulse is felt.
+#[derive(Debug)]
+pub(super) struct Felt {
+    stream: TcpStream,
+    pulse: Arc<Pulse>,
+}
+
+impl Felt {
+    pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>) -> Self {
+        Self { stream, pulse }
+    }
+}
+
+impl AsyncRead for Felt {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<std::io::Result<()>> {
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
+            self.pulse.has_read(bytes);
+        }
+        read
+    }
+}
+
+impl AsyncWrite for Felt {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.pulse.has_written();
+        }
+        written
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[std::io::IoSlice<'_>],
+    ) -> Poll<std::io::Result<usize>> {
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.pulse.has_written();
+        }
+        written
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
