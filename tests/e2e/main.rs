@@ -21,6 +21,7 @@ mod own;
 mod paths;
 mod proxy;
 mod quic;
+mod requests;
 mod shares;
 mod snat;
 mod trace;

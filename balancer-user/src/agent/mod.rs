@@ -57,6 +57,7 @@ mod privileges;
 mod problems;
 mod reload;
 mod remembered;
+mod requests;
 mod shown;
 mod stamp;
 pub mod state;
@@ -253,8 +254,9 @@ async fn serve(
     if let Some((_, work)) = busy {
         idle = Some(work.await.map_err(ended)?.0);
     }
-    if let Some(writer) = &mut idle {
+    if let Some(mut writer) = idle {
         writer.shown.keep(&writer.node, true);
+        tokio::task::spawn_blocking(move || writer.requests.stop()).await.map_err(ended)?;
     }
     Ok(())
 }

@@ -63,6 +63,8 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
         "allow_plain", true, allow_plain;
         "drain", true, drain;
         "l7_fallback", true, l7_fallback;
+        "proxy.shards", false, proxy_shards;
+        "proxy.forwarded", false, proxy_added;
         "proxy.mark", false, proxy_mark;
         "proxy.table", false, proxy_table;
         "limits", false, limits;
@@ -81,6 +83,8 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
 pub(super) fn apply(settings: &mut Settings, new: Settings) {
     let old = std::mem::take(settings);
     *settings = Settings {
+        proxy_shards: old.proxy_shards,
+        proxy_added: old.proxy_added,
         proxy_mark: old.proxy_mark,
         proxy_table: old.proxy_table,
         limits: old.limits,

@@ -17,6 +17,7 @@ use super::{
     interfaces::Interfaces,
     names::Asker,
     problems::{Broken, Said},
+    requests::Requests,
     shown::{Ended, Shown},
     state::{self, AgentState, Problem, PublishState, SetState},
 };
@@ -54,6 +55,7 @@ pub(super) struct Writer {
     names: Asker,
     shared: Arc<watch::Sender<AgentState>>,
     pub(super) shown: Shown,
+    pub(super) requests: Requests,
     interfaces: Interfaces,
     maps: watch::Sender<Option<Arc<View>>>,
     /// The last good set, with what it was compiled to.
@@ -112,6 +114,7 @@ impl Writer {
             names,
             shared,
             shown,
+            requests: Requests::default(),
             interfaces: Interfaces::default(),
             good: None,
             resolution: None,
@@ -340,6 +343,7 @@ impl Writer {
         let (patch, inventory) = (patch.as_ref(), &resolved.inventory);
         let deadline = self.settings.drain.deadline;
         self.draining.expire(&mut self.node, &mut tables, patch, inventory, deadline);
+        let followed = self.requests.follow(&mut self.node, &settings, resolved)?;
         let prepared = begun.elapsed();
         let before = self.node.epoch();
         let published = self.node.publish(&tables, patch, &wanted);
@@ -348,6 +352,7 @@ impl Writer {
         self.shown.publish(ended, set, resolved, &tables);
         if published.is_err() {
             self.assigned = None;
+            self.requests.undo(followed);
         }
         self.interfaces_as_before = published.is_ok();
         let (difference, published, left) = published?;
@@ -471,6 +476,12 @@ enum Failed {
     Broken(Broken),
     /// It does not fit, or the node refuses.
     Node(NodeError),
+}
+
+impl From<Broken> for Failed {
+    fn from(broken: Broken) -> Self {
+        Self::Broken(broken)
+    }
 }
 
 impl From<NodeError> for Failed {

@@ -90,8 +90,8 @@ impl Proxy {
     }
 
     /// Every request that begins from now on goes by these rules.
-    pub fn publish(&self, live: Live) {
-        self.live.store(Arc::new(live));
+    pub fn publish(&self, live: impl Into<Arc<Live>>) {
+        self.live.store(live.into());
     }
 
     /// Takes no more connections, lets what is begun come to its end, and ends. What takes longer

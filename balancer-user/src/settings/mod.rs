@@ -18,6 +18,7 @@ use std::{
 use crate::{
     compile::Limits,
     policy::Span,
+    proxy::Added,
     resolve::{GATEWAY_CONTROLLER, Names, NoRoute, ProtocolRule, ResolveSettings, VipAssignments},
 };
 
@@ -69,6 +70,10 @@ pub struct Settings {
     pub l7_fallback: L7Fallback,
     /// `proxy.mark`: the marks of packets for the proxy and of its own.
     pub proxy_mark: ProxyMark,
+    /// `proxy.shards`: threads of the proxy; `None`: one for each processor, 16 at most.
+    pub proxy_shards: Option<NonZeroU32>,
+    /// `proxy.forwarded` and `proxy.via`: what it adds to headers.
+    pub proxy_added: Added,
     /// `proxy.table`: the routing table that delivers packets to it.
     pub proxy_table: u32,
     /// `limits`: sizes of the maps; `None` where the file does not have the key.
@@ -271,6 +276,8 @@ impl Default for Settings {
             drain: Drain::default(),
             l7_fallback: L7Fallback::default(),
             proxy_mark: ProxyMark::default(),
+            proxy_shards: None,
+            proxy_added: Added::default(),
             proxy_table: 2977,
             limits: None,
             new_flows: NewFlows::default(),

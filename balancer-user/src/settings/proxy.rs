@@ -1,5 +1,9 @@
 //! `proxy`: how connections come to the proxy.
 
+use std::num::NonZeroU32;
+
+use balancer_ebpf::abi::SHARDS_MAX;
+
 /// `proxy.mark`: two bits of packets' marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProxyMark {
@@ -38,6 +42,21 @@ impl ProxyMark {
         }
         let handed = 1 << mask.trailing_zeros();
         Ok(Self { handed, own: mask ^ handed })
+    }
+}
+
+/// `proxy.shards`: a number, or `auto`.
+///
+/// # Errors
+/// It is neither, or more than the programs can tell apart.
+pub(super) fn shards(text: &str) -> Result<Option<NonZeroU32>, String> {
+    match text.parse::<NonZeroU32>() {
+        Ok(shards) if shards.get() <= SHARDS_MAX => Ok(Some(shards)),
+        _ if text == "auto" => Ok(None),
+        _ => Err(format!(
+            "`{text}` is no number of threads; write one from 1 to {SHARDS_MAX}, or `auto`: one for \
+             each processor"
+        )),
     }
 }
 
@@ -85,6 +104,15 @@ mod tests {
         ] {
             let message = ProxyMark::parse(text).expect_err(text);
             assert!(message.contains(said), "{message}");
+        }
+    }
+
+    #[test]
+    fn threads_are_a_number_within_what_programs_tell_apart() {
+        assert_eq!(shards("auto"), Ok(None));
+        assert_eq!(shards("64"), Ok(NonZeroU32::new(64)));
+        for text in ["0", "65", "-1", "many", ""] {
+            assert!(shards(text).expect_err(text).contains("from 1 to 64, or `auto`"), "{text}");
         }
     }
 

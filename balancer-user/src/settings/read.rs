@@ -13,6 +13,7 @@ use crate::{
         suggest::suggest,
         yaml::{self, Entry, Node, Value},
     },
+    proxy::Forwarded,
     resolve::NoRoute,
 };
 
@@ -137,13 +138,9 @@ impl Reader {
                     &[("l4", L7Fallback::L4), ("reset", L7Fallback::Reset)],
                 ),
                 "proxy" => {
-                    for Entry { key, value, .. } in self.mapping(value, key, &["mark", "table"]) {
-                        let path = format!("proxy.{key}");
-                        if key == "mark" {
-                            self.text(value, &path, &mut settings.proxy_mark, ProxyMark::parse);
-                        } else {
-                            self.text(value, &path, &mut settings.proxy_table, proxy::table);
-                        }
+                    const KEYS: &[&str] = &["shards", "forwarded", "via", "mark", "table"];
+                    for Entry { key, value, .. } in self.mapping(value, key, KEYS) {
+                        self.proxy(key, value, settings);
                     }
                 }
                 "limits" => self.limits(value, settings),
@@ -173,6 +170,31 @@ impl Reader {
         settings.present = std::mem::take(&mut self.present);
         settings.present.retain(|key| !matches!(key.as_str(), "drain" | "limits"));
         settings.positions = std::mem::take(&mut self.positions);
+    }
+
+    fn proxy(&mut self, key: &str, value: &Node, settings: &mut Settings) {
+        let path = &format!("proxy.{key}");
+        match key {
+            "shards" => self.text(value, path, &mut settings.proxy_shards, proxy::shards),
+            "forwarded" => self.word(
+                value,
+                path,
+                &mut settings.proxy_added.forwarded,
+                &[
+                    ("append", Forwarded::Append),
+                    ("replace", Forwarded::Replace),
+                    ("keep", Forwarded::Keep),
+                ],
+            ),
+            "via" => self.word(
+                value,
+                path,
+                &mut settings.proxy_added.via,
+                &[("false", false), ("true", true)],
+            ),
+            "mark" => self.text(value, path, &mut settings.proxy_mark, ProxyMark::parse),
+            _ => self.text(value, path, &mut settings.proxy_table, proxy::table),
+        }
     }
 
     fn drain(&mut self, node: &Node, drain: &mut Drain) {

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::proxy::Added;
+
 use super::{
     super::{AttachRule, Hook, Mode},
     *,
@@ -37,7 +39,7 @@ gateway_controller: example.com/node
 allow_plain: true
 drain: {deadline: 10m, on_gone: keep, previous_for: 5s}
 l7_fallback: reset
-proxy: {mark: 0x00000011, table: 7}
+proxy: {shards: 3, forwarded: replace, via: true, mark: 0x00000011, table: 7}
 limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304, new_flows: 9_000}
 metrics: 127.0.0.1:9901
 api: {socket: /run/x.sock}
@@ -79,6 +81,8 @@ fn every_key_is_read() {
     assert_eq!(settings.l7_fallback, L7Fallback::Reset);
     assert_eq!(settings.proxy_mark, ProxyMark { handed: 1, own: 16 });
     assert_eq!(settings.proxy_table, 7);
+    assert_eq!(settings.proxy_shards.map(|shards| shards.get()), Some(3));
+    assert_eq!(settings.proxy_added, Added { forwarded: Forwarded::Replace, via: true });
     assert_eq!(
         settings.limits,
         Some(Limits {

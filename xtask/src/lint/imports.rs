@@ -95,7 +95,7 @@ const ROOMS: &[Room] = &[
     Room {
         files: "balancer-user/src/settings",
         never: &["aya"],
-        never_rooms: &["kernel", "node", "agent", "proxy", "cli"],
+        never_rooms: &["kernel", "node", "agent", "cli"],
     },
     Room {
         files: "balancer-user/src/node",

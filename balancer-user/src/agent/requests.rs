@@ -1,0 +1,120 @@
+//! The proxy beside the datapath: started when a set has HTTP rules for the first time, and told
+//! of each set before packets follow it.
+
+use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
+
+use tracing::{error, info, warn};
+
+use super::{problems::Broken, state::Problem};
+use crate::{
+    kernel::Listeners,
+    node::Node,
+    proxy::{Live, Options, Proxy},
+    resolve::Resolved,
+    settings::Settings,
+};
+
+/// What a request may take when the agent ends.
+const STOP_WITHIN: Duration = Duration::from_secs(30);
+
+/// The proxy, where there is one.
+#[derive(Default)]
+pub(super) struct Requests {
+    proxy: Option<Proxy>,
+    /// Why there is none, as said last.
+    said: Option<String>,
+}
+
+/// The rules before a publish.
+pub(super) struct Before(Option<Arc<Live>>);
+
+impl Requests {
+    /// Has requests go by the rules of a set, and connections come to the proxy where they do not
+    /// yet. To be called before the set is published: a connection that follows it is met by its
+    /// rules. Where there can be no proxy, `l7_fallback` holds, and it is tried again with the
+    /// next set.
+    ///
+    /// # Errors
+    /// Rules that contradict themselves.
+    pub(super) fn follow(
+        &mut self,
+        node: &mut Node,
+        settings: &Settings,
+        resolved: &Resolved,
+    ) -> Result<Before, Broken> {
+        let before = self.proxy.as_ref().map(Proxy::live).unwrap_or_default();
+        let live = Live::new(resolved, &before).map_err(|error| {
+            Broken::one(Problem { message: error.to_string(), ..Problem::default() })
+        })?;
+        if self.proxy.is_none() && resolved.routes.iter().any(|route| route.http.is_some()) {
+            match begin(node, settings) {
+                Ok(proxy) => {
+                    self.said = None;
+                    self.proxy = Some(proxy);
+                }
+                Err(why) => {
+                    if self.said.as_ref() != Some(&why) {
+                        error!("HTTP rules are not carried out, `l7_fallback` holds: {why}");
+                        self.said = Some(why);
+                    }
+                }
+            }
+        }
+        if let Some(proxy) = &self.proxy {
+            proxy.publish(live);
+            return Ok(Before(Some(before)));
+        }
+        Ok(Before(None))
+    }
+
+    /// The set did not become live.
+    pub(super) fn undo(&self, before: Before) {
+        if let (Some(proxy), Before(Some(live))) = (&self.proxy, before) {
+            proxy.publish(live);
+        }
+    }
+
+    /// Ends the proxy once what is under way has ended.
+    pub(super) fn stop(&mut self) {
+        if let Some(proxy) = self.proxy.take() {
+            info!("the proxy stops; `l7_fallback` holds from now on");
+            proxy.stop(STOP_WITHIN);
+        }
+    }
+}
+
+/// Starts a proxy, then has connections handed to it.
+fn begin(node: &mut Node, settings: &Settings) -> Result<Proxy, String> {
+    let shards = settings.proxy_shards.unwrap_or_else(|| {
+        let processors = std::thread::available_parallelism();
+        let processors = processors.map_or(1, std::num::NonZeroUsize::get);
+        NonZeroU32::new(processors.min(16) as u32).unwrap_or(NonZeroU32::MIN)
+    });
+    raise_files();
+    let Listeners { ipv4, ipv6, .. } =
+        node.listen(shards, settings).map_err(|error| error.to_string())?;
+    let mut lists: Vec<Vec<_>> = ipv4.into_iter().map(|listener| vec![listener]).collect();
+    for (list, listener) in lists.iter_mut().zip(ipv6) {
+        list.push(listener);
+    }
+    let options = Options {
+        added: settings.proxy_added,
+        mark: Some(settings.proxy_mark.own),
+        ..Options::default()
+    };
+    let started = Proxy::start(lists, options).map_err(|error: io::Error| error.to_string());
+    if started.is_ok() {
+        info!(shards, "the proxy begins");
+    }
+    started
+}
+
+/// Every connection is a file: as many as the process may have.
+fn raise_files() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    let raised = getrlimit(Resource::RLIMIT_NOFILE)
+        .and_then(|(_, most)| setrlimit(Resource::RLIMIT_NOFILE, most, most));
+    if let Err(error) = raised {
+        warn!(%error, "cannot raise the number of open files");
+    }
+}
