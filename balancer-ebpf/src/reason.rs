@@ -68,6 +68,8 @@ reasons! {
     UnknownDestination = "unknown_destination", Pass, "A VIP uses this port, but not at this address.";
     UnknownReply = "unknown_reply", Pass, "A real uses this port, but the packet is no reply of a known flow, or of one of UDP that has been silent for 30 seconds.";
     StackReply = "stack_reply", Pass, "A reply that the stack routes: it is translated where it leaves the node.";
+    ToProxy = "to_proxy", Pass, "A packet of a connection that begins, handed to the proxy that carries out the HTTP rules of its route.";
+    Proxied = "proxied", Pass, "A packet of a connection that the proxy has.";
     Established = "established", Forward, "A packet of a known flow, client to real.";
     Reply = "reply", Forward, "A packet of a known flow, real to client.";
     NewFlow = "new_flow", Forward, "A SYN, or the first datagram of a flow, for which a real was picked.";
@@ -80,8 +82,6 @@ reasons! {
     IcmpError = "icmp_error", Forward, "An ICMP error about a packet of a known flow, translated as is what it quotes; unchanged where its real answers by itself.";
     Echo = "echo", Answer, "An ICMP echo request to a VIP's address.";
     TooBig = "too_big", Answer, "A packet of a flow with snat, or for a real that answers by itself, beyond the MTU of the way there; its sender is told which fits.";
-    ToProxy = "to_proxy", Pass, "A packet of a connection that begins, handed to the proxy that carries out the HTTP rules of its route.";
-    Proxied = "proxied", Pass, "A packet of a connection that the proxy has.";
     FlowLost = "flow_lost", Reset, "A packet without an entry, on a route that cannot tell its real.";
     RealGone = "real_gone", Reset, "The flow's real has left the inventory.";
     Blackhole = "blackhole", Reset, "The share of a backend without usable reals.";
