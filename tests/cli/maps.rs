@@ -11,7 +11,7 @@ use crate::{
 };
 
 /// Every map, in the order of `maps list`.
-const MAPS: [&str; 36] = [
+const MAPS: [&str; 37] = [
     "EPOCH",
     "SETTINGS",
     "PORTS",
@@ -48,6 +48,7 @@ const MAPS: [&str; 36] = [
     "HOPS",
     "NEXT_HOPS",
     "HOP_IDS",
+    "PROXY_LISTENERS",
 ];
 
 fn rows(value: Value) -> Vec<Value> {

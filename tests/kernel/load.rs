@@ -3,7 +3,7 @@
 use std::{collections::BTreeSet, fs};
 
 use aya::{maps::loaded_maps, programs::loaded_programs};
-use balancer_ebpf::abi::{ABI_VERSION, map_names, program_names};
+use balancer_ebpf::abi::{ABI_VERSION, Settings, map_names, program_names};
 use balancer_user::{
     compile::Limits,
     kernel::{self, Datapath, KernelError},
@@ -131,7 +131,7 @@ fn maps_of_another_version_are_not_adopted() {
     let bed = Bed::new();
     drop(bed.create(&small()));
     let map = aya::maps::MapData::from_pin(bed.dir().join("maps/SETTINGS")).expect("SETTINGS");
-    let mut settings: aya::maps::Array<_, [u8; 48]> =
+    let mut settings: aya::maps::Array<_, [u8; size_of::<Settings>()]> =
         aya::maps::Map::Array(map).try_into().expect("array");
     let mut bytes = settings.get(&0, 0).expect("get");
     bytes[..4].copy_from_slice(&(ABI_VERSION + 7).to_ne_bytes());

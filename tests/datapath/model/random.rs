@@ -18,7 +18,11 @@ const SEED: &str = "BALANCER_RANDOM_SEED";
 
 /// Reasons that need more than packets on TC: a full map, a limit, a kernel that refuses, another
 /// hook.
-const RARE: [Reason; 8] = [
+const RARE: [Reason; 11] = [
+    // The model knows no proxy.
+    Reason::ToProxy,
+    Reason::Proxied,
+    Reason::ProxyDown,
     Reason::FlowTableFull,
     Reason::TuplesExhausted,
     Reason::RewriteFailed,
