@@ -1,12 +1,8 @@
-//! Documents that route requests, as `check` and `explain` meet them: what is wrong is said where
-//! it stands, what is right changes nothing about connections yet, and says so.
+//! Documents that route requests, as `check` meets them: what is wrong is said where it stands.
 
-use std::{fs, process::Stdio};
+use std::fs;
 
-use crate::{
-    bad_input::{check, files},
-    run::balancer_in,
-};
+use crate::bad_input::{check, files};
 
 const WORLD: &str = "type: Mesh
 name: default
@@ -111,19 +107,4 @@ fn line_ends_and_a_byte_order_mark_move_no_finding() {
     refused(&document, "8:46", parts);
     refused(&document.replace('\n', "\r\n"), "8:46", parts);
     refused(&format!("\u{feff}{document}"), "8:46", parts);
-}
-
-#[test]
-fn requests_are_said_not_to_be_told_apart_yet_and_connections_go_on() {
-    let route = mesh_http("{matches: [{path: {type: PathPrefix, value: /a}}], default: {}}");
-    let dir = files(&[("world.yaml", WORLD), ("route.yaml", &route)]);
-    check(dir.path(), &["-f", "."]).exits(0).prints(&[
-        "warning: requests are not told apart yet: connections follow the rule that takes every request",
-        "route.yaml:1:7",
-    ]);
-    let explain = ["explain", "-f", ".", "--from", "web", "--to", "backend"];
-    balancer_in(dir.path(), &explain, Stdio::null())
-        .exits(0)
-        .prints(&["direct", "10.0.0.2:80"])
-        .says(&["requests are not told apart yet"]);
 }

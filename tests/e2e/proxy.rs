@@ -409,7 +409,7 @@ fn where_asked_for_connections_are_refused_while_nobody_listens() {
     // What an agent said last holds when it has ended, and its proxy with it.
     let run = |fallback: &str| {
         configure(fallback);
-        let mut agent = Agent::start(&instance, &config, &[]).expect("an agent");
+        let agent = Agent::start(&instance, &config, &[]).expect("an agent");
         agent.stop().expect("an orderly end");
     };
     run("reset");

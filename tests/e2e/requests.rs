@@ -1,7 +1,7 @@
 //! The agent with its proxy: requests of real clients, by real sockets, to real servers.
 
 use std::{
-    io::{self, BufRead as _, BufReader, Read as _, Write as _},
+    io::{self, BufReader, Read as _, Write as _},
     net::{IpAddr, SocketAddr, TcpListener, TcpStream},
     path::PathBuf,
     thread,
@@ -199,7 +199,7 @@ fn requests_go_by_their_rules_over_both_families_and_from_everywhere() {
     let world = World::new(root);
     let instance = world.bed.instance();
     world.write(RULES);
-    let mut agent = world.agent(&instance);
+    let agent = world.agent(&instance);
     for to in [VIP4, VIP6] {
         for host in ["web-1", "guest"] {
             let mut client = Client::new(&world.bed, host, to);
@@ -230,7 +230,7 @@ fn connections_of_both_kinds_live_on_while_a_vip_gets_rules_and_loses_them() {
     let address = world.bed.topology.host("web-1").address_like(vip(VIP4).ip());
     let mut plain = Client::new(&world.bed, "web-1", VIP4);
     assert_eq!(plain.get("/api").peer, address, "nobody stands between");
-    let mut change = |agent: &mut Agent, conf: &str| {
+    let change = |agent: &mut Agent, conf: &str| {
         let before = epoch(&instance);
         world.write(conf);
         agent.wait("the change is live", || epoch(&instance) > before).expect("a publish");
@@ -263,7 +263,7 @@ fn an_agent_that_ends_finishes_what_is_under_way_and_leaves_the_split() {
     let world = World::new(root);
     let instance = world.bed.instance();
     world.write(RULES);
-    let mut agent = world.agent(&instance);
+    let agent = world.agent(&instance);
     let mut client = Client::new(&world.bed, "web-1", VIP4);
     client.ask("/api/slow");
     thread::sleep(Duration::from_millis(200));
@@ -277,7 +277,7 @@ fn an_agent_that_ends_finishes_what_is_under_way_and_leaves_the_split() {
     assert_eq!((answer.name.as_str(), answer.peer), ("a", address));
     assert!(answer.seen.starts_with("GET /api/x "), "{answer:?}");
     // The next one takes over.
-    let mut agent = world.agent(&instance);
+    let agent = world.agent(&instance);
     assert!(Client::new(&world.bed, "web-1", VIP4).get("/api/x").seen.starts_with("GET /v2/x "));
     agent.stop().expect("an orderly end");
 }

@@ -5,6 +5,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use balancer_ebpf::abi::route_flags;
 use serde::Serialize;
 
 use super::{
@@ -207,6 +208,15 @@ impl Outcome {
                 line.interface, line.direction, program.name
             )
         });
+        let ruled = tables.routes.values().filter(|route| route.flags & route_flags::PROXY != 0);
+        let ruled = match ruled.count() {
+            0 => None,
+            n => Some(format!(
+                "{} with HTTP rules, which the proxy of `balancer agent` carries out: while none \
+                 runs, `l7_fallback` holds",
+                count(n, "route")
+            )),
+        };
         Self {
             epoch: published.epoch,
             first,
@@ -228,6 +238,7 @@ impl Outcome {
                 .warnings
                 .iter()
                 .cloned()
+                .chain(ruled)
                 .chain(foreign)
                 .chain(attached.warnings.iter().cloned())
                 .collect(),

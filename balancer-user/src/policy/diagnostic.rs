@@ -21,12 +21,6 @@ impl std::fmt::Display for Severity {
     }
 }
 
-/// What policies of requests are told while no proxy carries their rules out. `follow` goes on
-/// after "connections".
-pub fn requests_not_yet(follow: &str) -> String {
-    format!("requests are not told apart yet: connections {follow}")
-}
-
 /// One finding.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Diagnostic {

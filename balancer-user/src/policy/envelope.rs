@@ -289,10 +289,10 @@ fn carried_out(
 ) -> Option<Kind> {
     match lookup {
         Lookup::Known(kind) => {
-            if let Some(not_yet) = kind.not_yet() {
-                cx.report(field.warning(not_yet));
-            }
             if matches!(kind, Kind::Other(_)) {
+                let name = kind.name();
+                let message = format!("{name} is not carried out yet: this document has no effect");
+                cx.report(field.warning(message));
                 return None;
             }
             if let Some(instead) =

@@ -28,7 +28,7 @@ fn all_examples_together_have_no_error() {
 }
 
 #[test]
-fn every_example_is_read_with_its_world_and_only_old_forms_and_what_has_no_effect_warn() {
+fn every_example_is_read_with_its_world_and_only_old_forms_warn() {
     for file in files() {
         let body = std::fs::read_to_string(&file).expect("an example");
         let alone = body.contains("Mesh\n") || file.starts_with(policies().join("worlds"));
@@ -38,12 +38,8 @@ fn every_example_is_read_with_its_world_and_only_old_forms_and_what_has_no_effec
         let reading = reading(&paths);
         assert!(reading.report.valid(), "{}: {:#?}", file.display(), reading.report);
         let old = file.file_name().is_some_and(|name| name.to_string_lossy().contains("0.5"));
-        let of_requests = ["MeshHTTPRoute\n", "  http:\n"].iter().any(|part| body.contains(part));
         let warnings: Vec<_> = reading.report.violations().collect();
-        assert_eq!(!warnings.is_empty(), old || of_requests, "{}: {warnings:#?}", file.display());
-        let not_yet = |message: &str| message.starts_with("requests are not told apart yet");
-        let all_of_requests = warnings.iter().all(|warning| not_yet(&warning.message));
-        assert!(!of_requests || all_of_requests, "{}: {warnings:#?}", file.display());
+        assert_eq!(!warnings.is_empty(), old, "{}: {warnings:#?}", file.display());
         assert_eq!(reading.set.traffic_routes.is_empty(), !body.contains("TrafficRoute\n"));
     }
 }

@@ -66,18 +66,6 @@ impl Kind {
         self == Self::Dataplane || self.has_schema()
     }
 
-    /// What of its documents has no effect, if not all has. They are read and checked where they
-    /// can be.
-    pub(super) fn not_yet(self) -> Option<String> {
-        match self {
-            Self::Mesh | Self::Dataplane | Self::TrafficRoute | Self::Object(_) => None,
-            Self::Kuma(kind) => kind.not_yet(),
-            Self::Other(_) => {
-                Some(format!("{} is not carried out yet: this document has no effect", self.name()))
-            }
-        }
-    }
-
     /// What Kuma 3 has instead, if it has not this kind.
     pub(super) fn instead_in_kuma_3(self) -> Option<&'static str> {
         match self {

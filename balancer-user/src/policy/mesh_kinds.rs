@@ -5,9 +5,7 @@
 use std::sync::Arc;
 
 use super::{
-    Meta, Span,
-    diagnostic::requests_not_yet,
-    external_service,
+    Meta, Span, external_service,
     fields::{Context, Fields, Form},
     mesh_route, mesh_service,
     objects::Object,
@@ -61,16 +59,6 @@ impl MeshKind {
     /// Whether it is a policy, which can be kept and not applied (`kuma.io/effect: shadow`).
     pub(super) fn is_policy(self) -> bool {
         matches!(self, Self::MeshTcpRoute | Self::MeshHttpRoute | Self::MeshLoadBalancingStrategy)
-    }
-
-    /// What of it has no effect yet, if not all has.
-    pub(super) fn not_yet(self) -> Option<String> {
-        (self == Self::MeshHttpRoute).then(|| {
-            requests_not_yet(
-                "follow the rule that takes every request, else they go where they would go \
-                 without this",
-            )
-        })
     }
 
     /// What Kuma 3 has instead, if it has not this kind.

@@ -291,7 +291,7 @@ fn an_outer_split_may_only_be_missing_if_the_last_entry_takes_everything() {
 }
 
 #[test]
-fn the_http_section_is_kept_and_reported_as_not_carried_out() {
+fn the_http_section_is_kept() {
     let body = http(
         r"{match: {method: {prefix: G}, path: {prefix: /a}, headers: {X-A: {regex: '^(yes|1)$'}}},
            modify: {path: {rewritePrefix: /b}, host: {fromPath: {pattern: '^/([^/]+)', substitution: '\1.internal'}},
@@ -311,10 +311,9 @@ fn the_http_section_is_kept_and_reported_as_not_carried_out() {
     assert!(entry.modify.request_headers.add[0].append);
     assert_eq!(entry.modify.request_headers.remove, ["z"]);
     assert_eq!(entry.split[0].destination[SERVICE_TAG], "offers");
-    assert_eq!(warnings(&body, &LENIENT), ["conf.http"]);
-    let span = finding(&body, &LENIENT, "conf.http").span.unwrap();
+    assert_eq!(warnings(&body, &LENIENT), [""; 0]);
+    let span = route.conf.http_span.unwrap();
     assert_eq!((span.line, span.column, span.len), (6, 43, 4));
-    assert_eq!(route.conf.http_span, Some(span));
 }
 
 #[test]

@@ -6,7 +6,6 @@ mod split;
 
 use super::{
     Diagnostic, Meta, SERVICE_TAG, Tags, TrafficRoute, TrafficRouteConf,
-    diagnostic::requests_not_yet,
     fields::{Context, Field, Fields},
     tags::{self, DESTINATION, TagRules},
     yaml::Value,
@@ -143,16 +142,6 @@ fn conf_of_fields(cx: &mut Context<'_>, field: &Field<'_>) -> Option<TrafficRout
     };
     let load_balancer =
         balancer_field.as_ref().map(|field| load_balancer::load_balancer(cx, field));
-    if let Some(field) = &http_field
-        && !entries.as_deref().unwrap_or_default().is_empty()
-    {
-        let instead = match &outer {
-            Some(split) if split.is_empty() => "follow the last entry, which has no match",
-            Some(_) | None => "follow the outer split",
-        };
-        let message = requests_not_yet(instead);
-        cx.report(Diagnostic::warning(field.path.clone(), message).at(field.key_span));
-    }
     fields.finish(cx);
     Some(TrafficRouteConf {
         load_balancer: match load_balancer {

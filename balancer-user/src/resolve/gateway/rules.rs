@@ -119,11 +119,6 @@ impl Lowered<'_> {
     pub(super) fn rules(&self) -> &Rules {
         &self.http.rules
     }
-
-    /// Whose rule takes any request, and with it connections; `None`: nobody's.
-    pub(super) fn carrier(&self) -> Option<&PolicyRef> {
-        self.any.as_ref().filter(|(_, backends)| !backends.is_empty()).map(|(policy, _)| policy)
-    }
 }
 
 fn lowered<'s>(attached: &[Attached<'_, 's>], place: &Place<'_>) -> Lowered<'s> {

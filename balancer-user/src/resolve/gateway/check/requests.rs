@@ -1,25 +1,24 @@
 //! What there is to say of routes that tell requests apart: hosts that they cannot have, filters
-//! that are not known, and what connections get while nobody tells requests apart.
+//! that are not known, and rules that contradict themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
-use super::super::{Attachments, ParentStatus, Point, RouteStatus, carry, listeners};
+use super::super::{Attachments, ParentStatus, Point, RouteStatus, listeners};
 use crate::{
     http::Hostname,
-    policy::{Diagnostic, diagnostic::requests_not_yet},
-    resolve::{Destination, PolicyRef, Resolver, findings::Findings, inventory::Family},
+    policy::Diagnostic,
+    resolve::{Destination, Resolver, findings::Findings, inventory::Family},
 };
 
 /// Says all of it.
 pub(super) fn told_apart<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) {
     let attached = &resolver.attached;
-    let connections = connections(resolver, findings);
+    contradictions(resolver, findings);
     for status in &attached.routes {
         if !status.route.kind().is_of_requests() {
             continue;
         }
         let meta = status.route.meta();
-        until_there_is_a_proxy(status, &connections, findings);
         for parent in &status.parents {
             hostnames(attached, status, parent, findings);
             if let Some(found) = &parent.partially_invalid {
@@ -30,28 +29,13 @@ pub(super) fn told_apart<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a
     }
 }
 
-/// What becomes of connections so far.
-enum Connections {
-    /// They follow the rule that a route has for any request.
-    Rule(PolicyRef),
-    /// They reach the Service itself.
-    Service,
-    /// They are refused.
-    Refused,
-}
-
-/// What becomes of connections to each point of HTTPRoutes and GRPCRoutes. What of the rules could
-/// not be carried out, and rules that contradict themselves, are errors; validation sees to it that
-/// there is none.
-fn connections<'a>(
-    resolver: &Resolver<'a>,
-    findings: &mut Findings<'a>,
-) -> BTreeMap<Point<'a>, Connections> {
+/// What of the rules could not be carried out, and rules that contradict themselves: errors;
+/// validation sees to it that there is none.
+fn contradictions<'a>(resolver: &Resolver<'a>, findings: &mut Findings<'a>) {
     let attached = &resolver.attached;
-    // The outcome is the same in both families.
+    // It is the same in both families.
     let place = resolver.place("", Family::V4);
-    let mut found = BTreeMap::new();
-    let mut known: BTreeMap<Destination, Option<PolicyRef>> = BTreeMap::new();
+    let mut known = BTreeSet::new();
     for point in attached.points.keys() {
         let (destination, clients) = match point {
             Point::Listener { namespace, gateway, listener } => {
@@ -62,75 +46,22 @@ fn connections<'a>(
                 (Destination::service(namespace, service, *port), *clients)
             }
         };
+        // Listeners that share an address and port have their rules together.
         let listener = matches!(destination, Destination::Listener { .. });
-        let carrier = match known.get(&destination).filter(|_| listener) {
-            Some(carrier) => carrier.clone(),
-            None => {
-                let Some(lowered) = attached.lowered(&destination, clients, &place) else {
-                    continue;
-                };
-                for (of, refused) in &lowered.refused {
-                    let message = Diagnostic::error(refused.field.clone(), refused.why.clone());
-                    findings.add(of.meta(), message.at(of.meta().span));
-                }
-                if let (Err(bad), Some((status, _))) =
-                    (lowered.rules().check(), attached.carrier(point))
-                {
-                    let meta = status.route.meta();
-                    let message = Diagnostic::error("spec.rules", bad.to_string());
-                    findings.add(meta, message.at(meta.span));
-                }
-                lowered.carrier().cloned()
-            }
-        };
-        known.insert(destination, carrier.clone());
-        let outcome = match carrier {
-            Some(policy) => Connections::Rule(policy),
-            None if listener => Connections::Refused,
-            None => Connections::Service,
-        };
-        found.insert(*point, outcome);
+        if !known.insert(destination.clone()) && listener {
+            continue;
+        }
+        let Some(lowered) = attached.lowered(&destination, clients, &place) else { continue };
+        for (of, refused) in &lowered.refused {
+            let message = Diagnostic::error(refused.field.clone(), refused.why.clone());
+            findings.add(of.meta(), message.at(of.meta().span));
+        }
+        if let (Err(bad), Some((status, _))) = (lowered.rules().check(), attached.carrier(point)) {
+            let meta = status.route.meta();
+            let message = Diagnostic::error("spec.rules", bad.to_string());
+            findings.add(meta, message.at(meta.span));
+        }
     }
-    found
-}
-
-/// One warning for each route: what becomes of connections so far.
-fn until_there_is_a_proxy<'a>(
-    status: &RouteStatus<'a>,
-    connections: &BTreeMap<Point<'a>, Connections>,
-    findings: &mut Findings<'a>,
-) {
-    let points: BTreeSet<Point<'a>> =
-        status.parents.iter().flat_map(|parent| &parent.points).copied().collect();
-    let own = carry::policy_of(status.route);
-    let mut by_outcome: BTreeMap<String, Vec<String>> = BTreeMap::new();
-    for point in points {
-        let outcome = match connections.get(&point) {
-            Some(Connections::Rule(policy)) if *policy == own => {
-                "follow its rule that takes every request".to_owned()
-            }
-            Some(Connections::Rule(policy)) => {
-                format!(
-                    "follow the rule of the {} {} that takes every request",
-                    policy.kind, policy.name
-                )
-            }
-            Some(Connections::Service) => "go to the Service itself".to_owned(),
-            Some(Connections::Refused) => "are refused".to_owned(),
-            None => continue,
-        };
-        by_outcome.entry(outcome).or_default().push(point.to_string());
-    }
-    if by_outcome.is_empty() {
-        return;
-    }
-    let outcomes: Vec<String> = by_outcome
-        .into_iter()
-        .map(|(outcome, points)| format!("to {} {outcome}", points.join(", ")))
-        .collect();
-    let message = requests_not_yet(&outcomes.join(", "));
-    let meta = status.route.meta();
-    findings.add(meta, Diagnostic::warning("kind", message).at(meta.span));
 }
 
 /// Hostnames that no listener of a parent has, and those that mean nothing.
