@@ -4,12 +4,12 @@ use std::net::SocketAddr;
 
 use aya::maps::{Array, HashMap, Map, MapData};
 use balancer_ebpf::abi::{
-    Flow4, FlowKey4, FlowState, TCP, UDP, direction,
+    Flow4, FlowKey4, FlowState, Settings, TCP, UDP, direction,
     flow_state::{CLIENT_FIN, ESTABLISHED, REAL_FIN, RESET, SYN_ACK},
 };
 use balancer_user::kernel::{Datapath, Recount};
 use harness::root_or_skip;
-use zerocopy::IntoBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
     bed::{Bed, plain, small},
@@ -110,10 +110,12 @@ fn silent_flows_of_udp_are_not_live() {
     let bed = Bed::new();
     let (mut datapath, [first, _]) = loaded(&bed);
     let map = MapData::from_pin(bed.dir().join("maps/SETTINGS")).expect("SETTINGS");
-    let settings: Array<_, [u32; 12]> = Map::Array(map).try_into().expect("an array");
-    // Jiffies a second, and those at which the maps were made.
+    let settings: Array<_, [u8; size_of::<Settings>()]> =
+        Map::Array(map).try_into().expect("an array");
     let settings = settings.get(&0, 0).expect("the element");
-    let (hz, base) = (settings[7], settings[8]);
+    let settings = Settings::read_from_bytes(&settings).expect("settings");
+    // Jiffies a second, and those at which the maps were made.
+    let (hz, base) = (settings.hz, settings.base_jiffies);
     let seen =
         |seconds: u32| FlowState { last_seen: base.wrapping_sub(seconds * hz), ..in_state(LIVE) };
     enter(&bed, "FLOWS4", first, 1000, UDP, seen(0));
