@@ -49,8 +49,8 @@ quic       openssl                   program:openssl             tests make its 
 
 bench      nftables                  program:nft                 `bench l4` measures DNAT by a hash map of it
 bench      iptables                  program:iptables-restore    `bench l4` measures DNAT by random rules of it
-bench      haproxy                   program:haproxy             `bench l4` measures its TCP mode
-bench      nginx                     program:nginx               `bench l4` measures its stream module
+bench      haproxy                   program:haproxy             `bench l4` and `l7` measure it
+bench      nginx                     program:nginx               `bench l4` and `l7` measure it; servers of `l7`
 bench      libnginx-mod-stream       path:/usr/lib/nginx/modules/ngx_stream_module.so  `bench l4` measures nginx with it
 bench      python3-pip               program:pip3                `bench l4` measures Envoy, which PyPI has and Debian has not
 

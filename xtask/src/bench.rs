@@ -15,7 +15,7 @@ use crate::{
 
 /// Tells `bench packet` where its driver is.
 const DRIVER: &str = "BALANCER_BENCH_DRIVER";
-/// Tells `bench l4` where Envoy is.
+/// Tells `bench l4` and `bench l7` where Envoy is.
 const ENVOY: &str = "BALANCER_BENCH_ENVOY";
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -32,6 +32,8 @@ pub(crate) enum Bench {
     Scale,
     /// Connections, requests and bytes beside what others make of them: CPU time of all (root)
     L4,
+    /// HTTP requests through the proxy, beside other proxies: CPU time of all, memory (root)
+    L7,
     /// Established connections while another VIP is flooded with SYNs (root)
     Flood,
 }
@@ -60,7 +62,7 @@ pub(crate) fn run(bench: Option<Bench>, output: Output, words: &[String]) -> Res
             Bench::Packet => {
                 command.env(DRIVER, driver()?);
             }
-            Bench::L4 => {
+            Bench::L4 | Bench::L7 => {
                 if let Some(envoy) = setup::peers() {
                     command.env(ENVOY, envoy);
                 }

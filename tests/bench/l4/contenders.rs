@@ -1,7 +1,7 @@
 //! What is measured beside no balancer, and how each is set up in a world.
 
 use std::{
-    path::{Path, PathBuf},
+    path::Path,
     thread,
     time::{Duration, Instant},
 };
@@ -10,15 +10,14 @@ use anyhow::{Context, Result};
 use harness::{Agent, Instance, Root, interrupt};
 
 use crate::{
+    bed::{Proxy, program_named},
     ours::{self, Way},
-    proxies::{self, Proxy},
+    proxies,
     rules::{self, NftPick},
     talk::Order,
     world::{Place, Traffic, World, vip},
 };
 
-/// Where Envoy is, as `cargo xtask bench` says.
-const ENVOY: &str = "BALANCER_BENCH_ENVOY";
 /// How long a contender may take until the first connections go through it.
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -186,18 +185,4 @@ fn reached(traffic: &mut Traffic<'_>, running: &mut Running<'_>) -> Result<()> {
             Err(_) => thread::sleep(Duration::from_millis(100)),
         }
     }
-}
-
-/// Where a program is: Envoy where it was installed, others on PATH or where Debian keeps root's.
-fn program_named(name: &str) -> Option<PathBuf> {
-    if name == "envoy"
-        && let Some(path) = std::env::var_os(ENVOY)
-    {
-        return Some(path.into());
-    }
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    std::env::split_paths(&path)
-        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
-        .map(|dir| dir.join(name))
-        .find(|file| file.is_file())
 }

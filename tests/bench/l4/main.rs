@@ -29,7 +29,10 @@ use anyhow::{Context, Result, ensure};
 use clap::Parser;
 use harness::{Root, interrupt};
 
+#[path = "../bed.rs"]
+mod bed;
 mod contenders;
+#[path = "../cost.rs"]
 mod cost;
 mod goals;
 mod load;
@@ -54,7 +57,7 @@ const SERVICES: [u32; 2] = [1_000, 5_000];
 const QUIET: f64 = 0.05;
 
 fn main() -> ExitCode {
-    let done = match std::env::var(talk::PART) {
+    let done = match std::env::var(bed::PART) {
         Ok(part) => part_of(&part),
         Err(_) => run(&Options::parse()),
     };
@@ -71,7 +74,7 @@ fn part_of(part: &str) -> Result<()> {
     match part.split_once(' ') {
         Some(("serve", address)) => serve::run(address.parse()?),
         None if part == "load" => load::run(),
-        _ => anyhow::bail!("{} is `{part}`", talk::PART),
+        _ => anyhow::bail!("{} is `{part}`", bed::PART),
     }
 }
 

@@ -6,8 +6,9 @@ use anyhow::{Context, Result};
 use harness::{Agent, Instance, Root, shell::checked};
 
 use crate::{
+    bed::{CLIENT, SERVER_PORT, SERVERS, VIP, VIP_PORT},
     rules::further,
-    world::{CLIENT, SERVER_PORT, SERVERS, VIP, VIP_PORT, World},
+    world::World,
 };
 
 /// How packets go on after translation, and where they are translated.

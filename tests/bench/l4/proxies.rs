@@ -1,42 +1,16 @@
 //! Proxies in user space, each as it comes but for what it has to be told.
 
-use std::{
-    fs,
-    path::{Path, PathBuf},
-    process::{Child, Command, Stdio},
+use std::path::Path;
+
+use anyhow::Result;
+
+use crate::{
+    bed::{Proxy, SERVER_PORT, SERVERS, VIP, VIP_PORT},
+    world::World,
 };
-
-use anyhow::{Context, Result, bail};
-
-use crate::world::{SERVER_PORT, SERVERS, VIP, VIP_PORT, World};
 
 /// Where Debian's package of nginx's stream module puts it.
 pub(crate) const NGINX_STREAM: &str = "/usr/lib/nginx/modules/ngx_stream_module.so";
-
-/// A running proxy. It ends with the group that it is in.
-pub(crate) struct Proxy {
-    child: Child,
-    log: PathBuf,
-}
-
-impl Proxy {
-    /// Fails with what it said if it has ended.
-    pub(crate) fn check(&mut self) -> Result<()> {
-        if let Some(status) = self.child.try_wait()? {
-            let log = fs::read_to_string(&self.log).unwrap_or_default();
-            bail!("the proxy has ended ({status})\n{log}");
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        if let Err(e) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("warning: process {} is left behind: {e}", self.child.id());
-        }
-    }
-}
 
 pub(crate) fn haproxy(world: &World, home: &Path, program: &Path) -> Result<Proxy> {
     let servers: String = SERVERS
@@ -49,7 +23,7 @@ pub(crate) fn haproxy(world: &World, home: &Path, program: &Path) -> Result<Prox
          60s\n  timeout server 60s\nfrontend vip\n  bind {VIP}:{VIP_PORT}\n  default_backend \
          servers\nbackend servers\n  balance roundrobin\n{servers}"
     );
-    start(world, home, program, &config, |command, config| {
+    Proxy::start(&world.group, &world.topology.node, (program, home), &config, |command, config| {
         command.args(["-db", "-f"]).arg(config);
     })
 }
@@ -63,7 +37,7 @@ pub(crate) fn nginx(world: &World, home: &Path, program: &Path) -> Result<Proxy>
          {home_is}/nginx.pid;\nevents {{ worker_connections 4096; }}\nstream {{\n  upstream \
          servers {{ {servers}}}\n  server {{ listen {VIP}:{VIP_PORT}; proxy_pass servers; }}\n}}\n"
     );
-    start(world, home, program, &config, |command, config| {
+    Proxy::start(&world.group, &world.topology.node, (program, home), &config, |command, config| {
         command.args(["-e", "stderr", "-p"]).arg(home).arg("-c").arg(config);
     })
 }
@@ -91,29 +65,14 @@ pub(crate) fn envoy(world: &World, home: &Path, program: &Path) -> Result<Proxy>
         }],
     }});
     // Envoy reads JSON from a file whose name ends so.
-    start(world, home, program, &config.to_string(), |command, config| {
-        command.args(["--disable-hot-restart", "--log-level", "error", "--config-path"]);
-        command.arg(config);
-    })
-}
-
-/// Starts a proxy that listens on the VIP, which becomes an address of the router or node.
-fn start(
-    world: &World,
-    home: &Path,
-    program: &Path,
-    config: &str,
-    args: impl FnOnce(&mut Command, &Path),
-) -> Result<Proxy> {
-    let node = &world.topology.node;
-    node.ip(&[format!("addr add {VIP}/32 dev lo")])?;
-    let file = home.join("config.json");
-    fs::write(&file, config).with_context(|| format!("cannot write {}", file.display()))?;
-    let log = home.join("log");
-    let said = fs::File::create(&log)?;
-    let mut command = world.group.command(node, program);
-    args(&mut command, &file);
-    command.stdin(Stdio::null()).stdout(said.try_clone()?).stderr(said);
-    let child = command.spawn().with_context(|| format!("cannot start {}", program.display()))?;
-    Ok(Proxy { child, log })
+    Proxy::start(
+        &world.group,
+        &world.topology.node,
+        (program, home),
+        &config.to_string(),
+        |command, config| {
+            command.args(["--disable-hot-restart", "--log-level", "error", "--config-path"]);
+            command.arg(config);
+        },
+    )
 }

@@ -6,7 +6,10 @@ use std::{fmt::Write as _, fs, net::Ipv4Addr, path::Path, process::Stdio};
 use anyhow::{Context, Result};
 use harness::shell::checked;
 
-use crate::world::{Place, SERVER_PORT, SERVERS, VIP, VIP_PORT, World};
+use crate::{
+    bed::{SERVER_PORT, SERVERS, VIP, VIP_PORT},
+    world::{Place, World},
+};
 
 /// How nftables picks one of the servers.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,13 +1,10 @@
 //! What load and servers say on the wire, and what they are told by the bench: they are processes
-//! of their own, this program started with [`PART`], and read a line and answer a line until
+//! of their own, this program started with [`PART`](crate::bed::PART), and read a line and answer a line until
 //! their stdin ends.
 
 use std::net::SocketAddr;
 
 use serde::{Deserialize, Serialize};
-
-/// Tells a process which part is its own: `serve ADDRESS` or `load`.
-pub(crate) const PART: &str = "BALANCER_BENCH_PART";
 
 /// Bytes of a request; the first eight say how many bytes are wanted, big-endian.
 pub(crate) const REQUEST: usize = 64;

@@ -1,30 +1,17 @@
 //! Where it all happens: a client, a router and four servers, made anew for each contender, so
 //! that nothing of one is left for the next.
 
-use std::{
-    io::{BufRead, BufReader, Write},
-    net::SocketAddr,
-    process::{Child, ChildStdin, ChildStdout, Stdio},
-    thread,
-    time::Duration,
-};
+use std::{net::SocketAddr, thread, time::Duration};
 
-use anyhow::{Context, Result, anyhow, ensure};
-use harness::{Cgroup, NetNs, Root, Topology};
-use serde::{Serialize, de::DeserializeOwned};
+use anyhow::{Result, anyhow, ensure};
+use harness::{Cgroup, Root, Topology};
 
 use crate::{
+    bed::{CLIENT, Part, SERVER_PORT, SERVERS, VIP, VIP_PORT, leave_no_remains},
     cost::{Cost, Meter},
-    talk::{Order, Outcome, PART, Served},
+    talk::{Order, Outcome, Served},
 };
 
-/// What clients dial where there is a balancer.
-pub(crate) const VIP: &str = "10.99.0.1";
-pub(crate) const VIP_PORT: u16 = 80;
-/// The address of the load.
-pub(crate) const CLIENT: &str = "10.72.1.10";
-pub(crate) const SERVERS: [&str; 4] = ["10.72.2.10", "10.72.2.11", "10.72.2.12", "10.72.2.13"];
-pub(crate) const SERVER_PORT: u16 = 8080;
 /// On the other end of what a node's default route names.
 const UPLINK: &str = "10.72.9.1";
 /// A server that gets less than this part of its share of many connections was not balanced to.
@@ -92,13 +79,7 @@ impl World {
             }
             node.ip(&lines)?;
         }
-        for ns in topology.hosts().map(|(_, host)| &host.ns).chain([node]) {
-            // The direct connections and those through a balancer meet a server from the same
-            // address and port, with other sequence numbers: a socket in TIME_WAIT would refuse
-            // the second, and a port that it holds is sought past.
-            ns.sysctl("net/ipv4/tcp_max_tw_buckets", "0")?;
-            ns.sysctl("net/ipv4/ip_local_port_range", "1024 65535")?;
-        }
+        leave_no_remains(&topology)?;
         Ok(Self { group: Cgroup::new(root, "l4")?, topology, place })
     }
 }
@@ -169,48 +150,5 @@ impl<'a> Traffic<'a> {
 
     fn served(&mut self) -> Result<Vec<Served>> {
         self.servers.iter_mut().map(|server| server.ask(&())).collect()
-    }
-}
-
-/// A process that reads a line and answers a line.
-struct Part {
-    child: Child,
-    stdin: Option<ChildStdin>,
-    stdout: BufReader<ChildStdout>,
-}
-
-impl Part {
-    fn start(group: &Cgroup, ns: &NetNs, part: &str) -> Result<Self> {
-        let me = std::env::current_exe().context("cannot find this program")?;
-        let mut command = group.command(ns, me);
-        command.env(PART, part).stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().with_context(|| format!("cannot start `{part}`"))?;
-        let stdin = child.stdin.take();
-        let stdout = child.stdout.take().context("no stdout")?;
-        Ok(Self { child, stdin, stdout: BufReader::new(stdout) })
-    }
-
-    fn ask<T: DeserializeOwned>(&mut self, question: &impl Serialize) -> Result<T> {
-        let stdin = self.stdin.as_mut().context("no stdin")?;
-        let line = serde_json::to_string(question)?;
-        stdin.write_all(format!("{line}\n").as_bytes()).context("a process of the bench ended")?;
-        self.answer()
-    }
-
-    fn answer<T: DeserializeOwned>(&mut self) -> Result<T> {
-        let mut line = String::new();
-        self.stdout.read_line(&mut line).context("cannot read")?;
-        serde_json::from_str(&line)
-            .with_context(|| format!("a process of the bench answered {line:?}"))
-    }
-}
-
-impl Drop for Part {
-    fn drop(&mut self) {
-        // Its end is the end of its stdin.
-        drop(self.stdin.take());
-        if let Err(e) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("warning: process {} is left behind: {e}", self.child.id());
-        }
     }
 }

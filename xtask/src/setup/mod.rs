@@ -111,7 +111,7 @@ pub(crate) fn run(talk: Talk, groups: &[Group]) -> Result<()> {
     Ok(())
 }
 
-/// Installs what is missing of what `bench l4` measures balancer beside, and says where Envoy is.
+/// Installs what is missing of what `bench l4` and `l7` measure balancer beside, and says where Envoy is.
 /// What cannot be had is told and is no failure: the bench names what it goes without.
 pub(crate) fn peers() -> Option<std::path::PathBuf> {
     if let Err(e) = run(Talk::Short, &[Group::Bench]) {

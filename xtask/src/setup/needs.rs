@@ -23,7 +23,7 @@ pub(crate) enum Group {
     Loaders,
     /// The test of what the agent shows to Prometheus.
     Metrics,
-    /// What `bench l4` measures balancer beside.
+    /// What `bench l4` and `l7` measure balancer beside.
     Bench,
     /// The test of QUIC through UDP.
     Quic,
