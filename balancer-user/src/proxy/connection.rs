@@ -5,24 +5,31 @@ use std::{
     convert::Infallible,
     future::{Future, poll_fn},
     net::{IpAddr, SocketAddr},
-    pin::pin,
+    pin::Pin,
     rc::Rc,
     sync::Arc,
     task::Poll,
 };
 
-use ::http::HeaderValue;
-use hyper::{Request, body::Incoming, rt::Executor, service::service_fn};
-use hyper_util::{rt::TokioIo, server::conn::auto};
+use ::http::{HeaderValue, Response};
+use hyper::{
+    Request,
+    body::Incoming,
+    rt::Executor,
+    server::conn::{http1, http2},
+    service::{HttpService, service_fn},
+};
+use hyper_util::rt::TokioIo;
 use tokio::{net::TcpStream, task::spawn_local};
 
 use super::{
+    body::Download,
     forward,
     limits::Limits,
     live::Live,
     ruled::Ruled,
     shard::{Place, Shard},
-    vigil::{Felt, Phase, Pulse, Told},
+    vigil::{Begins, Felt, Pulse, Told},
 };
 
 /// Runs what hyper hands over on this thread.
@@ -35,20 +42,26 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
     }
 }
 
-/// How requests are read: HTTP/1.1, or HTTP/2 where the first bytes say so.
-pub(super) fn server(limits: &Limits) -> auto::Builder<Local> {
-    let mut server = auto::Builder::new(Local);
-    server
-        .http1()
-        .max_headers(limits.head_fields)
-        .max_buf_size(limits.head_bytes.max(8192))
-        // Some say all that they have to say and listen: their answer comes nevertheless.
-        .half_close(true);
-    server
-        .http2()
-        .max_concurrent_streams(limits.streams)
-        .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
-    server
+/// How requests are read.
+pub(super) struct Servers {
+    http1: http1::Builder,
+    http2: http2::Builder<Local>,
+}
+
+impl Servers {
+    pub(super) fn new(limits: &Limits) -> Self {
+        let mut http1 = http1::Builder::new();
+        http1
+            .max_headers(limits.head_fields)
+            .max_buf_size(limits.head_bytes.max(8192))
+            // Some say all that they have to say and listen: their answer comes nevertheless.
+            .half_close(true);
+        let mut http2 = http2::Builder::new(Local);
+        http2
+            .max_concurrent_streams(limits.streams)
+            .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
+        Self { http1, http2 }
+    }
 }
 
 /// What requests of one connection have in common.
@@ -101,44 +114,101 @@ impl Connection {
 }
 
 /// Serves a connection until it ends.
+///
+/// Whoever has nothing to do costs a socket and little else: what reads and writes HTTP/1.1, with
+/// its buffers, is made when there is something to read, and thrown away after a while of silence.
 pub(super) async fn serve(shard: Rc<Shard>, stream: TcpStream, client: SocketAddr, place: Place) {
     let Ok(dialled) = stream.local_addr() else { return };
-    // Answers are written whole; waiting for more would only delay them.
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
     let client = client.ip().to_canonical();
     // What an address is written with may stand in a header.
     let Ok(client_text) = HeaderValue::try_from(client.to_string()) else { return };
     let (number, pulse) = shard.vigil.watch(&shard.options.limits);
-    let io = TokioIo::new(Felt::new(stream, Arc::clone(&pulse)));
+    let mut felt = Felt::new(stream, Arc::clone(&pulse));
     let connection = Rc::new(Connection {
         shard: Rc::clone(&shard),
         client,
         client_text,
         dialled,
-        pulse: Arc::clone(&pulse),
+        pulse,
         asked: RefCell::default(),
     });
-    let service = service_fn(move |request: Request<Incoming>| {
-        let connection = Rc::clone(&connection);
-        async move { Ok::<_, Infallible>(forward::answer(&connection, request).await) }
-    });
-    {
-        let mut served = pin!(shard.server.serve_connection_with_upgrades(io, service));
-        loop {
-            let told = poll_fn(|cx| match served.as_mut().poll(cx) {
-                Poll::Ready(_) => Poll::Ready(None),
-                Poll::Pending => pulse.poll_told(cx).map(Some),
-            });
-            match told.await {
-                // Over, whatever the client did last: there is nobody to tell.
-                None | Some(Told::Over(Phase::Head | Phase::Busy)) => break,
-                Some(Told::Over(Phase::Idle)) => break,
-                Some(Told::End) => served.as_mut().graceful_shutdown(),
+    match felt.begins().await {
+        Some(Begins::Http1) => {
+            let mut rests = Some(felt);
+            while let Some(mut felt) = rests.take() {
+                if felt.wakes().await {
+                    rests = http1(&connection, felt).await;
+                }
             }
         }
+        Some(Begins::Http2) => http2(&connection, felt).await,
+        None => {}
     }
     shard.vigil.leave(number);
     drop(place);
+}
+
+/// Answers the requests of a connection.
+fn service(
+    on: &Rc<Connection>,
+) -> impl HttpService<
+    Incoming,
+    ResBody = Download,
+    Error = Infallible,
+    Future: Future<Output = Result<Response<Download>, Infallible>> + 'static,
+> + use<> {
+    let on = Rc::clone(on);
+    service_fn(move |request: Request<Incoming>| {
+        let on = Rc::clone(&on);
+        async move { Ok::<_, Infallible>(forward::answer(&on, request).await) }
+    })
+}
+
+/// What became of a connection while it was served.
+enum Turn {
+    /// It is over, whatever the client did last: there is nobody to tell.
+    Over,
+    Told(Told),
+}
+
+/// Reads and writes until there is something to tell.
+async fn turn(
+    on: &Connection,
+    served: &mut (impl Future<Output = hyper::Result<()>> + Unpin),
+    may_rest: bool,
+) -> Turn {
+    poll_fn(|cx| match Pin::new(&mut *served).poll(cx) {
+        Poll::Ready(_) => Poll::Ready(Turn::Over),
+        Poll::Pending => on.pulse.poll_told(cx, may_rest).map(Turn::Told),
+    })
+    .await
+}
+
+/// Serves HTTP/1.1 until the connection ends, or has nothing to do.
+async fn http1(on: &Rc<Connection>, felt: Felt) -> Option<Felt> {
+    let served = on.shard.servers.http1.serve_connection(TokioIo::new(felt), service(on));
+    let mut served = Box::new(served.with_upgrades());
+    loop {
+        match turn(on, &mut served, true).await {
+            Turn::Over | Turn::Told(Told::Over(_)) => return None,
+            Turn::Told(Told::End) => Pin::new(&mut *served).graceful_shutdown(),
+            Turn::Told(Told::Rest) => {
+                let parts = served.into_parts()?;
+                return Some(parts.io.into_inner().with_early(parts.read_buf));
+            }
+        }
+    }
+}
+
+/// Serves HTTP/2 until the connection ends.
+async fn http2(on: &Rc<Connection>, felt: Felt) {
+    let mut served =
+        Box::new(on.shard.servers.http2.serve_connection(TokioIo::new(felt), service(on)));
+    loop {
+        match turn(on, &mut served, false).await {
+            Turn::Over | Turn::Told(Told::Over(_)) => return,
+            Turn::Told(Told::End) => Pin::new(&mut *served).graceful_shutdown(),
+            Turn::Told(Told::Rest) => {}
+        }
+    }
 }

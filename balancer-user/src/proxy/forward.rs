@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    pin::pin,
+    pin::{Pin, pin},
     rc::Rc,
     task::Poll,
 };
@@ -143,14 +143,14 @@ fn upload(
             copies.push(copy);
             Upload::Copy(pieces)
         };
-        let mut copied = parts.clone();
+        let mut request = Request::from_parts(parts.clone(), body);
         let named = target.shadowed(*shadow);
-        if named.write(&mut copied, spoken, None).is_err() {
+        if named.write(&mut request, spoken, None).is_err() {
             continue;
         }
-        let (on, request) = (Rc::clone(on), Request::from_parts(copied, body));
+        let peer = on.shard.pool.peer((real, spoken));
         spawn_local(async move {
-            match on.shard.pool.send((real, spoken), request).await {
+            match peer.send(request).await {
                 // What comes back is thrown away; reading it keeps the connection usable.
                 Ok((answer, lease)) => drain(answer.into_body(), lease).await,
                 Err(Unanswered { why, .. }) => debug!(%real, %why, "a copy was not answered"),
@@ -216,24 +216,24 @@ impl Target {
     }
 
     /// Writes it into a request. `own`: the endpoint's name.
-    fn write(
+    fn write<B>(
         &self,
-        parts: &mut request::Parts,
+        request: &mut Request<B>,
         spoken: Spoken,
         own: Option<&HeaderValue>,
     ) -> Result<(), Unwritable> {
         let host = self.host.as_ref().or(own);
         match spoken {
             Spoken::Http1 => {
-                parts.version = Version::HTTP_11;
-                parts.uri = Uri::from(self.path.clone());
+                *request.version_mut() = Version::HTTP_11;
+                *request.uri_mut() = Uri::from(self.path.clone());
                 // One of HTTP/1.0 may have none; one of HTTP/1.1 has to (RFC 9112, 3.2).
                 let host = host.cloned().unwrap_or(const { HeaderValue::from_static("") });
-                parts.headers.insert(HOST, host);
+                request.headers_mut().insert(HOST, host);
             }
             Spoken::Http2 => {
-                parts.version = Version::HTTP_2;
-                parts.headers.remove(HOST);
+                *request.version_mut() = Version::HTTP_2;
+                request.headers_mut().remove(HOST);
                 let authority = host.filter(|host| !host.is_empty());
                 let authority = authority.map(|host| Authority::try_from(host.as_bytes()));
                 let mut uri = Uri::builder().scheme("http").path_and_query(self.path.clone());
@@ -241,7 +241,7 @@ impl Target {
                     Some(authority) => uri.authority(authority),
                     None => uri.authority("localhost"),
                 };
-                parts.uri = uri.build().map_err(|_| Unwritable)?;
+                *request.uri_mut() = uri.build().map_err(|_| Unwritable)?;
             }
         }
         Ok(())
@@ -300,7 +300,7 @@ struct Failed {
     own: Own,
     tried: Tried,
     /// What can be sent again.
-    back: Option<(request::Parts, Upload)>,
+    back: Option<Box<Request<Upload>>>,
     /// The connection had been kept, and ended as it was used.
     kept: bool,
     /// Nothing of the request was sent.
@@ -322,23 +322,21 @@ impl Tries<'_> {
         // What is sent again has to be at hand still.
         let again = empty && (idempotent || self.forward.retry.is_some());
         let spare = again.then(|| parts.clone());
-        let mut next = Some((parts, body));
+        let once_more =
+            || Some(Box::new(Request::from_parts(spare.as_ref()?.clone(), Upload::Empty)));
+        let mut request = Request::from_parts(parts, body);
         let (mut tries, mut reals, mut stale) = (0, 0, 0);
         loop {
-            let (parts, body) = match next.take() {
-                Some(request) => request,
-                None => match &spare {
-                    Some(parts) => (parts.clone(), Upload::Empty),
-                    None => return Own::Broken.answer(self.language, underway),
-                },
-            };
             tries += 1;
-            let failed = match self.once(parts, body, tries, until).await {
+            let failed = match self.once(request, tries, until).await {
                 Ok((mut answer, lease)) => {
                     let ended = Tried::Answered(answer.status());
-                    if spare.is_some() && self.retries(tries, ended) {
+                    if self.retries(tries, ended)
+                        && let Some(again) = once_more()
+                    {
                         drop(lease);
                         self.back_off().await;
+                        request = *again;
                         continue;
                     }
                     if answer.status() == ::http::StatusCode::SWITCHING_PROTOCOLS
@@ -353,11 +351,10 @@ impl Tries<'_> {
                 Err(failed) => failed,
             };
             let Failed { own, tried, back, kept, unsent } = failed;
-            next = back;
-            let at_hand = next.is_some() || spare.is_some();
-            if until.is_some_and(|until| Instant::now() >= until) || !at_hand {
-                return own.answer(self.language, underway);
-            }
+            request = match back.or_else(once_more) {
+                Some(again) if until.is_none_or(|until| Instant::now() < until) => *again,
+                _ => return own.answer(self.language, underway),
+            };
             // It was the connection's end, not the backend's word: safe wherever sending twice is
             // (RFC 9110, 9.2.2), and no try of the rule's.
             if kept && idempotent && stale < REALS_TRIED {
@@ -387,8 +384,7 @@ impl Tries<'_> {
     /// One try at one endpoint.
     async fn once(
         &self,
-        mut parts: request::Parts,
-        body: Upload,
+        mut request: Request<Upload>,
         nth: u32,
         until: Option<Instant>,
     ) -> Result<(Response<Incoming>, Lease), Failed> {
@@ -404,10 +400,11 @@ impl Tries<'_> {
             None => HeaderValue::try_from(real.to_string()).ok(),
         };
         let own = if self.target.host.is_none() { own() } else { None };
-        if self.target.write(&mut parts, spoken, own.as_ref()).is_err() {
+        if self.target.write(&mut request, spoken, own.as_ref()).is_err() {
             return Err(refused(Own::Bad, Tried::NoAnswer));
         }
-        let sending = shard.pool.send((real, spoken), Request::from_parts(parts, body));
+        let peer = shard.pool.peer((real, spoken));
+        let sending = pin!(peer.send(request));
         match self.in_time(sending, until).await {
             Ok(Ok(answered)) => Ok(answered),
             Ok(Err(Unanswered { why, request })) => {
@@ -421,7 +418,7 @@ impl Tries<'_> {
                     tried: Tried::NoAnswer,
                     unsent: request.is_some(),
                     kept: matches!(why, Why::Kept(_)),
-                    back: request.map(|request| request.into_parts()),
+                    back: request,
                 })
             }
             Err(TooLate) => Err(Failed { unsent: false, ..refused(Own::TooLate, Tried::TimedOut) }),
@@ -432,14 +429,13 @@ impl Tries<'_> {
     /// whichever is first.
     async fn in_time<T>(
         &self,
-        sending: impl Future<Output = T>,
+        mut sending: Pin<&mut impl Future<Output = T>>,
         until: Option<Instant>,
     ) -> Result<T, TooLate> {
         let of_try = self.forward.timeouts.backend_request;
         let pulse = &self.on.pulse;
         if of_try.is_none() && until.is_none() && pulse.is_of_one() {
             // No timer: the connection's task, of which this is a part, is woken in time.
-            let mut sending = pin!(sending);
             return poll_fn(|cx| match pulse.stands_still() {
                 true => Poll::Ready(Err(TooLate)),
                 false => sending.as_mut().poll(cx).map(Ok),

@@ -12,7 +12,7 @@ use std::{
 };
 
 use arc_swap::ArcSwap;
-use hyper_util::server::conn::auto;
+use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
     runtime::{Builder, LocalOptions},
     sync::{Notify, watch},
@@ -23,7 +23,7 @@ use tracing::warn;
 
 use super::{
     Live, Options,
-    connection::{self, Local},
+    connection::{self, Servers},
     reals::Pool,
     vigil::{TICK, Vigil},
 };
@@ -34,7 +34,7 @@ pub(super) struct Shard {
     pub(super) options: Options,
     pub(super) vigil: Vigil,
     pub(super) pool: Pool,
-    pub(super) server: auto::Builder<Local>,
+    pub(super) servers: Servers,
     pub(super) random: RefCell<fastrand::Rng>,
     places: Places,
     stopping: Cell<bool>,
@@ -83,12 +83,11 @@ impl Beginning {
 
     async fn run(self, listeners: Vec<TcpListener>) {
         let Self { live, options, mut stop } = self;
-        let server = connection::server(&options.limits);
         let shard = Rc::new(Shard {
             live,
             vigil: Vigil::default(),
             pool: Pool::new(options.mark, options.limits),
-            server,
+            servers: Servers::new(&options.limits),
             random: RefCell::new(fastrand::Rng::new()),
             places: Places::new(options.limits.connections, options.limits.connections_of_one),
             stopping: Cell::new(false),
@@ -124,10 +123,17 @@ async fn tick(shard: Rc<Shard>) {
         if ticks.is_multiple_of(10) {
             shard.pool.sweep();
         }
+        if ticks.is_multiple_of(50) {
+            shard.pool.trim();
+        }
     }
 }
 
 async fn accept(shard: Rc<Shard>, listener: TcpListener) {
+    // What it accepts inherits that. Answers are written whole: waiting for more would delay them.
+    if let Err(error) = setsockopt(&listener, sockopt::TcpNoDelay, &true) {
+        warn!(%error, "answers of the proxy may be delayed");
+    }
     let listener = match tokio::net::TcpListener::from_std(listener) {
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "a listener of the proxy cannot be used"),

@@ -6,6 +6,8 @@
 
 use std::{
     cell::RefCell,
+    future::poll_fn,
+    io,
     pin::Pin,
     sync::{
         Arc, Mutex, PoisonError,
@@ -15,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use hyper::body::Bytes;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
@@ -27,6 +30,8 @@ pub(super) const TICK: Duration = Duration::from_millis(100);
 /// Ticks between a request that stands still and the end of its connection: meanwhile the client
 /// is told, if it listens.
 const TO_TELL: u32 = 20;
+/// Ticks without a request after which a connection [rests](Told::Rest).
+const TO_REST: u32 = 10;
 
 /// The clock of a shard and all that it looks after.
 #[derive(Debug, Default)]
@@ -50,6 +55,8 @@ pub(super) struct Pulse {
     /// The tick from which on it is over.
     due: AtomicU32,
     asked_to_end: AtomicBool,
+    /// The client takes no more, and something is still to be written.
+    blocked: AtomicBool,
     waker: Mutex<Option<Waker>>,
 }
 
@@ -83,6 +90,8 @@ pub(super) enum Told {
     Over(Phase),
     /// It is to end once what is under way has ended.
     End,
+    /// It is of HTTP/1.1 and has had nothing to do for a while.
+    Rest,
 }
 
 fn ticks(duration: Duration) -> u32 {
@@ -105,6 +114,7 @@ impl Vigil {
             requests: AtomicU32::new(0),
             due: AtomicU32::new(self.clock.load(Relaxed).wrapping_add(times.head)),
             asked_to_end: AtomicBool::new(false),
+            blocked: AtomicBool::new(false),
             waker: Mutex::new(None),
         });
         let mut watched = self.watched.borrow_mut();
@@ -126,7 +136,7 @@ impl Vigil {
     pub(super) fn tick(&self) {
         let now = self.clock.fetch_add(1, Relaxed).wrapping_add(1);
         for pulse in self.watched.borrow().iter().flatten() {
-            if pulse.is_over(now) {
+            if pulse.is_over(now) || pulse.begins_to_rest(now) {
                 pulse.wake();
             }
         }
@@ -170,8 +180,8 @@ impl Pulse {
         usize::from(self.preface.load(Relaxed)) < PREFACE.len()
     }
 
-    /// Ready as soon as there is something to tell. `End` is told once.
-    pub(super) fn poll_told(&self, cx: &Context<'_>) -> Poll<Told> {
+    /// Ready as soon as there is something to tell. `End` is told once; `Rest` to who may.
+    pub(super) fn poll_told(&self, cx: &Context<'_>, may_rest: bool) -> Poll<Told> {
         if self.asked_to_end.swap(false, Relaxed) {
             return Poll::Ready(Told::End);
         }
@@ -181,12 +191,27 @@ impl Pulse {
         if self.is_over(now.wrapping_sub(to_tell)) {
             return Poll::Ready(Told::Over(phase));
         }
+        if may_rest && self.silent_for(now).is_some_and(|ticks| ticks >= TO_REST) {
+            return Poll::Ready(Told::Rest);
+        }
         let mut waker = self.waker.lock().unwrap_or_else(PoisonError::into_inner);
         match &mut *waker {
             Some(known) if known.will_wake(cx.waker()) => {}
             other => *other = Some(cx.waker().clone()),
         }
         Poll::Pending
+    }
+
+    /// For how many ticks a connection of HTTP/1.1 has had nothing to do.
+    fn silent_for(&self, now: u32) -> Option<u32> {
+        let idle = self.phase() == Phase::Idle && self.is_of_one() && !self.blocked.load(Relaxed);
+        let since = self.due.load(Relaxed).wrapping_sub(self.times.idle);
+        idle.then(|| now.wrapping_sub(since))
+    }
+
+    /// Whether it may rest from this tick on.
+    fn begins_to_rest(&self, now: u32) -> bool {
+        self.silent_for(now) == Some(TO_REST)
     }
 
     fn is_over(&self, now: u32) -> bool {
@@ -232,8 +257,10 @@ impl Pulse {
         }
     }
 
-    fn has_written(&self) {
-        if self.phase() == Phase::Busy {
+    /// What came of writing.
+    fn has_written(&self, written: &Poll<io::Result<usize>>) {
+        self.blocked.store(written.is_pending(), Relaxed);
+        if matches!(written, Poll::Ready(Ok(1..))) && self.phase() == Phase::Busy {
             self.enter(Phase::Busy, self.times.stalled);
         }
     }
@@ -244,11 +271,66 @@ impl Pulse {
 pub(super) struct Felt {
     stream: TcpStream,
     pulse: Arc<Pulse>,
+    /// What was read of it already and is to be read again.
+    early: Bytes,
+}
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Begins {
+    Http1,
+    Http2,
 }
 
 impl Felt {
     pub(super) fn new(stream: TcpStream, pulse: Arc<Pulse>) -> Self {
-        Self { stream, pulse }
+        Self { stream, pulse, early: Bytes::new() }
+    }
+
+    /// Has these bytes read first, which it has told of.
+    pub(super) fn with_early(mut self, early: Bytes) -> Self {
+        if !early.is_empty() {
+            self.pulse.has_read(&early);
+        }
+        self.early = early;
+        self
+    }
+
+    /// Reads until it is told what the connection speaks. `None`: it is over before.
+    pub(super) async fn begins(&mut self) -> Option<Begins> {
+        let mut first = [0; PREFACE.len()];
+        let mut length = 0;
+        loop {
+            let read = poll_fn(|cx| {
+                let mut room = ReadBuf::new(&mut first[length..]);
+                if let Poll::Ready(read) = Pin::new(&mut self.stream).poll_read(cx, &mut room) {
+                    return Poll::Ready(read.ok().map(|()| room.filled().len()));
+                }
+                // Whatever it is, it ends a connection of which nothing is known.
+                self.pulse.poll_told(cx, false).map(|_| None)
+            });
+            let read = read.await.filter(|read| *read > 0)?;
+            self.pulse.has_read(&first[length..length + read]);
+            length += read;
+            let alike = usize::from(self.pulse.preface.load(Relaxed));
+            if alike == PREFACE.len() || alike < length {
+                self.early = Bytes::copy_from_slice(&first[..length]);
+                let is_http2 = alike == PREFACE.len();
+                return Some(if is_http2 { Begins::Http2 } else { Begins::Http1 });
+            }
+        }
+    }
+
+    /// Waits until there is something to read. `false`: the connection is to end.
+    pub(super) async fn wakes(&mut self) -> bool {
+        if !self.early.is_empty() {
+            return true;
+        }
+        poll_fn(|cx| match self.stream.poll_read_ready(cx) {
+            Poll::Ready(ready) => Poll::Ready(ready.is_ok()),
+            Poll::Pending => self.pulse.poll_told(cx, false).map(|_| false),
+        })
+        .await
     }
 }
 
@@ -257,7 +339,12 @@ impl AsyncRead for Felt {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
-    ) -> Poll<std::io::Result<()>> {
+    ) -> Poll<io::Result<()>> {
+        if !self.early.is_empty() {
+            let length = self.early.len().min(buf.remaining());
+            buf.put_slice(&self.early.split_to(length));
+            return Poll::Ready(Ok(()));
+        }
         let before = buf.filled().len();
         let read = Pin::new(&mut self.stream).poll_read(cx, buf);
         if let Some(bytes) = buf.filled().get(before..).filter(|bytes| !bytes.is_empty()) {
@@ -272,23 +359,19 @@ impl AsyncWrite for Felt {
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         buf: &[u8],
-    ) -> Poll<std::io::Result<usize>> {
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.pulse.has_written();
-        }
+        self.pulse.has_written(&written);
         written
     }
 
     fn poll_write_vectored(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-        bufs: &[std::io::IoSlice<'_>],
-    ) -> Poll<std::io::Result<usize>> {
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        if matches!(written, Poll::Ready(Ok(1..))) {
-            self.pulse.has_written();
-        }
+        self.pulse.has_written(&written);
         written
     }
 
@@ -296,11 +379,11 @@ impl AsyncWrite for Felt {
         self.stream.is_write_vectored()
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<std::io::Result<()>> {
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

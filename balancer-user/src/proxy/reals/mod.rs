@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::HashMap, net::SocketAddr, rc::Rc};
 
-use hyper::{Request, Response, body::Incoming};
+use hyper::Request;
 
 use super::{Limits, Spoken, body::Upload};
 
@@ -48,18 +48,11 @@ impl Pool {
         Self { peers: RefCell::default(), mark, limits }
     }
 
-    /// Sends a request and waits for the head of its answer.
-    pub(super) async fn send(
-        &self,
-        to: (SocketAddr, Spoken),
-        request: Request<Upload>,
-    ) -> Result<(Response<Incoming>, Lease), Unanswered> {
-        let peer = {
-            let mut peers = self.peers.borrow_mut();
-            let peer = peers.entry(to).or_insert_with(|| Peer::new(to, self.mark, self.limits));
-            Rc::clone(peer)
-        };
-        peer.send(request).await
+    /// A real, to be sent requests in this protocol.
+    pub(super) fn peer(&self, to: (SocketAddr, Spoken)) -> Rc<Peer> {
+        let mut peers = self.peers.borrow_mut();
+        let peer = peers.entry(to).or_insert_with(|| Peer::new(to, self.mark, self.limits));
+        Rc::clone(peer)
     }
 
     /// Requests that a real has of this shard.
@@ -67,6 +60,11 @@ impl Pool {
         let peers = self.peers.borrow();
         let of = |spoken| peers.get(&(real, spoken)).map_or(0, |peer| peer.live());
         of(Spoken::Http1) + of(Spoken::Http2)
+    }
+
+    /// Closes connections that are more than is needed. To be called every few seconds.
+    pub(super) fn trim(&self) {
+        self.peers.borrow().values().for_each(|peer| peer.trim());
     }
 
     /// Closes what has been idle for too long, and forgets whom nobody has asked.

@@ -27,6 +27,8 @@ pub(in crate::proxy) struct Peer {
     limits: Limits,
     /// Those of HTTP/1.1 that have nothing to do, the one that had last at the end.
     idle: RefCell<Vec<Idle>>,
+    /// How many of these nobody has needed since the last [trim](Self::trim).
+    unneeded: Cell<usize>,
     /// The one of HTTP/2, which carries many requests at once.
     shared: RefCell<Option<http2::SendRequest<Upload>>>,
     /// Held by who makes the shared one.
@@ -79,6 +81,7 @@ impl Peer {
             mark,
             limits,
             idle: RefCell::default(),
+            unneeded: Cell::new(0),
             shared: RefCell::default(),
             connecting: tokio::sync::Mutex::default(),
             live: Cell::new(0),
@@ -90,13 +93,15 @@ impl Peer {
         self.live.get()
     }
 
-    pub(super) async fn send(
+    /// Sends a request and waits for the head of its answer.
+    pub(in crate::proxy) async fn send(
         self: &Rc<Self>,
         request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Lease), Unanswered> {
         match self.spoken {
             Spoken::Http1 => self.send_alone(request).await,
-            Spoken::Http2 => self.send_shared(request).await,
+            // Large: those of HTTP/1.1 are not to have room for it.
+            Spoken::Http2 => Box::pin(self.send_shared(request)).await,
         }
     }
 
@@ -106,11 +111,17 @@ impl Peer {
         mut request: Request<Upload>,
     ) -> Result<(Response<Incoming>, Lease), Unanswered> {
         loop {
-            let idle = self.idle.borrow_mut().pop();
+            let idle = {
+                let mut all = self.idle.borrow_mut();
+                let last = all.pop();
+                self.unneeded.set(self.unneeded.get().min(all.len()));
+                last
+            };
             let kept = idle.is_some();
             let mut sender = match idle {
                 Some(idle) => idle.sender,
-                None => match self.open().await {
+                // Large, and seldom.
+                None => match Box::pin(self.open()).await {
                     Ok(sender) => sender,
                     Err(why) => return Err(Unanswered { why, request: Some(Box::new(request)) }),
                 },
@@ -211,6 +222,16 @@ impl Peer {
         if sender.is_ready() && idle.len() < self.limits.real_kept {
             idle.push(Idle { sender, since: now });
         }
+    }
+
+    /// Closes half of the connections that nobody has needed since the last time: those of a burst
+    /// are not kept for as long as those of steady traffic.
+    pub(super) fn trim(&self) {
+        let mut idle = self.idle.borrow_mut();
+        let unneeded = self.unneeded.get().min(idle.len());
+        // Who was idle the longest stands first.
+        idle.drain(..unneeded.div_ceil(2));
+        self.unneeded.set(idle.len());
     }
 
     /// Closes what has been idle for too long. `false`: there is nothing left.

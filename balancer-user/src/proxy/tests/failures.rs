@@ -1,6 +1,13 @@
 //! Backends that are not there, break off, or take their time.
 
-use std::{net::SocketAddr, time::Duration};
+use std::{
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
 use ::http::{Request, Response, StatusCode};
 use http_body_util::Full;
@@ -8,7 +15,8 @@ use hyper::body::Bytes;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
-    time::{Instant, sleep},
+    task::JoinSet,
+    time::{Instant, sleep, timeout},
 };
 
 use super::world::{Saw, World, backend, dataplane, echo, head, raw};
@@ -288,4 +296,37 @@ async fn an_answer_under_way_is_finished_before_the_proxy_ends() {
     let mut all = String::new();
     stream.read_to_string(&mut all).await.unwrap();
     assert!(all.contains("connection: close\r\n") && all.ends_with("late"), "{all}");
+}
+
+#[tokio::test]
+async fn connections_of_a_burst_are_not_kept_for_long() {
+    let open = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&open);
+    let at = raw(move |mut stream, _| {
+        let open = Arc::clone(&counted);
+        async move {
+            open.fetch_add(1, Relaxed);
+            while !head(&mut stream).await.is_empty() {
+                sleep(Duration::from_millis(300)).await;
+                answer(&mut stream, "late").await;
+            }
+            open.fetch_sub(1, Relaxed);
+        }
+    })
+    .await;
+    let world = Arc::new(World::new(&policies(&[at]), Options::default()));
+    let mut burst = JoinSet::new();
+    for _ in 0..16 {
+        let world = Arc::clone(&world);
+        burst.spawn(async move { world.get("/", &[]).await.status() });
+    }
+    assert!(burst.join_all().await.iter().all(|status| *status == StatusCode::OK));
+    assert_eq!(open.load(Relaxed), 16);
+    // Long before the time after which any idle one is closed.
+    let fewer = async {
+        while open.load(Relaxed) > 8 {
+            sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), fewer).await.expect("half of them are closed");
 }

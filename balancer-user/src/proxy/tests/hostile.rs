@@ -182,3 +182,24 @@ async fn where_all_places_are_taken_the_next_waits() {
     let answer = timeout(Duration::from_secs(20), waits).await.expect("there is room");
     assert_eq!(answer.status(), 200);
 }
+
+#[tokio::test]
+async fn connection_that_was_silent_for_long_goes_on_where_it_was() {
+    let (world, saw) = world(Options::default()).await;
+    let mut stream = world.connect().await;
+    let mut answered = async |request: &str| {
+        stream.write_all(request.as_bytes()).await.unwrap();
+        let answer = head(&mut stream).await;
+        let mut body = [0; 4];
+        stream.read_exact(&mut body).await.unwrap();
+        (answer.starts_with("HTTP/1.1 200"), body)
+    };
+    // The second time with the beginning of the next request, which is in the same segment.
+    let once = "GET / HTTP/1.1\r\nhost: a\r\n\r\n";
+    assert_eq!(answered(once).await, (true, *b"seen"));
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(answered(&format!("{once}{}", &once[..20])).await, (true, *b"seen"));
+    sleep(Duration::from_millis(1_500)).await;
+    assert_eq!(answered(&once[20..]).await, (true, *b"seen"));
+    assert_eq!(saw.all().len(), 3);
+}
