@@ -18,7 +18,9 @@ use crate::{
 /// `TCP_LISTEN` (net/tcp_states.h), as `bpf_sock::state` says it.
 const TCP_LISTEN: u32 = 10;
 
-/// Whether a socket has the packet's connection; with `ASSIGN`, it gets the packet.
+/// Whether a socket has the packet's connection; with `ASSIGN`, it gets the packet: by the mark, as
+/// the stack finds the socket again and with it the route that it remembers, which a packet that
+/// has its socket already is looked up for each time (`ip_rcv_finish_core`, net/ipv4/ip_input.c).
 ///
 /// What listens has no connection, and may be anybody's. A socket in TIME_WAIT gets a SYN too: with
 /// its answer the client ends it and tries again, while a listener could not put a connection of
@@ -35,8 +37,12 @@ pub(crate) fn held<F: Maps, const ASSIGN: bool>(skb: Skb, packet: &Packet<F>) ->
         return false;
     }
     // SAFETY: a socket that is not released yet.
-    let listens = unsafe { (*socket).state } == TCP_LISTEN;
-    taken(skb, socket.cast(), !listens, ASSIGN)
+    let held = unsafe { (*socket).state } != TCP_LISTEN;
+    if held && ASSIGN {
+        skb.add_mark(maps::mark_handed());
+    }
+    release(socket.cast());
+    held
 }
 
 /// Whether the proxy listens for the packet; with `ASSIGN`, it gets the packet. All packets of a
@@ -47,15 +53,11 @@ pub(crate) fn listens<F: Maps, const ASSIGN: bool>(skb: Skb, packet: &Packet<F>)
     let words = F::words(&client.addr);
     let shard = hash::slot(hash::client(words[words.len() - 1], client.port), maps::shards());
     let socket = maps::listener(abi::listener(shard, F::NUMBER == 6));
-    !socket.is_null() && taken(skb, socket, true, ASSIGN)
-}
-
-/// Gives the packet to a socket that is `wanted`, if it is to be given and can be, and releases the
-/// socket.
-#[inline(always)]
-fn taken(skb: Skb, socket: *mut c_void, wanted: bool, assign: bool) -> bool {
-    let mut taken = wanted;
-    if wanted && assign {
+    if socket.is_null() {
+        return false;
+    }
+    let mut taken = true;
+    if ASSIGN {
         // Refused: the socket was closed a moment ago, or is in another network namespace.
         // SAFETY: the context is live, the socket not released yet.
         taken = unsafe { helpers::bpf_sk_assign(skb.into_raw().cast(), socket, 0) } == 0;
@@ -63,7 +65,13 @@ fn taken(skb: Skb, socket: *mut c_void, wanted: bool, assign: bool) -> bool {
             skb.add_mark(maps::mark_handed());
         }
     }
-    // SAFETY: it was looked up, and is not used any more.
-    let _nothing = unsafe { helpers::bpf_sk_release(socket) };
+    release(socket);
     taken
+}
+
+/// Releases a socket that was looked up and is not used any more.
+#[inline(always)]
+fn release(socket: *mut c_void) {
+    // SAFETY: it was looked up, and each caller releases it once.
+    let _nothing = unsafe { helpers::bpf_sk_release(socket) };
 }
