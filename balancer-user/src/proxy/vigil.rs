@@ -289,10 +289,12 @@ impl Felt {
 
     /// Has these bytes read first, which it has told of.
     pub(super) fn with_early(mut self, early: Bytes) -> Self {
+        // Nothing at all keeps the buffer that it was read into.
+        self.early = Bytes::new();
         if !early.is_empty() {
             self.pulse.has_read(&early);
+            self.early = early;
         }
-        self.early = early;
         self
     }
 
