@@ -107,7 +107,6 @@ pub(crate) fn dataplane(stated: &Value, address: Ipv4Addr) -> Result<Dataplane, 
         name,
         labels: tags(&stated["labels"])?,
         created: None,
-        document: 0,
         item: 0,
         span: Span::default(),
     };

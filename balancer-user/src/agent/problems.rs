@@ -7,7 +7,7 @@ use tracing::{error, warn};
 use super::state::Problem;
 use crate::{
     node::NodeError,
-    policy::{Diagnostic, InputError, Report, Texts},
+    policy::{Diagnostic, Documents, InputError, Report},
 };
 
 /// Problems of one set that are told; of more, their number.
@@ -64,14 +64,15 @@ impl Broken {
     }
 
     /// The errors of a report, if it has any.
-    pub(super) fn report(texts: &Texts, report: &Report) -> Option<Self> {
+    pub(super) fn report(report: &Report) -> Option<Self> {
         if report.valid() {
             return None;
         }
         let mut errors = report.violations().filter(|finding| finding.is_error()).peekable();
         errors.peek()?;
+        let told = errors.by_ref().take(TOLD_MAX);
         let problems: Vec<Problem> =
-            errors.by_ref().take(TOLD_MAX).map(|finding| problem(texts, finding)).collect();
+            told.map(|finding| problem(report.documents(), finding)).collect();
         let total = problems.len() + errors.count();
         Some(Self { problems, total, again: false })
     }
@@ -95,12 +96,12 @@ impl Broken {
     }
 }
 
-pub(super) fn problem(texts: &Texts, finding: &Diagnostic) -> Problem {
-    let text = finding.span.and_then(|span| texts.get(span.text as usize));
+pub(super) fn problem(documents: &Documents, finding: &Diagnostic) -> Problem {
+    let position = finding.span.and_then(|span| documents.position(span));
     Problem {
-        object: text.map(|text| text.name.clone()).unwrap_or_default(),
-        line: finding.span.map(|span| span.line),
-        column: finding.span.map(|span| span.column),
+        object: position.map(|at| at.file.to_owned()).unwrap_or_default(),
+        line: position.map(|at| at.line),
+        column: position.map(|at| at.column),
         field: finding.field.clone(),
         message: finding.message.clone(),
         hint: finding.hint.clone(),
@@ -112,10 +113,10 @@ pub(super) fn problem(texts: &Texts, finding: &Diagnostic) -> Problem {
 pub(super) struct Said(BTreeSet<String>);
 
 impl Said {
-    pub(super) fn report(&mut self, texts: &Texts, report: &Report) {
+    pub(super) fn report(&mut self, report: &Report) {
         let mut now = BTreeSet::new();
         for finding in report.violations().filter(|finding| !finding.is_error()) {
-            let problem = problem(texts, finding);
+            let problem = problem(report.documents(), finding);
             // Without the position: a line that moves says nothing new.
             let key = format!("{}\0{}\0{}", problem.object, problem.field, problem.message);
             if !self.0.contains(&key) {

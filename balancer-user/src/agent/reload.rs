@@ -22,9 +22,10 @@ pub(super) struct Change {
 pub(super) fn read(path: &Path) -> Result<Settings, Broken> {
     let texts = policy::gather(&[PathBuf::from(path)]).map_err(|error| Broken::input(&error))?;
     let Some(text) = texts.front() else { return Ok(Settings::default()) };
+    let documents = policy::Documents::whole(texts.clone());
     let told = |findings: Vec<policy::Diagnostic>| {
         let problems: Vec<_> =
-            findings.iter().map(|finding| problems::problem(&texts, finding)).collect();
+            findings.iter().map(|finding| problems::problem(&documents, finding)).collect();
         let total = problems.len();
         Broken { problems, total, again: false }
     };

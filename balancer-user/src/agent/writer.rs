@@ -240,7 +240,7 @@ impl Writer {
                 ..Problem::default()
             })));
         }
-        Some(match Broken::report(&reading.set.texts, &reading.report) {
+        Some(match Broken::report(&reading.report) {
             Some(broken) => Err(broken),
             None => Ok(reading),
         })
@@ -313,7 +313,7 @@ impl Writer {
         let resolved = resolution.resolved();
         let mut report = report.clone();
         report.merge(&resolved.diagnostics);
-        if let Some(broken) = Broken::report(&set.texts, &report) {
+        if let Some(broken) = Broken::report(&report) {
             return Err(Failed::Broken(broken));
         }
         let wanted = Wanted {
@@ -361,7 +361,7 @@ impl Writer {
         if let Some(error) = left {
             warn!(%error, "records of earlier sets are left");
         }
-        self.said.report(&set.texts, &report);
+        self.said.report(&report);
         if self.warned != tables.warnings {
             tables.warnings.iter().for_each(|warning| warn!("{warning}"));
             self.warned.clone_from(&tables.warnings);

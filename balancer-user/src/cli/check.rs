@@ -10,7 +10,7 @@ use super::{
     inputs, output,
 };
 use crate::{
-    policy::{self, ReadOptions, Reading, ResourceReport, Severity, Texts},
+    policy::{self, Documents, ReadOptions, Reading, ResourceReport, Severity},
     resolve,
     settings::Settings,
 };
@@ -52,12 +52,12 @@ pub(crate) fn read(
 
 /// Prints every finding; fails where one of them is an error.
 pub(crate) fn print(form: Form, reading: &Reading) -> Result<(), Failure> {
-    let (texts, report) = (&reading.set.texts, &reading.report);
+    let report = &reading.report;
     let resources = reading.resources();
-    output::value(form, &CheckOutput::new(texts, &resources), |_| {
-        policy::render::report(texts, report, output::stdout_colours())
+    output::value(form, &CheckOutput::new(report.documents(), &resources), |_| {
+        policy::render::report(report, output::stdout_colours())
     })?;
-    output::say(&inputs::summary(texts, report));
+    output::say(&inputs::summary(report));
     if report.valid() { Ok(()) } else { Err(Failure::reported()) }
 }
 
@@ -90,25 +90,28 @@ struct ViolationOutput<'a> {
 }
 
 impl<'a> CheckOutput<'a> {
-    fn new(texts: &'a Texts, resources: &'a [ResourceReport]) -> Self {
+    fn new(documents: &'a Documents, resources: &'a [ResourceReport]) -> Self {
         let valid = resources.iter().all(ResourceReport::valid);
         let resources = resources.iter().map(|resource| ResourceOutput {
             kind: resource.kind.as_deref(),
             mesh: resource.mesh.as_deref(),
             namespace: resource.namespace.as_deref(),
             name: resource.name.as_deref(),
-            file: texts.get(resource.text as usize).map_or("", |text| &text.name),
-            document: resource.document,
+            file: documents.file(resource.document).unwrap_or_default(),
+            document: documents.stand(resource.document).unwrap_or_default().number,
             valid: resource.valid(),
             violations: resource
                 .violations
                 .iter()
-                .map(|finding| ViolationOutput {
-                    severity: finding.severity,
-                    field: &finding.field,
-                    message: &finding.message,
-                    line: finding.span.map(|span| span.line),
-                    column: finding.span.map(|span| span.column),
+                .map(|finding| {
+                    let position = finding.span.and_then(|span| documents.position(span));
+                    ViolationOutput {
+                        severity: finding.severity,
+                        field: &finding.field,
+                        message: &finding.message,
+                        line: position.map(|at| at.line),
+                        column: position.map(|at| at.column),
+                    }
                 })
                 .collect(),
         });

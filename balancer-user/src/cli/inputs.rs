@@ -46,9 +46,10 @@ pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, 
         failure: Failure::policies(error),
     })?;
     let reading = policy::read(texts, options);
-    let (texts, report) = (&reading.set.texts, &reading.report);
+    let report = &reading.report;
+    let texts = &report.documents().texts;
     if report.is_empty() {
-        let notes = policy::render::report(texts, report, output::stderr_colours());
+        let notes = policy::render::report(report, output::stderr_colours());
         if !notes.is_empty() {
             output::say(notes.trim_end());
         }
@@ -65,8 +66,10 @@ pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, 
     let used: BTreeSet<u32> = reading
         .resources()
         .iter()
-        .map(|resource| resource.text)
-        .chain(report.notes().map(|note| note.span.text))
+        .map(|resource| resource.document)
+        .chain(report.notes().map(|note| note.span.document))
+        .filter_map(|document| report.documents().stand(document))
+        .map(|stand| stand.text)
         .collect();
     for (at, text) in (0..).zip(texts) {
         if !used.contains(&at) {
@@ -77,12 +80,12 @@ pub(crate) fn read(paths: &[PathBuf], options: &ReadOptions) -> Result<Reading, 
 }
 
 /// `12 resources in 3 files: 2 errors, 1 warning`.
-pub(crate) fn summary(texts: &Texts, report: &Report) -> String {
+pub(crate) fn summary(report: &Report) -> String {
     let (errors, warnings) = totals(report);
     format!(
         "{} in {}: {}, {}",
         count(report.len(), "resource"),
-        count(texts.len(), "file"),
+        count(report.documents().texts.len(), "file"),
         count(errors, "error"),
         count(warnings, "warning")
     )
@@ -94,8 +97,8 @@ fn totals(report: &Report) -> (usize, usize) {
 }
 
 /// Says every note and finding on standard error; fails where one of them is an error.
-pub(crate) fn accept(texts: &Texts, report: &Report) -> Result<(), Failure> {
-    let text = policy::render::report(texts, report, output::stderr_colours());
+pub(crate) fn accept(report: &Report) -> Result<(), Failure> {
+    let text = policy::render::report(report, output::stderr_colours());
     if !text.is_empty() {
         output::say(text.trim_end());
     }
@@ -137,15 +140,15 @@ pub(crate) fn undone(settings: &Settings, texts: &Texts) -> Result<(), Failure> 
         return Err(configuration_refused(texts, findings));
     }
     if !findings.is_empty() {
-        let report = Report::of(findings);
-        output::say(policy::render::report(texts, &report, output::stderr_colours()).trim_end());
+        let report = Report::of(texts.clone(), findings);
+        output::say(policy::render::report(&report, output::stderr_colours()).trim_end());
     }
     Ok(())
 }
 
 fn configuration_refused(texts: &Texts, findings: Vec<policy::Diagnostic>) -> Failure {
-    let report = Report::of(findings);
-    output::say(policy::render::report(texts, &report, output::stderr_colours()).trim_end());
+    let report = Report::of(texts.clone(), findings);
+    output::say(policy::render::report(&report, output::stderr_colours()).trim_end());
     let (errors, _) = totals(&report);
     let name = texts.front().map_or("", |text| &text.name);
     Failure::usage(format!(

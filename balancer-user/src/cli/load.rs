@@ -52,7 +52,7 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
     settings.l7_fallback = L7Fallback::L4;
     let mut reading = inputs::read(&args.files.file, &ReadOptions::default())?;
     if !reading.report.valid() {
-        inputs::accept(&reading.set.texts, &reading.report)?;
+        inputs::accept(&reading.report)?;
     }
 
     let mut node = Node::open(&bpffs, &state).map_err(inputs::node)?;
@@ -62,7 +62,7 @@ pub(crate) fn run(args: &Load, global: &Global) -> Result<(), Failure> {
     };
     let resolved = resolve::resolve(&reading.set, &resolve_settings);
     reading.report.merge(&resolved.diagnostics);
-    inputs::accept(&reading.set.texts, &reading.report)?;
+    inputs::accept(&reading.report)?;
 
     let wanted = Wanted {
         set: &reading.set,

@@ -401,8 +401,9 @@ impl Node {
         };
         // A small change allocates no VIP.
         let assigned = patch.is_none().then_some(&wanted.resolved.assigned);
-        let mut save =
-            |epoch| recorder.save(epoch, wanted.resolve_settings, assigned, &wanted.set.texts);
+        let mut save = |epoch| {
+            recorder.save(epoch, wanted.resolve_settings, assigned, &wanted.set.documents.texts)
+        };
         let mut recorded = None;
         let mut record = |epoch| {
             let saved = save(epoch);

@@ -25,23 +25,19 @@ const PORTION: usize = 64;
 
 /// A document that is to be read.
 pub(super) struct Turn {
-    /// The text, and its index.
-    pub(super) source: Arc<str>,
-    pub(super) text: u32,
+    pub(super) text: Arc<str>,
     /// Where the document begins and ends, in bytes.
     pub(super) begin: u32,
     pub(super) end: u32,
-    /// Its first line, from 1.
-    pub(super) line: u32,
-    /// How many documents come before it, as far as can be told before they are read.
+    /// Its number.
     pub(super) document: u32,
 }
 
 impl Turn {
     /// What the document holds; `None`: there is none.
     fn read(&self, options: &ReadOptions) -> Option<Vec<Found>> {
-        let chunk = self.source.get(self.begin as usize..self.end as usize)?;
-        read(chunk, self.line, (self.text, self.document), options)
+        let chunk = self.text.get(self.begin as usize..self.end as usize)?;
+        read(chunk, self.document, options)
     }
 
     fn len(&self) -> usize {
@@ -49,21 +45,16 @@ impl Turn {
     }
 }
 
-/// What the document in `chunk` holds; `None`: there is none.
-pub(super) fn read(
-    chunk: &str,
-    line: u32,
-    at: (u32, u32),
-    options: &ReadOptions,
-) -> Option<Vec<Found>> {
-    yaml::document(chunk, line, at.0).map(|content| found(content, at, options))
+/// What the document in `chunk`, of this number, holds; `None`: there is none.
+pub(super) fn read(chunk: &str, document: u32, options: &ReadOptions) -> Option<Vec<Found>> {
+    yaml::document(chunk, 1, document).map(|content| found(content, document, options))
 }
 
 /// Documents in the order in which they will be asked for.
 #[derive(Default)]
 pub(super) struct Ahead {
     turns: VecDeque<Turn>,
-    ready: VecDeque<(Turn, Option<Vec<Found>>)>,
+    ready: VecDeque<Option<Vec<Found>>>,
 }
 
 impl Ahead {
@@ -73,32 +64,12 @@ impl Ahead {
         if bytes < WORTH { Self::default() } else { Self { turns, ready: VecDeque::new() } }
     }
 
-    /// What the document holds that begins at this byte of this text. `None`: it was not read
-    /// ahead, or taken for another one than the `document`th.
-    pub(super) fn take(
-        &mut self,
-        (text, document): (u32, u32),
-        begin: u32,
-        options: &ReadOptions,
-    ) -> Option<Option<Vec<Found>>> {
-        if self.ready.is_empty() {
+    /// What the next document holds. `None`: nothing is read ahead.
+    pub(super) fn take(&mut self, options: &ReadOptions) -> Option<Option<Vec<Found>>> {
+        if self.ready.is_empty() && !self.turns.is_empty() {
             self.fill(options);
         }
-        // What was passed over was known after all.
-        let passed = |(turn, _): &(Turn, _)| (turn.text, turn.begin) < (text, begin);
-        while self.ready.front().is_some_and(passed) {
-            self.ready.pop_front();
-            if self.ready.is_empty() {
-                self.fill(options);
-            }
-        }
-        let is_it = |(turn, _): &(Turn, _)| {
-            (turn.text, turn.begin, turn.document) == (text, begin, document)
-        };
-        if !self.ready.front().is_some_and(is_it) {
-            return None;
-        }
-        self.ready.pop_front().map(|(_, found)| found)
+        self.ready.pop_front()
     }
 
     fn fill(&mut self, options: &ReadOptions) {
@@ -136,7 +107,7 @@ impl Ahead {
             portions
         });
         portions.sort_unstable_by_key(|(begin, _)| *begin);
-        self.ready.extend(batch.into_iter().zip(portions.into_iter().flat_map(|(_, f)| f)));
+        self.ready.extend(portions.into_iter().flat_map(|(_, found)| found));
     }
 }
 
@@ -162,46 +133,33 @@ mod tests {
         text
     }
 
-    fn turns(text: u32, source: &Arc<str>) -> Vec<Turn> {
+    fn turns(text: &Arc<str>) -> Vec<Turn> {
         let begin = |at: usize| u32::try_from(at).expect("a short text");
-        let begins: Vec<u32> = source.match_indices("---\n").map(|(at, _)| begin(at)).collect();
-        let ends = begins.iter().skip(1).copied().chain([begin(source.len())]);
+        let begins: Vec<u32> = text.match_indices("---\n").map(|(at, _)| begin(at)).collect();
+        let ends = begins.iter().skip(1).copied().chain([begin(text.len())]);
         let pairs = begins.iter().zip(ends).zip(0..);
         pairs
-            .map(|((&begin, end), document)| {
-                let line = document * 9 + 1;
-                Turn { source: Arc::clone(source), text, begin, end, line, document }
-            })
+            .map(|((&begin, end), document)| Turn { text: Arc::clone(text), begin, end, document })
             .collect()
     }
 
     #[test]
     fn what_is_read_ahead_is_what_is_read_in_turn() {
         let options = ReadOptions::default();
-        let sources: Vec<Arc<str>> = vec![text(1000).into(), text(2).into(), text(700).into()];
-        let all = || (0..).zip(&sources).flat_map(|(text, source)| turns(text, source));
+        let texts: Vec<Arc<str>> = vec![text(1000).into(), text(2).into(), text(700).into()];
+        let all = || texts.iter().flat_map(turns);
         let mut ahead = Ahead::new(all().collect());
-        for (at, turn) in all().enumerate() {
-            // Some are known, and not asked for.
-            if at % 7 == 0 {
-                continue;
-            }
-            let document = turn.document + u32::from(at % 11 == 0);
-            let found = ahead.take((turn.text, document), turn.begin, &options);
-            if at % 11 == 0 {
-                assert_eq!(found, None, "it is another document than was thought");
-            } else {
-                let expected = turn.read(&options);
-                assert!(expected.as_ref().is_some_and(|found| found.len() == 1));
-                assert_eq!(found, Some(expected), "text {}, byte {}", turn.text, turn.begin);
-            }
+        for turn in all() {
+            let expected = turn.read(&options);
+            assert!(expected.as_ref().is_some_and(|found| found.len() == 1));
+            assert_eq!(ahead.take(&options), Some(expected), "byte {}", turn.begin);
         }
+        assert_eq!(ahead.take(&options), None);
     }
 
     #[test]
     fn little_is_read_in_turn() {
-        let source: Arc<str> = text(100).into();
-        let mut ahead = Ahead::new(turns(0, &source).into());
-        assert_eq!(ahead.take((0, 0), 0, &ReadOptions::default()), None);
+        let mut ahead = Ahead::new(turns(&text(100).into()).into());
+        assert_eq!(ahead.take(&ReadOptions::default()), None);
     }
 }

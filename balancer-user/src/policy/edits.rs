@@ -14,7 +14,8 @@ use super::{
 pub enum Edits {
     /// Anything may differ.
     Whole,
-    /// Only these. Resources that are equal, positions included, are not among them.
+    /// Only these. Resources that are equal, positions in their documents
+    /// included, are not among them.
     Some(Vec<Edit>),
 }
 

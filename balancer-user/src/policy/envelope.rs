@@ -74,7 +74,7 @@ pub(super) struct Body<'n> {
 }
 
 /// Reads the envelope of a document.
-pub(super) fn envelope<'n>(cx: &mut Context<'_>, root: &'n Node, document: u32) -> Envelope<'n> {
+pub(super) fn envelope<'n>(cx: &mut Context<'_>, root: &'n Node) -> Envelope<'n> {
     let Value::Mapping(entries) = &root.value else {
         cx.report(
             Diagnostic::error("", "a resource must be a mapping").at(root.span).hint(
@@ -85,9 +85,9 @@ pub(super) fn envelope<'n>(cx: &mut Context<'_>, root: &'n Node, document: u32) 
     };
     let mut fields = Fields::new(root.span, entries, String::new());
     if let Some(api_version) = fields.take(cx, "apiVersion") {
-        kubernetes(cx, fields, &api_version, document)
+        kubernetes(cx, fields, &api_version)
     } else if let Some(kind) = fields.take(cx, "type") {
-        Envelope::Resource(Box::new(universal(cx, fields, &kind, document)))
+        Envelope::Resource(Box::new(universal(cx, fields, &kind)))
     } else {
         cx.report(
             Diagnostic::error("type", "neither `type` nor `apiVersion` says what this is")
@@ -102,7 +102,6 @@ fn universal<'n>(
     cx: &mut Context<'_>,
     mut fields: Fields<'n>,
     kind_field: &Field<'n>,
-    document: u32,
 ) -> Resource<'n> {
     let kind = kind_field.string(cx);
     let name_field = fields.take(cx, "name");
@@ -135,13 +134,8 @@ fn universal<'n>(
         (name, mesh.or_else(|| (kind == Kind::Mesh).then(String::new)))
     {
         let who = Who { kind, mesh, namespace: None, name, labels, created };
-        resource.body = Some(Body {
-            kind,
-            meta: who.meta(document, fields.span),
-            name_span,
-            mesh_span,
-            spec: fields,
-        });
+        resource.body =
+            Some(Body { kind, meta: who.meta(fields.span), name_span, mesh_span, spec: fields });
     }
     resource
 }
@@ -150,7 +144,6 @@ fn kubernetes<'n>(
     cx: &mut Context<'_>,
     mut fields: Fields<'n>,
     api_version: &Field<'n>,
-    document: u32,
 ) -> Envelope<'n> {
     let version = api_version.string(cx);
     let kind_field = fields.take(cx, "kind");
@@ -223,7 +216,7 @@ fn kubernetes<'n>(
             labels: labels_field,
             created: created_field,
         };
-        resource.body = object::body(cx, object, fields, &metadata, document);
+        resource.body = object::body(cx, object, fields, &metadata);
         if let Some(body) = &resource.body {
             resource.namespace.clone_from(&body.meta.namespace);
         }
@@ -245,7 +238,7 @@ fn kubernetes<'n>(
         resource.kubernetes = false;
         if let (Some(name), Some(mesh)) = (name, mesh) {
             let who = Who { kind, mesh, namespace, name, labels, created };
-            let meta = who.meta(document, fields.span);
+            let meta = who.meta(fields.span);
             resource.body = Some(Body { kind, meta, name_span, mesh_span, spec: fields });
         }
         return Envelope::Resource(Box::new(resource));
@@ -262,7 +255,7 @@ fn kubernetes<'n>(
         (name, mesh.or_else(|| (kind == Kind::Mesh).then(String::new)), spec)
     {
         let who = Who { kind, mesh, namespace, name, labels, created };
-        let meta = who.meta(document, at);
+        let meta = who.meta(at);
         resource.body = Some(Body { kind, meta, name_span, mesh_span, spec });
     }
     Envelope::Resource(Box::new(resource))

@@ -80,14 +80,9 @@ impl Named {
     }
 }
 
-/// Reads a document; one that is a list gives all its items. Spans point into the text of this
-/// index.
-pub(super) fn found(
-    content: Document,
-    (text, document): (u32, u32),
-    options: &ReadOptions,
-) -> Vec<Found> {
-    let mut reader = Reader { options, text, document, found: Vec::with_capacity(1) };
+/// Reads a document, whose spans have this number; one that is a list gives all its items.
+pub(super) fn found(content: Document, document: u32, options: &ReadOptions) -> Vec<Found> {
+    let mut reader = Reader { options, document, found: Vec::with_capacity(1) };
     match &content.root {
         Some(root) => reader.node(root, content.problems, true),
         None => reader.report(None, content.problems),
@@ -97,7 +92,6 @@ pub(super) fn found(
 
 struct Reader<'o> {
     options: &'o ReadOptions,
-    text: u32,
     document: u32,
     found: Vec<Found>,
 }
@@ -106,7 +100,7 @@ impl Reader<'_> {
     /// A document, or an item of a list. `problems` were found when its text was parsed.
     fn node(&mut self, root: &Node, problems: Vec<Diagnostic>, is_document: bool) {
         let mut cx = Context::new(self.options);
-        match envelope::envelope(&mut cx, root, self.document) {
+        match envelope::envelope(&mut cx, root) {
             // A list within a list would be walked without bound through aliases.
             Envelope::List(_) if !is_document => {
                 let nested =
@@ -149,10 +143,8 @@ impl Reader<'_> {
 
     /// Files something that has no more than a kind.
     fn report(&mut self, kind: Option<&str>, violations: Vec<Diagnostic>) {
-        let (text, document) = (self.text, self.document);
-        let kind = kind.map(str::to_owned);
-        let report =
-            ResourceReport { kind, text, document, violations, ..ResourceReport::default() };
+        let (kind, document) = (kind.map(str::to_owned), self.document);
+        let report = ResourceReport { kind, document, violations, ..ResourceReport::default() };
         self.found
             .push(Found::Resource(Box::new(FoundResource { report, ..FoundResource::default() })));
     }
@@ -175,7 +167,6 @@ impl Reader<'_> {
             mesh: resource.mesh,
             namespace: resource.namespace,
             name: resource.name,
-            text: self.text,
             document: self.document,
             violations,
         };

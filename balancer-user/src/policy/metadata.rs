@@ -142,7 +142,7 @@ pub(super) struct Who {
 
 impl Who {
     /// Puts them together.
-    pub(super) fn meta(self, document: u32, span: Span) -> Meta {
+    pub(super) fn meta(self, span: Span) -> Meta {
         // Other old kinds than Dataplane are cluster-scoped, and a namespace that K0.5 examples
         // give them never mattered.
         let namespaced = self.kind.has_internal_name();
@@ -160,7 +160,6 @@ impl Who {
             display_name,
             labels: self.labels,
             created: self.created,
-            document,
             item: 0,
             span,
         }

@@ -15,6 +15,7 @@ use std::{net::IpAddr, num::NonZeroU16, sync::Arc};
 mod ahead;
 mod dataplane;
 pub mod diagnostic;
+mod documents;
 mod edits;
 mod envelope;
 mod external_service;
@@ -58,6 +59,7 @@ mod words;
 pub mod yaml;
 
 pub use diagnostic::{Diagnostic, Severity};
+pub use documents::{Documents, Position, Stand};
 pub use edits::{Edit, Edits};
 pub use http::{HttpMatch, HttpModify};
 pub use input::{InputError, gather};
@@ -98,12 +100,13 @@ pub struct SourceText {
     pub text: Arc<str>,
 }
 
-/// A place in an input text. Lines and columns count from 1, columns in characters.
+/// A place in a document: [`Documents`] has where that is. Lines and columns count from 1, columns
+/// in characters.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Span {
-    /// Index into [`PolicySet::texts`].
-    pub text: u32,
-    /// Line, from 1.
+    /// Number of the document in [`Documents`].
+    pub document: u32,
+    /// Line, from 1 for that in which the document begins.
     pub line: u32,
     /// Column, from 1.
     pub column: u32,
@@ -130,8 +133,6 @@ pub struct Meta {
     pub labels: Tags,
     /// Creation time, seconds since 1970 with a fraction; absent: unknown (decision D12).
     pub created: Option<f64>,
-    /// Index of the document in its text, from 0.
-    pub document: u32,
     /// Index in the `items` of a `List`, from 0; 0 where the document is none.
     pub item: u32,
     /// Where the document begins.
@@ -141,7 +142,7 @@ pub struct Meta {
 impl Meta {
     /// Which document it is.
     pub fn place(&self) -> Place {
-        Place { text: self.span.text, document: self.document, item: self.item }
+        Place { document: self.span.document, item: self.item }
     }
 
     /// The name without what makes it the internal one.
@@ -375,8 +376,8 @@ pub type Texts = imbl::Vector<SourceText>;
 /// Everything that was read, valid resources only.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct PolicySet {
-    /// The texts that spans point into.
-    pub texts: Texts,
+    /// The texts, and the documents in them that spans point into.
+    pub documents: Documents,
     /// Sorted by name.
     pub meshes: List<Mesh>,
     /// Sorted by (mesh, name).

@@ -108,7 +108,6 @@ pub(super) fn body<'n>(
     kind: ObjectKind,
     mut fields: Fields<'n>,
     metadata: &Metadata<'n>,
-    document: u32,
 ) -> Option<Body<'n>> {
     let span = fields.span;
     let name = match &metadata.name {
@@ -146,7 +145,6 @@ pub(super) fn body<'n>(
         name,
         labels,
         created,
-        document,
         item: 0,
         span,
     };

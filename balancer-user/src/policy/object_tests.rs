@@ -2,7 +2,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::policy::{
-    PolicySet, Reading, Texts,
+    Documents, PolicySet, Reading,
     testing::{LENIENT, errors, finding, object, reading, warnings},
 };
 
@@ -98,7 +98,7 @@ fn counts(set: &PolicySet) -> [usize; 9] {
 /// Everything that a set holds of these kinds, without where it stands.
 fn meaning(reading: &Reading) -> String {
     assert!(reading.report.valid(), "{:#?}", reading.report);
-    let set = PolicySet { texts: Texts::new(), ..reading.set.clone() };
+    let set = PolicySet { documents: Documents::default(), ..reading.set.clone() };
     let text = format!("{set:?}");
     let mut out = String::new();
     let mut rest = text.as_str();
@@ -138,14 +138,13 @@ fn yaml_json_and_a_list_of_all_kinds_mean_the_same() {
     let values: Vec<serde_json::Value> = ALL.iter().map(|body| json(body)).collect();
     let list = serde_json::json!({"apiVersion": "v1", "kind": "List", "items": values});
     let of_list = reading(&list.to_string(), &LENIENT);
-    // Documents of a text are numbered, items of a list are all in one.
+    // Items of a list are numbered.
     let numbered = |reading: &Reading| {
-        ["document: ", "item: "].iter().fold(meaning(reading), |text, number| {
-            let mut parts = text.split(number);
-            let first = parts.next().unwrap_or_default().to_owned();
-            let digit = |c: char| c.is_ascii_digit();
-            parts.fold(first, |out, part| out + part.trim_start_matches(digit))
-        })
+        let text = meaning(reading);
+        let mut parts = text.split("item: ");
+        let first = parts.next().unwrap_or_default().to_owned();
+        let digit = |c: char| c.is_ascii_digit();
+        parts.fold(first, |out, part| out + part.trim_start_matches(digit))
     };
     assert_eq!(numbered(&yaml), numbered(&of_list));
     for (body, value) in ALL.iter().zip(&values) {

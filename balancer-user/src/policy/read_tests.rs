@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::policy::{
-    Severity,
+    Diagnostic, Severity, SourceText,
     testing::{LENIENT, errors, finding, holds, nearly, reading, route, text, warnings},
 };
 
@@ -290,16 +290,25 @@ fn two_resources_of_one_name_are_refused_with_both_places() {
         route(ROUTE).replace("mesh: default", "mesh: other")
     );
     assert_eq!(errors(&body, &LENIENT), ["name"]);
-    let finding = finding(&body, &LENIENT, "name");
+    let reading = reading(&body, &LENIENT);
+    let finding = reading.report.violations().next().unwrap();
     assert_eq!(finding.message, "there are two of TrafficRoute `r` in the mesh `default`");
-    assert_eq!((finding.span.unwrap().line, finding.related.unwrap().0.line), (9, 2));
+    assert_eq!(places(&reading, finding), ["a.yaml:9:7", "a.yaml:2:7"]);
 }
 
 #[test]
 fn two_resources_of_one_name_are_found_across_files() {
-    let reading = read(vec![text(&route(ROUTE)), text(&route(ROUTE))], &LENIENT);
+    let named = |name: &str| SourceText { name: name.to_owned(), ..text(&route(ROUTE)) };
+    let reading = read(vec![named("a"), named("b")], &LENIENT);
     let finding = reading.report.violations().next().unwrap();
-    assert_eq!((finding.span.unwrap().text, finding.related.clone().unwrap().0.text), (1, 0));
+    assert_eq!(places(&reading, finding), ["b:2:7", "a:2:7"]);
+}
+
+/// Where a finding is, and what it points at.
+fn places(reading: &Reading, finding: &Diagnostic) -> Vec<String> {
+    let spans = finding.span.into_iter().chain(finding.related.iter().map(|(span, _)| *span));
+    let position = |span| reading.report.documents().position(span).expect("a document");
+    spans.map(|span| position(span).to_string()).collect()
 }
 
 #[test]
@@ -386,7 +395,7 @@ logging: {backends: []}
 fn the_set_does_not_depend_on_the_order_of_files() {
     let one = text(&route(ROUTE));
     let other = text(&route(ROUTE).replace("name: r", "name: a"));
-    let names = |texts: Vec<crate::policy::SourceText>| {
+    let names = |texts: Vec<SourceText>| {
         let set = read(texts, &LENIENT).set;
         set.traffic_routes.into_iter().map(|route| route.meta.name.clone()).collect::<Vec<_>>()
     };

@@ -1,17 +1,18 @@
 //! Texts into typed resources, again and again: what is as before is not read again.
 //!
 //! A text is read in parts, one for each document. What a part holds depends on nothing but its
-//! own text and where it stands, so a part that is as before holds what it held. What concerns
-//! several resources (names, meshes) is looked at for those that changed, where that is enough,
-//! and else anew for all: [`super::whole`].
+//! own text, so a part that is as before holds what it held, wherever in its text it stands now; its
+//! document keeps its number, and [`Documents`](super::Documents) tell where that is. What concerns several resources
+//! (names, meshes) is looked at for those that changed, where that is enough, and else anew for all:
+//! [`super::whole`].
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
 use super::{
-    Edits, Note, Place, ReadOptions, Reading, SourceText, Texts,
+    Edits, Note, Place, ReadOptions, Reading, SourceText, Stand, Texts,
     ahead::{self, Ahead, Turn},
     found::{Found, FoundResource, Named},
     objects::{Identity, Object, identity},
@@ -31,6 +32,8 @@ pub struct Reader {
     order: Vec<u32>,
     /// Indices of texts that are there no more, the longest gone first.
     free: VecDeque<u32>,
+    /// Numbers of documents that are there no more.
+    unused: Vec<u32>,
     pub(super) between: Between,
     shared: Shared,
     begun: bool,
@@ -44,8 +47,8 @@ pub(super) struct Between {
     pub(super) conflicts: bool,
     /// Names of the Meshes that are given, also of those that are not valid.
     pub(super) meshes: BTreeSet<String>,
-    /// Without any Mesh: where each mesh is first named.
-    pub(super) assumed: BTreeMap<String, Place>,
+    /// Without any Mesh: where each mesh is first named, and the index of the text that is in.
+    pub(super) assumed: BTreeMap<String, (u32, Place)>,
     /// Names of resources that are not valid.
     pub(super) unfiled: BTreeSet<(&'static str, String, String)>,
 }
@@ -56,9 +59,7 @@ pub(super) struct Part {
     /// Where it begins and ends, in bytes.
     begin: u32,
     end: u32,
-    /// Its first line, from 1.
-    line: u32,
-    /// How many documents come before it.
+    /// Its number. One that is no document has one too.
     document: u32,
     items: Items,
 }
@@ -67,6 +68,12 @@ impl Part {
     /// Its text, in the text that it was read from.
     fn chunk<'t>(&self, text: &'t str) -> Option<&'t str> {
         text.get(self.begin as usize..self.end as usize)
+    }
+
+    /// Its items, each with its place.
+    fn items(&self) -> impl Iterator<Item = (Place, &Item)> {
+        let place = |item| Place { document: self.document, item };
+        (0..).map(place).zip(self.items.as_slice())
     }
 }
 
@@ -161,15 +168,28 @@ impl Item {
 /// A text that is not as before.
 struct Changed {
     index: u32,
-    before: Arc<str>,
     text: Arc<str>,
-    /// Its documents: where each begins and ends, in bytes, and its first line, from 1.
-    chunks: Vec<(u32, u32, u32)>,
+    chunks: Vec<Chunk>,
+    /// Parts that are in it no more.
+    gone: Vec<Part>,
+}
+
+/// What is to be a part: see there.
+struct Chunk {
+    begin: u32,
+    end: u32,
+    /// Its first line, from 1.
+    line: u32,
+    document: u32,
+    /// What it held before, if it was there.
+    known: Option<Items>,
 }
 
 /// What was there and is there no more, and what is new. A resource that changed is in both.
 #[derive(Debug, Default)]
 pub(super) struct Changes {
+    /// Indices of the texts that are not as before, sorted.
+    pub(super) texts: Vec<u32>,
     pub(super) gone: Vec<(Place, Item)>,
     pub(super) come: Vec<(Place, Item)>,
 }
@@ -187,9 +207,10 @@ impl Reader {
     pub fn read(&mut self, texts: Texts) -> (Reading, Edits) {
         let mut changes = Changes::default();
         let changed: Vec<Changed> =
-            self.place(texts).into_iter().map(|(index, before)| self.cut(index, before)).collect();
-        let mut ahead = Ahead::new(changed.iter().flat_map(|text| self.turns(text)).collect());
+            self.place(texts).into_iter().map(|(index, before)| self.cut(index, &before)).collect();
+        let mut ahead = Ahead::new(changed.iter().flat_map(turns).collect());
         for text in changed {
+            changes.texts.push(text.index);
             self.text(text, &mut ahead, &mut changes);
         }
         let small = if self.begun { self.small(&changes) } else { None };
@@ -198,13 +219,14 @@ impl Reader {
             Edits::Whole
         });
         self.begun = true;
+        self.reading.report.set_documents(&self.reading.set.documents);
         (self.reading.clone(), edits)
     }
 
     /// Gives each text its index. Returns the indices of those that are not as before, each with
     /// what it was before.
     fn place(&mut self, given: Texts) -> BTreeMap<u32, Arc<str>> {
-        let texts = &mut self.reading.set.texts;
+        let texts = &mut self.reading.set.documents.texts;
         let mut changed = BTreeMap::new();
         let same_name = |index: &u32, text: &SourceText| {
             texts.get(*index as usize).is_some_and(|before| before.name == text.name)
@@ -243,7 +265,6 @@ impl Reader {
                 })
             })
             .collect();
-        // Not before: a file that was renamed has other places, which findings name.
         self.free.extend(gone);
         self.order.splice(old, placed);
         for (index, text) in self.order.iter().zip(&given) {
@@ -260,85 +281,115 @@ impl Reader {
         changed
     }
 
-    /// Cuts a text into its documents.
-    fn cut(&self, index: u32, before: Arc<str>) -> Changed {
-        let text = self.reading.set.texts.get(index as usize).map(|text| Arc::clone(&text.text));
+    /// Cuts a text into its documents, and tells those that were in it `before`.
+    fn cut(&mut self, index: u32, before: &str) -> Changed {
+        let documents = &mut self.reading.set.documents;
+        let text = documents.texts.get(index as usize).map(|text| Arc::clone(&text.text));
         let text = text.unwrap_or_else(|| "".into());
-        let cut = |(chunk, line): (&str, u32)| {
-            let begin = number(chunk.as_ptr() as usize - text.as_ptr() as usize);
-            (begin, begin + number(chunk.len()), line)
-        };
-        let chunks = chunks(text_without_mark(&text)).into_iter().map(cut).collect();
-        Changed { index, before, text, chunks }
-    }
+        let old = std::mem::take(&mut self.parts[index as usize]);
+        let new = chunks(text_without_mark(&text));
+        let old_chunks: Vec<&str> =
+            old.iter().map(|part| part.chunk(before).unwrap_or_default()).collect();
+        let new_chunks: Vec<&str> = new.iter().map(|(chunk, _)| *chunk).collect();
+        let known = as_before(&old_chunks, &new_chunks);
 
-    /// Its documents that are not as before, so far as that can be told yet.
-    fn turns<'c>(&'c self, changed: &'c Changed) -> impl Iterator<Item = Turn> + 'c {
-        let parts = self.parts.get(changed.index as usize).map_or(&[][..], Vec::as_slice);
-        let text = changed.index;
-        changed.chunks.iter().enumerate().filter_map(move |(at, &(begin, end, line))| {
-            let chunk = changed.text.get(begin as usize..end as usize);
-            let same = |part: &&Part| part.line == line && part.chunk(&changed.before) == chunk;
-            parts.get(at).filter(same).is_none().then(|| {
-                let (source, document) = (Arc::clone(&changed.text), number(at));
-                Turn { source, text, begin, end, line, document }
-            })
-        })
+        let mut old: Vec<Option<Part>> = old.into_iter().map(Some).collect();
+        let known: Vec<Option<Part>> = known.into_iter().map(|at| old[at?].take()).collect();
+        let gone: Vec<Part> = old.into_iter().flatten().collect();
+        // In this order one that changed has the number that it had, if it is the only one.
+        self.unused.extend(gone.iter().rev().map(|part| part.document));
+        let chunk = |((chunk, line), known): ((&str, u32), Option<Part>)| {
+            let begin = number(chunk.as_ptr() as usize - text.as_ptr() as usize);
+            let end = begin + number(chunk.len());
+            let (document, known) = match known {
+                Some(part) => (part.document, Some(part.items)),
+                None => (self.unused.pop().unwrap_or_else(|| documents.add()), None),
+            };
+            Chunk { begin, end, line, document, known }
+        };
+        let chunks = new.into_iter().zip(known).map(chunk).collect();
+        Changed { index, text, chunks, gone }
     }
 
     /// Reads a text.
     fn text(&mut self, changed: Changed, ahead: &mut Ahead, changes: &mut Changes) {
-        let Changed { index, before, text, chunks } = changed;
+        let Changed { index, text, chunks, gone } = changed;
+        let cloned = |(at, item): (Place, &Item)| (at, item.clone());
+        changes.gone.extend(gone.iter().flat_map(Part::items).map(cloned));
         let parts = &mut self.parts[index as usize];
-        let mut old: Vec<Option<Part>> = std::mem::take(parts).into_iter().map(Some).collect();
-        let mut document = 0;
-        for (at, (begin, end, line)) in chunks.into_iter().enumerate() {
-            let chunk = text.get(begin as usize..end as usize).unwrap_or_default();
-            let known = old.get_mut(at).and_then(|part| {
-                part.take_if(|part| {
-                    (part.line, part.document) == (line, document)
-                        && part.chunk(&before) == Some(chunk)
-                })
+        parts.reserve_exact(chunks.len());
+        let mut number = 0;
+        for Chunk { begin, end, line, document, known } in chunks {
+            let is_new = known.is_none();
+            let items = known.unwrap_or_else(|| {
+                let found = ahead.take(&self.options).unwrap_or_else(|| {
+                    let chunk = text.get(begin as usize..end as usize).unwrap_or_default();
+                    ahead::read(chunk, document, &self.options)
+                });
+                Items::new(found, &mut self.shared)
             });
-            let part = known.map(|part| Part { begin, end, ..part }).unwrap_or_else(|| {
-                let (at, options) = ((index, document), &self.options);
-                let found = ahead.take(at, begin, options);
-                let found = found.unwrap_or_else(|| ahead::read(chunk, line, at, options));
-                let items = Items::new(found, &mut self.shared);
-                let place = |item| Place { text: index, document, item };
-                let come = (0..).map(place).zip(items.as_slice().iter().cloned());
-                changes.come.extend(come);
-                Part { begin, end, line, document, items }
-            });
-            document += u32::from(!matches!(part.items, Items::Nothing));
+            let part = Part { begin, end, document, items };
+            if is_new {
+                changes.come.extend(part.items().map(cloned));
+            }
+            self.reading.set.documents.put(document, Stand { text: index, number, line });
+            number += u32::from(!matches!(part.items, Items::Nothing));
             parts.push(part);
         }
-        for part in old.into_iter().flatten() {
-            let place = |item| Place { text: index, document: part.document, item };
-            changes.gone.extend((0..).map(place).zip(part.items.as_slice().iter().cloned()));
-        }
-        parts.shrink_to_fit();
     }
 
     /// Every item, in the order of the texts and documents.
     pub(super) fn items(&self) -> impl Iterator<Item = (Place, &Item)> {
-        (0..).zip(&self.parts).flat_map(|(text, parts)| {
-            parts.iter().flat_map(move |part| {
-                let place = move |item| Place { text, document: part.document, item };
-                (0..).map(place).zip(part.items.as_slice())
-            })
-        })
+        self.parts.iter().flatten().flat_map(Part::items)
     }
 
-    /// The text of the part that holds the document of a place, and the part.
-    fn part(&self, at: Place) -> Option<(&str, &Part)> {
-        let parts = self.parts.get(at.text as usize)?;
-        // Parts that are no document have the number of the next one that is.
-        let last = parts.partition_point(|part| part.document <= at.document).checked_sub(1)?;
-        let part = parts.get(last).filter(|part| part.document == at.document)?;
-        let text = &self.reading.set.texts.get(at.text as usize)?.text;
-        Some((part.chunk(text)?, part))
+    /// The items of a text, in the order of its documents.
+    pub(super) fn items_of(&self, text: u32) -> impl Iterator<Item = (Place, &Item)> {
+        self.parts.get(text as usize).into_iter().flatten().flat_map(Part::items)
     }
+
+    /// The text of the part that holds a document.
+    fn chunk(&self, document: u32) -> Option<&str> {
+        let documents = &self.reading.set.documents;
+        let Stand { text, number, .. } = documents.stand(document)?;
+        let parts = self.parts.get(text as usize)?;
+        // Parts that are no document have the number of the next one that is.
+        let before = |part: &Part| {
+            documents.stand(part.document).is_some_and(|stand| stand.number <= number)
+        };
+        let part = parts.get(parts.partition_point(before).checked_sub(1)?)?;
+        part.chunk(&documents.texts.get(text as usize)?.text)
+    }
+}
+
+/// For each document of a text the place of the one that had its text before, each given once.
+/// Most are as before, and stand in the order in which they stood.
+fn as_before(old: &[&str], new: &[&str]) -> Vec<Option<usize>> {
+    let same = |(old, new): &(&&str, &&str)| old == new;
+    let head = old.iter().zip(new).take_while(same).count();
+    let most = old.len().min(new.len()) - head;
+    let tail = old.iter().rev().zip(new.iter().rev()).take(most).take_while(same).count();
+    let mut others: HashMap<&str, VecDeque<usize>> = HashMap::new();
+    for (at, chunk) in old.iter().enumerate().take(old.len() - tail).skip(head) {
+        others.entry(chunk).or_default().push_back(at);
+    }
+    let known = |at: usize| match new.len() - at {
+        _ if at < head => Some(at),
+        left if left <= tail => Some(old.len() - left),
+        _ => others.get_mut(new[at])?.pop_front(),
+    };
+    (0..new.len()).map(known).collect()
+}
+
+/// The documents of a text that are to be read.
+fn turns(changed: &Changed) -> impl Iterator<Item = Turn> {
+    let new = changed.chunks.iter().filter(|chunk| chunk.known.is_none());
+    new.map(|&Chunk { begin, end, document, .. }| Turn {
+        text: Arc::clone(&changed.text),
+        begin,
+        end,
+        document,
+    })
 }
 
 /// A byte order mark is no content.
@@ -354,7 +405,7 @@ fn number(n: usize) -> u32 {
 pub(super) struct Again<'r> {
     reader: &'r Reader,
     /// Documents that were: one may hold many resources.
-    documents: BTreeMap<(u32, u32), Vec<Found>>,
+    documents: BTreeMap<u32, Vec<Found>>,
 }
 
 impl<'r> Again<'r> {
@@ -365,11 +416,9 @@ impl<'r> Again<'r> {
     /// The resource at a place. `None`: there is none.
     pub(super) fn resource(&mut self, at: Place) -> Option<&FoundResource> {
         let Self { reader, documents } = self;
-        let items = documents.entry((at.text, at.document)).or_insert_with(|| {
-            let read = |(chunk, part): (&str, &Part)| {
-                ahead::read(chunk, part.line, (at.text, at.document), &reader.options)
-            };
-            reader.part(at).and_then(read).unwrap_or_default()
+        let items = documents.entry(at.document).or_insert_with(|| {
+            let read = |chunk| ahead::read(chunk, at.document, &reader.options);
+            reader.chunk(at.document).and_then(read).unwrap_or_default()
         });
         match items.get(at.item as usize)? {
             Found::Resource(resource) => Some(resource),

@@ -2,8 +2,8 @@ use proptest::{prelude::*, sample::Index};
 
 use super::*;
 use crate::policy::{
-    Edit, PolicySet, read,
-    testing::{LENIENT, dataplane, route, text},
+    Edit, PolicySet, read, render,
+    testing::{LENIENT, dataplane, placed, route, text},
 };
 
 const MESH: &str = "type: Mesh\nname: default\n";
@@ -141,6 +141,49 @@ fn edits_after_edits_are_from_the_first_to_the_last() {
     assert_eq!(Edits::Whole.then(both), Edits::Whole);
 }
 
+#[test]
+fn documents_that_move_are_no_edits_and_keep_what_they_held() {
+    let documents: Vec<String> =
+        (0..9).map(|n| workload(&format!("d{n}"), &format!("10.0.0.{n}"))).collect();
+    let odd = "apiVersion: v1\nkind: ConfigMap\n".to_owned();
+    let warned = workload("odd", "10.0.9.9").replace("kuma.io/service: web", "version: v1");
+    let all = [&[MESH.to_owned()], &*documents, &[odd, warned]].concat();
+    let mut reader = Reader::new(LENIENT);
+    let mut read_again = |documents: &[String]| {
+        let texts = vec![file("a.yaml", &joined(documents))];
+        let (reading, edits) = reader.read(texts.clone().into());
+        assert_eq!(placed(&reading), placed(&read(texts, &LENIENT)));
+        (reading, told(&edits))
+    };
+    let (first, _) = read_again(&all);
+    assert_eq!((first.report.resources().count(), first.report.notes().count()), (1, 1));
+
+    let mut more = all.clone();
+    more.insert(0, "# a comment of\n# two lines\n".to_owned() + &workload("new", "10.0.1.1"));
+    let (after, edits) = read_again(&more);
+    assert_eq!(edits, ["new none -> Ip(10.0.1.1)"]);
+    let olds = first.set.dataplanes.iter();
+    let is_shared = |old| after.set.dataplanes.iter().any(|new| Arc::ptr_eq(old, new));
+    assert!(olds.clone().all(is_shared), "also that of the Mesh, now below a marker");
+    let text = render::report(&after.report, false);
+    assert!(text.contains(" a.yaml:62:60\n") && text.contains(" a.yaml:57:7\n"), "{text}");
+
+    let (_, edits) = read_again(&all);
+    assert_eq!(edits, ["new Ip(10.0.1.1) -> none"]);
+    let mut last = all.clone();
+    last.rotate_right(1);
+    assert_eq!(read_again(&last).1, [""; 0], "the last one goes to the top");
+    last.reverse();
+    assert_eq!(read_again(&last).1, [""; 0], "all in another order");
+
+    let mut commented = all.clone();
+    commented[3] += "# a comment\n";
+    assert_eq!(read_again(&commented).1, [""; 0], "of nothing");
+    commented[3].insert_str(0, "# a comment\n");
+    let edits = read_again(&commented).1;
+    assert_eq!(edits, ["d2 Ip(10.0.0.2) -> Ip(10.0.0.2)"], "it moved in its document");
+}
+
 /// Puts edits into a set, as who follows them does.
 fn followed(set: &PolicySet, edits: &[Edit]) -> PolicySet {
     let mut set = set.clone();
@@ -260,6 +303,8 @@ enum Change {
     Put(Index, Index, String),
     Insert(Index, Index, String),
     Remove(Index, Index),
+    Move(Index, Index, Index, Index),
+    Reverse(Index),
     NewFile(u8, Vec<String>),
     RemoveFile(Index),
     Rename(Index, u8),
@@ -272,6 +317,8 @@ fn any_change() -> impl Strategy<Value = Change> {
         6 => (file(), at(), any_document()).prop_map(|(f, a, d)| Change::Put(f, a, d)),
         2 => (file(), at(), any_document()).prop_map(|(f, a, d)| Change::Insert(f, a, d)),
         2 => (file(), at()).prop_map(|(f, a)| Change::Remove(f, a)),
+        3 => (file(), at(), file(), at()).prop_map(|(f, a, g, b)| Change::Move(f, a, g, b)),
+        1 => file().prop_map(Change::Reverse),
         1 => (0..9u8, prop::collection::vec(any_document(), 0..3))
             .prop_map(|(name, documents)| Change::NewFile(name, documents)),
         1 => file().prop_map(Change::RemoveFile),
@@ -312,6 +359,15 @@ fn change(files: &mut Files, change: Change) {
                 documents.remove(at.index(documents.len()));
             }
         }
+        Change::Move(file, at, to, there) => {
+            let (_, documents) = &mut files[file.index(len)];
+            if !documents.is_empty() {
+                let moved = documents.remove(at.index(documents.len()));
+                let (_, documents) = &mut files[to.index(len)];
+                documents.insert(there.index(documents.len() + 1), moved);
+            }
+        }
+        Change::Reverse(file) => files[file.index(len)].1.reverse(),
         Change::RemoveFile(file) => drop(files.remove(file.index(len))),
         Change::Rename(file, n) => files[file.index(len)].0 = name(n),
         Change::Mark(file) => {
@@ -354,17 +410,18 @@ proptest! {
                 change(&mut files, one);
             }
             let (after, edits) = reader.read(texts(&files));
-            prop_assert_eq!(&after, &read(after.set.texts.clone(), &LENIENT));
+            let texts_read = after.set.documents.texts.clone();
+            prop_assert_eq!(placed(&after), placed(&read(texts_read, &LENIENT)));
             let mut given: Vec<_> = texts(&files).into_iter().map(|t| (t.name, t.text)).collect();
-            let mut kept: Vec<_> = after.set.texts.iter().cloned().map(|t| (t.name, t.text)).collect();
+            let mut kept: Vec<_> = after.set.documents.texts.iter().cloned().map(|t| (t.name, t.text)).collect();
             kept.retain(|(name, _)| !name.is_empty());
             given.sort();
             kept.sort();
             prop_assert_eq!(given, kept);
             if let Edits::Some(edits) = edits {
                 let followed = followed(&before.set, &edits);
-                let texts = after.set.texts.clone();
-                prop_assert_eq!(PolicySet { texts, ..followed }, after.set.clone());
+                let documents = after.set.documents.clone();
+                prop_assert_eq!(PolicySet { documents, ..followed }, after.set.clone());
             }
             before = after;
         }

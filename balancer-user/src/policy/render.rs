@@ -2,27 +2,22 @@
 
 use std::{cell::OnceCell, fmt::Write as _};
 
-use super::{Diagnostic, Note, Report, Severity, Span, Texts, text};
+use super::{Diagnostic, Documents, Note, Report, Severity, Span, text};
 
 /// Widest part of an input line that is shown.
 const WIDTH: usize = 100;
 
 /// Every note and finding of a report, blank lines between them. Empty if there is none.
-pub fn report(texts: &Texts, report: &Report, colour: bool) -> String {
-    let sources = Sources::new(texts, colour);
+pub fn report(report: &Report, colour: bool) -> String {
+    let sources = Sources::new(report.documents(), colour);
     let findings = report.violations().map(|finding| sources.diagnostic(finding));
     let notes = report.notes().map(|note| sources.note(note));
     findings.chain(notes).collect::<Vec<_>>().join("\n")
 }
 
-/// One finding; [`Sources`] is quicker for many.
-pub fn diagnostic(texts: &Texts, finding: &Diagnostic, colour: bool) -> String {
-    Sources::new(texts, colour).diagnostic(finding)
-}
-
 /// The input texts, ready for showing their lines.
 pub struct Sources<'t> {
-    texts: &'t Texts,
+    documents: &'t Documents,
     /// The lines of each text that was asked for.
     lines: Vec<OnceCell<Vec<&'t str>>>,
     colour: bool,
@@ -30,8 +25,9 @@ pub struct Sources<'t> {
 
 impl<'t> Sources<'t> {
     /// Prepares the texts that spans point into.
-    pub fn new(texts: &'t Texts, colour: bool) -> Self {
-        Self { texts, lines: texts.iter().map(|_| OnceCell::new()).collect(), colour }
+    pub fn new(documents: &'t Documents, colour: bool) -> Self {
+        let lines = documents.texts.iter().map(|_| OnceCell::new()).collect();
+        Self { documents, lines, colour }
     }
 
     /// One finding: what, where, the line with an underline, what would be right.
@@ -57,7 +53,7 @@ impl<'t> Sources<'t> {
             &format!("{head}{}", self.paint(BOLD, &format!(": {}", harmless(&finding.message)))),
         );
         let places = finding.span.iter().chain(finding.related.as_ref().map(|(span, _)| span));
-        let margin = places.map(|span| span.line.to_string().len()).max().unwrap_or(1);
+        let margin = places.map(|span| self.margin(*span)).max().unwrap_or(1);
         if let Some(span) = finding.span {
             self.place(&mut out, span, margin, ('^', accent), "");
         }
@@ -78,9 +74,13 @@ impl<'t> Sources<'t> {
     pub fn note(&self, note: &Note) -> String {
         let mut out = String::new();
         line(&mut out, &format!("{}: {}", self.paint(GREEN, "note"), harmless(&note.message)));
-        let margin = note.span.line.to_string().len();
-        self.place(&mut out, note.span, margin, ('^', GREEN), "");
+        self.place(&mut out, note.span, self.margin(note.span), ('^', GREEN), "");
         out
+    }
+
+    /// How wide the number of a line is.
+    fn margin(&self, span: Span) -> usize {
+        self.documents.position(span).map_or(1, |at| at.line.to_string().len())
     }
 
     fn place(
@@ -91,25 +91,18 @@ impl<'t> Sources<'t> {
         (mark, accent): (char, &str),
         label: &str,
     ) {
-        let index = usize::try_from(span.text).unwrap_or(usize::MAX);
-        let (Some(text), Some(lines)) = (self.texts.get(index), self.lines.get(index)) else {
+        let Some(at) = self.documents.position(span) else { return };
+        let index = at.text as usize;
+        let (Some(text), Some(lines)) = (self.documents.texts.get(index), self.lines.get(index))
+        else {
             return;
         };
         let arrow = self.paint(BLUE, "-->");
-        line(
-            out,
-            &format!(
-                "{:margin$}{arrow} {}:{}:{}",
-                "",
-                harmless(&text.name),
-                span.line,
-                span.column
-            ),
-        );
+        line(out, &format!("{:margin$}{arrow} {}", "", harmless(&at.to_string())));
         let lines = lines.get_or_init(|| {
             text::lines(text.text.strip_prefix('\u{feff}').unwrap_or(&text.text)).collect()
         });
-        let number = usize::try_from(span.line).unwrap_or(usize::MAX);
+        let number = usize::try_from(at.line).unwrap_or(usize::MAX);
         let Some(source) = lines.get(number.saturating_sub(1)) else { return };
         let column = usize::try_from(span.column).unwrap_or(1).saturating_sub(1);
         let (shown, before) = window(source, column);
@@ -118,7 +111,7 @@ impl<'t> Sources<'t> {
         let underline: String = std::iter::repeat_n(mark, len.min(room)).collect();
         let bar = self.paint(BLUE, "|");
         line(out, &format!("{:margin$} {bar}", ""));
-        let number = self.paint(BLUE, &format!("{:>margin$}", span.line));
+        let number = self.paint(BLUE, &format!("{:>margin$}", at.line));
         line(out, &format!("{number} {bar} {shown}"));
         let space = if label.is_empty() { "" } else { " " };
         let underline = self.paint(accent, &format!("{underline}{space}{label}"));

@@ -7,7 +7,7 @@ fn a_finding_shows_its_line_underlined_its_field_and_what_to_do() {
         "\n  split:\n  - {weight: 1, destination: {kuma.io/service: a}}\n  - destination: {kuma.io/service: b}",
     );
     let reading = reading(&body, &LENIENT);
-    let shown = report(&reading.set.texts, &reading.report, false);
+    let shown = report(&reading.report, false);
     let expected = "\
 error: needs to be defined
  --> a.yaml:9:5
@@ -30,7 +30,7 @@ note: no Mesh is given: `default` is taken to exist, with its defaults
 fn a_second_place_is_shown_with_what_stands_there() {
     let body = "type: Mesh\nname: a\nname: b\n";
     let reading = reading(body, &LENIENT);
-    let shown = report(&reading.set.texts, &reading.report, false);
+    let shown = report(&reading.report, false);
     let expected = "\
 error: the key `name` stands twice in one mapping
  --> a.yaml:3:1
@@ -50,8 +50,8 @@ error: the key `name` stands twice in one mapping
 #[test]
 fn colour_is_only_for_those_who_ask() {
     let reading = reading("type: Msh\nname: a\n", &LENIENT);
-    let plain = report(&reading.set.texts, &reading.report, false);
-    let coloured = report(&reading.set.texts, &reading.report, true);
+    let plain = report(&reading.report, false);
+    let coloured = report(&reading.report, true);
     assert!(!plain.contains('\u{1b}'));
     assert!(coloured.contains("\u{1b}[1;31merror\u{1b}[0m"), "{coloured}");
     assert!(plain.contains("help: did you mean `Mesh`?"), "{plain}");
@@ -61,7 +61,7 @@ fn colour_is_only_for_those_who_ask() {
 fn long_lines_and_control_characters_are_shown_in_one_piece() {
     let long = format!("type: Mesh\nname: a\n'{}\u{7}': &x 1\n", "k".repeat(500));
     let reading = reading(&long, &LENIENT);
-    let shown = report(&reading.set.texts, &reading.report, false);
+    let shown = report(&reading.report, false);
     assert!(!shown.contains('\u{7}'));
     let widest = shown.lines().filter(|l| l.contains(" | ")).map(|l| l.chars().count()).max();
     assert!(widest.unwrap() <= WIDTH + 8, "{shown}");
@@ -74,7 +74,7 @@ fn a_finding_far_to_the_right_is_in_the_window() {
         " ".repeat(400)
     );
     let reading = reading(&body, &LENIENT);
-    let shown = report(&reading.set.texts, &reading.report, false);
+    let shown = report(&reading.report, false);
     let lines: Vec<&str> = shown.lines().collect();
     let source = lines
         .iter()

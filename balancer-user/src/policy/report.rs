@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use imbl::OrdMap;
 
-use super::{Diagnostic, Meta, PolicySet, Span, objects::metas};
+use super::{Diagnostic, Documents, Meta, PolicySet, Span, Texts, objects::metas};
 
 /// Whose rules apply.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -72,19 +72,20 @@ impl Reading {
     /// them; [`Report::resources`] has those with findings.
     pub fn resources(&self) -> Vec<ResourceReport> {
         // What nothing was found in is valid, and what is valid is in the set.
-        let mut all: BTreeMap<Place, ResourceReport> =
-            metas(&self.set).map(|meta| (meta.place(), ResourceReport::of(meta))).collect();
-        all.extend(self.report.found.iter().map(|(at, found)| (*at, ResourceReport::clone(found))));
+        let order = |at: Place| self.report.documents.order(at);
+        let mut all: BTreeMap<_, ResourceReport> =
+            metas(&self.set).map(|meta| (order(meta.place()), ResourceReport::of(meta))).collect();
+        let found = self.report.found.iter();
+        all.extend(found.map(|(at, found)| (order(*at), ResourceReport::clone(found))));
         all.into_values().collect()
     }
 }
 
-/// Which document, and which item of it.
+/// Which document, and which item of it. The order of these is none of the texts: documents keep
+/// their numbers wherever they move to.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
-    /// Index into [`PolicySet::texts`].
-    pub text: u32,
-    /// Index of the document in its text, from 0; empty documents do not count.
+    /// Number of the document in [`Documents`].
     pub document: u32,
     /// Index in the `items` of a `List`, from 0; 0 where the document is none.
     pub item: u32,
@@ -93,6 +94,7 @@ pub struct Place {
 /// What was found in the resources that were met. Copies share what they have in common.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Report {
+    documents: Documents,
     /// The resources with findings.
     found: OrdMap<Place, Arc<ResourceReport>>,
     /// How many of them have an error.
@@ -115,11 +117,17 @@ pub struct Note {
 }
 
 impl Report {
-    /// A report of one thing that has no kind and no name, such as a configuration file.
-    pub fn of(findings: Vec<Diagnostic>) -> Self {
-        let mut report = Self::default();
+    /// A report of one thing that has no kind and no name, such as a configuration file: the first
+    /// of `texts`.
+    pub fn of(texts: Texts, findings: Vec<Diagnostic>) -> Self {
+        let mut report = Self { documents: Documents::whole(texts), ..Self::default() };
         report.add(Place::default(), ResourceReport { violations: findings, ..Default::default() });
         report
+    }
+
+    /// Where the documents stand that findings point into.
+    pub fn documents(&self) -> &Documents {
+        &self.documents
     }
 
     /// How many resources were met.
@@ -139,7 +147,7 @@ impl Report {
 
     /// The resources with findings, in the order of the texts and documents.
     pub fn resources(&self) -> impl Iterator<Item = &ResourceReport> {
-        self.found.values().map(|found| &**found)
+        self.ordered(&self.found).map(|found| &**found)
     }
 
     /// Every finding.
@@ -150,7 +158,17 @@ impl Report {
     /// What is worth saying and finds fault with nothing: documents that are not ours, a mesh
     /// that no document defines.
     pub fn notes(&self) -> impl Iterator<Item = &Note> {
-        self.skipped.values().chain(self.assumed.values())
+        self.ordered(&self.skipped).chain(self.ordered(&*self.assumed))
+    }
+
+    /// In the order of the texts and documents.
+    fn ordered<'r, T: 'r>(
+        &self,
+        all: impl IntoIterator<Item = (&'r Place, &'r T)>,
+    ) -> impl Iterator<Item = &'r T> {
+        let mut all: Vec<(&Place, &T)> = all.into_iter().collect();
+        all.sort_by_cached_key(|(at, _)| self.documents.order(**at));
+        all.into_iter().map(|(_, one)| one)
     }
 
     /// Puts findings that concern several resources into the report, each at its resource.
@@ -193,6 +211,11 @@ impl Report {
         self.skipped.remove(&at);
     }
 
+    /// Says where the documents stand now.
+    pub(super) fn set_documents(&mut self, documents: &Documents) {
+        self.documents = documents.clone();
+    }
+
     /// Says which meshes are taken to exist, in place of what was said of that.
     pub(super) fn assume(&mut self, notes: BTreeMap<Place, Note>) {
         self.assumed = Arc::new(notes);
@@ -210,9 +233,7 @@ pub struct ResourceReport {
     pub namespace: Option<String>,
     /// Its name as written.
     pub name: Option<String>,
-    /// Index into [`PolicySet::texts`].
-    pub text: u32,
-    /// Index of the document in its text, from 0; empty documents do not count.
+    /// Number of its document in [`Documents`].
     pub document: u32,
     /// In the order of their positions.
     pub violations: Vec<Diagnostic>,
@@ -226,8 +247,7 @@ impl ResourceReport {
             mesh: Some(meta.mesh.clone()).filter(|mesh| !mesh.is_empty() && meta.kind != "Mesh"),
             namespace: meta.namespace.clone(),
             name: Some(meta.written_name().to_owned()),
-            text: meta.span.text,
-            document: meta.document,
+            document: meta.span.document,
             violations: Vec::new(),
         }
     }

@@ -2,7 +2,11 @@
 
 use proptest::prelude::*;
 
-use super::{Api, Diagnostic, ReadOptions, Reading, SourceText, read};
+use std::fmt::Debug;
+
+use super::{
+    Api, Diagnostic, Documents, PolicySet, ReadOptions, Reading, SourceText, Stand, read, render,
+};
 
 pub(super) const LENIENT: ReadOptions =
     ReadOptions { api: None, strict: false, deny_unknown: false };
@@ -18,6 +22,46 @@ pub(super) fn text(body: &str) -> SourceText {
 
 pub(super) fn reading(body: &str, options: &ReadOptions) -> Reading {
     read(vec![text(body)], options)
+}
+
+/// Everything that a reading holds, with the places of documents in place of their numbers: those
+/// depend on what was read before.
+pub(super) fn placed(reading: &Reading) -> String {
+    let Reading { set, report } = reading;
+    let set = PolicySet { documents: Documents::default(), ..set.clone() };
+    let found: Vec<_> = report.resources().collect();
+    let notes: Vec<_> = report.notes().collect();
+    let counts = (report.len(), report.valid());
+    let all = [
+        shown(&set, report.documents()),
+        shown(&(found, notes, reading.resources()), report.documents()),
+        render::report(report, false),
+    ];
+    format!("{} {counts:?}", all.join("\n"))
+}
+
+fn shown(value: &impl Debug, documents: &Documents) -> String {
+    let text = format!("{value:?}");
+    let mut parts = text.split("document: ");
+    let mut out = parts.next().unwrap_or_default().to_owned();
+    let digits = |text: &str| text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    for part in parts {
+        let (document, rest) = part.split_at(digits(part));
+        let Ok(document) = document.parse() else {
+            out += &format!("document: {part}");
+            continue;
+        };
+        let Stand { text, number, line: first } = documents.stand(document).expect("a document");
+        out += &format!("text: {text}, number: {number}");
+        let line = rest.strip_prefix(", line: ").map(|rest| rest.split_at(digits(rest)));
+        out += &match line {
+            Some((line, rest)) => {
+                format!(", line: {}{rest}", first + line.parse::<u32>().expect("a line") - 1)
+            }
+            None => rest.to_owned(),
+        };
+    }
+    out
 }
 
 /// The field paths of all errors, in the order of their positions.
@@ -111,12 +155,13 @@ pub(super) fn holds(body: &str) -> Result<(), TestCaseError> {
             let spans =
                 finding.span.into_iter().chain(finding.related.iter().map(|(span, _)| *span));
             for span in spans {
-                prop_assert!(span.line >= 1 && span.column >= 1 && span.len >= 1);
-                prop_assert!(span.line as usize <= lines + 1, "{span:?} of {lines}");
+                let at = reading.report.documents().position(span).expect("a document");
+                prop_assert!(at.line >= 1 && at.column >= 1 && span.len >= 1);
+                prop_assert!(at.line as usize <= lines + 1, "{at:?} of {lines}");
             }
             prop_assert!(!finding.message.ends_with('.'), "{}", finding.message);
         }
-        let shown = crate::policy::render::report(&reading.set.texts, &reading.report, false);
+        let shown = render::report(&reading.report, false);
         prop_assert!(shown.is_empty() || shown.ends_with('\n'));
         prop_assert!(reading.report.valid() || !shown.is_empty());
     }

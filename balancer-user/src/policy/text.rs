@@ -23,7 +23,8 @@ pub(super) fn lines(text: &str) -> impl Iterator<Item = &str> {
     })
 }
 
-/// Splits a text at its document markers: each part with the number of its first line, from 1.
+/// Splits a text at its document markers: each part with the number of its first line, from 1. A
+/// part that is nothing is left out.
 pub(super) fn chunks(text: &str) -> Vec<(&str, u32)> {
     let mut chunks = Vec::new();
     let (mut begin, mut begin_line) = (0, 1);
@@ -59,7 +60,17 @@ pub(super) fn chunks(text: &str) -> Vec<(&str, u32)> {
     chunks.push((&text[begin..], begin_line));
     // Most of what is between markers in generated files is nothing: no parser is needed for it.
     chunks.retain(|(part, _)| !empty(part));
-    chunks
+    chunks.into_iter().map(without_marker).collect()
+}
+
+/// Before a letter a marker says nothing that its place does not say: without it, the first
+/// document of a text is the same one below another one. (Before a `%` it says that no directive
+/// follows.)
+fn without_marker((part, line): (&str, u32)) -> (&str, u32) {
+    let content = part
+        .strip_prefix("---\n")
+        .filter(|content| content.starts_with(|first: char| first.is_ascii_alphabetic()));
+    content.map_or((part, line), |content| (content, line + 1))
 }
 
 fn break_width(rest: &str) -> usize {

@@ -18,7 +18,8 @@ impl Reader {
         let (lists, report, between) = {
             let mut named: Vec<(Identity<'_>, Place, &Item)> =
                 self.items().filter_map(|(at, item)| Some((item.identity()?, at, item))).collect();
-            named.sort_by_key(|(identity, at, _)| (*identity, *at));
+            // Those of one name stay in the order in which they stand.
+            named.sort_by_key(|(identity, ..)| *identity);
             let mut again = Again::new(self);
             let mut more: BTreeMap<Place, Vec<Diagnostic>> = BTreeMap::new();
             for same in named.chunk_by(|a, b| a.0 == b.0).filter(|same| same.len() > 1) {
@@ -32,18 +33,13 @@ impl Reader {
                     .collect(),
                 ..Between::default()
             };
-            let mut in_mesh: Vec<(Place, &str)> =
-                named.iter().filter_map(|(_, at, item)| Some((*at, item.mesh()?))).collect();
             if between.meshes.is_empty() {
-                in_mesh.sort();
-                for (at, mesh) in in_mesh {
-                    if !between.assumed.contains_key(mesh) {
-                        between.assumed.insert(mesh.to_owned(), at);
-                    }
-                }
+                let texts = (0..).zip(&self.parts).map(|(text, _)| text);
+                between.assumed = self.first_named(BTreeMap::new(), texts);
             } else {
-                in_mesh.retain(|(_, mesh)| !between.meshes.contains(*mesh));
-                unknown(&in_mesh, &between.meshes, &mut again, &mut more);
+                let in_mesh = self.items().filter_map(|(at, item)| Some((at, item.mesh()?)));
+                let unknown = in_mesh.filter(|(_, mesh)| !between.meshes.contains(*mesh));
+                self::unknown(unknown, &between.meshes, &mut again, &mut more);
             }
             between.conflicts = !more.is_empty();
             let mut lists = Lists::default();
@@ -145,30 +141,41 @@ impl Reader {
         if !self.between.meshes.is_empty() {
             return Some(None);
         }
-        let mut assumed = self.between.assumed.clone();
-        let mut touched = false;
-        let in_mesh = |(at, item): &'_ (Place, Item)| Some((item.mesh()?.to_owned(), *at));
-        let come: Vec<(String, Place)> = changes.come.iter().filter_map(in_mesh).collect();
-        for (mesh, at) in changes.gone.iter().filter_map(in_mesh) {
-            if assumed.get(&mesh) == Some(&at) {
-                // Who is first now, unless it is a new one?
-                if !come.iter().any(|(other, new)| *other == mesh && *new <= at) {
-                    return None;
-                }
-                touched = true;
+        let old = &self.between.assumed;
+        let kept = old.iter().filter(|(_, (text, _))| changes.texts.binary_search(text).is_err());
+        let kept = kept.map(|(mesh, at)| (mesh.clone(), *at)).collect();
+        let assumed = self.first_named(kept, changes.texts.iter().copied());
+        for (mesh, (text, _)) in old {
+            // One that is not in the texts that changed may be first now.
+            if assumed.get(mesh).is_none_or(|(first, _)| first > text) {
+                return None;
             }
         }
-        for (mesh, at) in come {
-            let first = assumed.entry(mesh).or_insert(at);
-            touched |= *first >= at;
-            *first = at.min(*first);
-        }
-        if !touched {
+        let come: BTreeSet<Place> = changes.come.iter().map(|(at, _)| *at).collect();
+        if assumed == *old && !assumed.values().any(|(_, at)| come.contains(at)) {
             return Some(None);
         }
         let notes = self::assumed(&assumed, &mut Again::new(self));
         self.between.assumed = assumed;
         Some(Some(notes))
+    }
+
+    /// Where meshes are first named, if `first` has that of all texts but these.
+    fn first_named(
+        &self,
+        mut first: BTreeMap<String, (u32, Place)>,
+        texts: impl Iterator<Item = u32>,
+    ) -> BTreeMap<String, (u32, Place)> {
+        for text in texts {
+            for (at, mesh) in self.items_of(text).filter_map(|(at, i)| Some((at, i.mesh()?))) {
+                match first.get_mut(mesh) {
+                    Some(other) if other.0 > text => *other = (text, at),
+                    Some(_) => {}
+                    None => drop(first.insert(mesh.to_owned(), (text, at))),
+                }
+            }
+        }
+        first
     }
 }
 
@@ -212,8 +219,8 @@ fn repeated(
 }
 
 /// Resources in meshes that are not there are refused.
-fn unknown(
-    in_mesh: &[(Place, &str)],
+fn unknown<'i>(
+    in_mesh: impl Iterator<Item = (Place, &'i str)>,
     meshes: &BTreeSet<String>,
     again: &mut Again<'_>,
     more: &mut BTreeMap<Place, Vec<Diagnostic>>,
@@ -221,20 +228,20 @@ fn unknown(
     let known: Vec<&str> = meshes.iter().map(String::as_str).collect();
     for (at, mesh) in in_mesh {
         let message = format!("there is no mesh `{mesh}` among {}", known.join(", "));
-        let span = again.resource(*at).and_then(|found| Some(found.named.as_ref()?.mesh()?.1));
+        let span = again.resource(at).and_then(|found| Some(found.named.as_ref()?.mesh()?.1));
         let mut finding = Diagnostic::error("mesh", message).hint(match nearest(mesh, &known) {
             Some(near) => format!("did you mean `{near}`?"),
             None => format!("add `type: Mesh` with `name: {mesh}`, or change the mesh"),
         });
         finding.span = span;
-        more.entry(*at).or_default().push(finding);
+        more.entry(at).or_default().push(finding);
     }
 }
 
 /// A policy can be checked on its own: where no Mesh is among the inputs at all, every mesh exists
 /// with its defaults.
-fn assumed(first: &BTreeMap<String, Place>, again: &mut Again<'_>) -> BTreeMap<Place, Note> {
-    let note = |(mesh, at): (&String, &Place)| {
+fn assumed(first: &BTreeMap<String, (u32, Place)>, again: &mut Again<'_>) -> BTreeMap<Place, Note> {
+    let note = |(mesh, (_, at)): (&String, &(u32, Place))| {
         let (_, span) = again.resource(*at)?.named.as_ref()?.mesh()?;
         let message = format!("no Mesh is given: `{mesh}` is taken to exist, with its defaults");
         Some((*at, Note { message, span }))

@@ -97,21 +97,23 @@ pub struct Document {
     pub problems: Vec<Diagnostic>,
 }
 
-/// Reads every document of a text; empty ones are left out. `text_index` goes into the spans.
-pub fn documents(text: &str, text_index: u32) -> Vec<Document> {
+/// Reads every document of a text that is one of [`Documents::whole`](super::Documents::whole), as
+/// its `number`th: spans count lines from the beginning of the text. Empty documents are left out.
+pub fn documents(text: &str, number: u32) -> Vec<Document> {
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     chunks(text)
         .into_iter()
-        .filter_map(|(chunk, first_line)| document(chunk, first_line, text_index))
+        .filter_map(|(chunk, first_line)| document(chunk, first_line, number))
         .collect()
 }
 
 /// Reads a part of a text that has one document at most: see [`chunks`]. `None`: it is empty.
-pub(super) fn document(chunk: &str, first_line: u32, text: u32) -> Option<Document> {
+/// `first_line`: what spans have for the first line of it.
+pub(super) fn document(chunk: &str, first_line: u32, number: u32) -> Option<Document> {
     let mut builder = Builder {
         lines: lines(chunk).collect(),
         first_line,
-        text,
+        number,
         frames: Vec::new(),
         root: None,
         anchors: BTreeMap::new(),
@@ -190,7 +192,7 @@ const INDEXED_KEYS: usize = 16;
 struct Builder<'t> {
     lines: Vec<&'t str>,
     first_line: u32,
-    text: u32,
+    number: u32,
     frames: Vec<Frame>,
     root: Option<Node>,
     anchors: BTreeMap<usize, (Node, Size)>,
@@ -471,7 +473,7 @@ impl Builder<'_> {
     fn place(&self, line: usize, column: usize, len: usize) -> Span {
         let number = |n: usize| u32::try_from(n).unwrap_or(u32::MAX);
         Span {
-            text: self.text,
+            document: self.number,
             line: self.first_line.saturating_add(number(line).saturating_sub(1)),
             column: number(column),
             len: number(len).max(1),

@@ -55,7 +55,7 @@ fn documents_are_split_at_their_markers_and_empty_ones_left_out() {
     let documents = documents(text, 7);
     let lines: Vec<u32> = documents.iter().map(|document| document.span.line).collect();
     assert_eq!(lines, [4, 6, 11]);
-    assert!(documents.iter().all(|document| document.span.text == 7));
+    assert!(documents.iter().all(|document| document.span.document == 7));
     assert!(documents.iter().all(|document| document.problems.is_empty()));
 }
 

@@ -103,10 +103,13 @@ impl<'a> Findings<'a> {
 
     /// All of them, in an order that does not depend on the input's.
     pub(super) fn into_sorted(mut self) -> Vec<(Meta, Diagnostic)> {
-        type Key<'k> = (&'k str, &'k str, &'k str, Option<Span>, &'k str, &'k str);
+        type Who<'k> = (&'k str, &'k str, &'k str, &'k str);
+        // In their document; documents are in no order.
+        type Key<'k> = (Who<'k>, Option<(u32, u32)>, &'k str, &'k str);
         fn key((meta, diagnostic): &(Meta, Diagnostic)) -> Key<'_> {
             let Diagnostic { field, message, span, .. } = diagnostic;
-            (&meta.mesh, meta.kind, &meta.name, *span, field, message)
+            let who = (&*meta.mesh, meta.kind, &*meta.name, meta.object().0);
+            (who, span.map(|span| (span.line, span.column)), field, message)
         }
         self.found.sort_by(|a, b| key(a).cmp(&key(b)));
         self.found.dedup();
@@ -127,10 +130,11 @@ impl<'a> Findings<'a> {
         self.found.extend(diagnostics.into_iter().map(|found| (meta.clone(), found)));
     }
 
-    /// `file:line:column`, for messages that name a second place.
+    /// `file:line:column`, for errors that name a second place. Not for warnings: small changes keep
+    /// them, and the place moves with what stands above it.
     pub(super) fn position(&self, span: Span) -> String {
-        let file = self.set.texts.get(span.text as usize).map_or("?", |text| &text.name);
-        format!("{file}:{}:{}", span.line, span.column)
+        let position = self.set.documents.position(span);
+        position.map_or_else(|| "?".to_owned(), |position| position.to_string())
     }
 
     /// Who is dialled at `addr`: the first by kind, mesh and name.

@@ -42,7 +42,7 @@ pub(super) const KEYS: &[&str] = &[
 /// Reads a configuration file. An empty one is all defaults.
 ///
 /// # Errors
-/// Everything that is wrong with it, in the order of positions; spans have text index 0.
+/// Everything that is wrong with it, in the order of positions; spans are of document 0.
 pub fn read(text: &SourceText) -> Result<Settings, Vec<Diagnostic>> {
     let mut documents = yaml::documents(&text.text, 0);
     let mut reader = Reader::default();

@@ -101,7 +101,7 @@ impl Node {
         let assigned = patch.is_none().then_some(&resolved.assigned);
         let mut record = |epoch| {
             let begun = Instant::now();
-            recorder.save(epoch, settings, assigned, &reading.set.texts)?;
+            recorder.save(epoch, settings, assigned, &reading.set.documents.texts)?;
             recorded = begun.elapsed();
             Ok(())
         };

@@ -36,7 +36,7 @@ pub(super) fn read(manifests: &str) -> Result<PolicySet, String> {
     let text = SourceText { name: "manifests.yaml".to_owned(), text: manifests.into() };
     let reading = policy::read(vec![text], &ReadOptions::default());
     if !reading.report.valid() {
-        return Err(policy::render::report(&reading.set.texts, &reading.report, false));
+        return Err(policy::render::report(&reading.report, false));
     }
     Ok(reading.set)
 }

@@ -15,7 +15,7 @@ pub fn policy(data: &[u8]) {
         || policy::read(vec![SourceText { name: "a".into(), text: (&*body).into() }], &options);
     let reading = read();
     places_are_in_the_text(&reading, &body);
-    let shown = render::report(&reading.set.texts, &reading.report, false);
+    let shown = render::report(&reading.report, false);
     assert!(reading.report.valid() || !shown.is_empty(), "an error is shown");
     if !reading.report.valid() {
         return;
@@ -41,8 +41,9 @@ fn options(choice: u8) -> ReadOptions {
 fn places_are_in_the_text(reading: &Reading, body: &str) {
     let lines = body.split(['\n', '\r']).count();
     let holds = |span: &Span| {
-        assert!(span.line >= 1 && span.column >= 1 && span.len >= 1, "{span:?}");
-        assert!(span.line as usize <= lines + 1, "{span:?} of {lines} lines");
+        let at = reading.report.documents().position(*span).expect("a document that is there");
+        assert!(at.line >= 1 && at.column >= 1 && span.len >= 1, "{at:?}");
+        assert!(at.line as usize <= lines + 1, "{at:?} of {lines} lines");
     };
     for finding in reading.report.violations() {
         finding.span.iter().for_each(holds);

@@ -72,7 +72,7 @@ fn from_files(args: &Explain, global: &Global, query: &Query) -> Result<Answer, 
     let settings = config.unwrap_or_default();
     let mut reading = inputs::read(&args.file, &ReadOptions::default())?;
     if !reading.report.valid() {
-        inputs::accept(&reading.set.texts, &reading.report)?;
+        inputs::accept(&reading.report)?;
     }
     let resolve_settings = ResolveSettings {
         names: lookup::look_up([&reading.set]),
@@ -80,7 +80,7 @@ fn from_files(args: &Explain, global: &Global, query: &Query) -> Result<Answer, 
     };
     let resolved = resolve::resolve(&reading.set, &resolve_settings);
     reading.report.merge(&resolved.diagnostics);
-    inputs::accept(&reading.set.texts, &reading.report)?;
+    inputs::accept(&reading.report)?;
     let limits = settings.limits.unwrap_or_default();
     let tables = compile::compile(&resolved, &Assignment::default(), &limits)
         .map_err(|error| Failure::policies(error).hint("name larger limits with --config"))?;

@@ -50,8 +50,8 @@ pub(super) fn new(new: &Reading, old: &Report) -> Vec<Finding> {
     let fresh = all(&new.report).filter(|(at, finding)| !before.contains(&known(at, finding)));
     fresh
         .map(|(resource, finding)| {
-            let file = new.set.texts.get(resource.text as usize).map(|text| text.name.clone());
-            let place = finding.span.zip(file.as_ref());
+            let documents = new.report.documents();
+            let position = finding.span.and_then(|span| documents.position(span));
             Finding {
                 severity: finding.severity,
                 kind: resource.kind.clone(),
@@ -59,10 +59,10 @@ pub(super) fn new(new: &Reading, old: &Report) -> Vec<Finding> {
                 name: resource.name.clone(),
                 field: finding.field.clone(),
                 message: finding.message.clone(),
-                place: place.map(|(span, file)| format!("{file}:{}:{}", span.line, span.column)),
-                line: finding.span.map(|span| span.line),
-                column: finding.span.map(|span| span.column),
-                file,
+                file: documents.file(resource.document).map(str::to_owned),
+                line: position.map(|at| at.line),
+                column: position.map(|at| at.column),
+                place: position.map(|at| at.to_string()),
             }
         })
         .collect()

@@ -122,7 +122,7 @@ fn against_live(
             .map_err(|error| inputs::kernel(error, "cannot be loaded"))?;
         let one_way = live.view.one_way_interfaces().map_err(failed)?;
         node::check_one_way(&tables, one_way).map_err(inputs::node)?;
-        let mut reading = policy::read(names.set.texts.clone(), &ReadOptions::default());
+        let mut reading = policy::read(names.set.documents.texts.clone(), &ReadOptions::default());
         reading.report.merge(&names.resolved.diagnostics);
         let old = Old {
             side: Side { resolved: &names.resolved, tables: &names.tables },
@@ -150,7 +150,7 @@ fn against_files(
     let Some(resolved) = resolved else {
         output::say("note: what follows is about the policies to compare with (--against)");
         // Fails: they are not valid.
-        inputs::accept(&old.reading.set.texts, &old.reading.report)?;
+        inputs::accept(&old.reading.report)?;
         return Ok(None);
     };
     let tables = compiled(&resolved, &Assignment::default(), &limits, false)?;

@@ -28,18 +28,18 @@ use crate::policy::{
 mod asked;
 mod attached;
 mod offers;
+mod places;
 mod policies;
 mod routes;
 mod sources;
-mod texts;
 
 use asked::Asked;
 use attached::OfAttached;
 use offers::{Offers, Touched};
+use places::{documents_of, pointed_of};
 use policies::Made;
 use routes::Routes;
 use sources::{Known, Wildcards};
-use texts::{pointed_of, texts_of};
 
 /// What differs between two outcomes.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,9 +84,9 @@ pub struct Resolution {
 struct Memory {
     /// Without assignments: those are the outcome's.
     settings: ResolveSettings,
-    /// Texts that something is found in, or that a finding points at.
-    texts: BTreeSet<u32>,
-    /// Texts that findings about resources of other texts point at, or second places of findings.
+    /// Documents that something is found in, or that a finding points at.
+    documents: BTreeSet<u32>,
+    /// Documents that findings about resources of others point at, or second places of findings.
     pointed: BTreeSet<u32>,
     /// Those that are given; none: any will do.
     meshes: BTreeSet<String>,
@@ -116,7 +116,7 @@ impl Resolution {
         let errors = resolved.diagnostics.iter().any(|(_, d)| d.severity == Severity::Error);
         let memory = (!errors).then(|| Memory {
             settings: without_assignments(settings),
-            texts: texts_of(&resolved),
+            documents: documents_of(&resolved),
             pointed: pointed_of(&resolved),
             meshes: set.meshes.iter().map(|mesh| mesh.meta.name.clone()).collect(),
             local: set
@@ -215,10 +215,10 @@ impl Memory {
         Some(parts)
     }
 
-    /// Nothing is found in the texts of an edit.
+    /// Nothing is found in the documents of an edit.
     fn is_quiet(&self, edit: &Edit) -> Option<()> {
-        let loud = metas(edit).into_iter().flatten().any(|m| self.texts.contains(&m.span.text));
-        (!loud).then_some(())
+        let loud = |meta: &Meta| self.documents.contains(&meta.span.document);
+        (!metas(edit).into_iter().flatten().any(loud)).then_some(())
     }
 
     /// What the edit of a policy changes, which is one of several.
@@ -231,7 +231,8 @@ impl Memory {
     ) -> Option<()> {
         let [Some(before), Some(_)] = metas(edit) else { return None };
         // Where it leads decides what those without endpoints are dialled by.
-        if self.bare.contains(before.mesh.as_str()) || self.pointed.contains(&before.span.text) {
+        if self.bare.contains(before.mesh.as_str()) || self.pointed.contains(&before.span.document)
+        {
             return None;
         }
         let (offers, settings) = (&self.offers, &self.settings);

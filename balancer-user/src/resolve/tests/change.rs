@@ -66,7 +66,7 @@ pub(super) fn followed(before: &PolicySet, after: &PolicySet) -> (Change, Resolv
 }
 
 /// What differs is what the parts say.
-fn said_all(parts: &Parts, old: &Resolved, new: &Resolved) {
+pub(super) fn said_all(parts: &Parts, old: &Resolved, new: &Resolved) {
     assert_eq!(old.vips, new.vips);
     assert_eq!(old.classes.len(), new.classes.len());
     assert_eq!(old.assigned, new.assigned);
@@ -165,7 +165,7 @@ fn any_plain_world() -> impl Strategy<Value = PolicySet> {
         for route in &mut routes {
             route.meta.mesh = "default".to_owned();
         }
-        in_own_texts(set(dataplanes, routes))
+        in_own_documents(set(dataplanes, routes))
     })
 }
 
@@ -174,16 +174,16 @@ fn any_world() -> impl Strategy<Value = PolicySet> {
     let routes: Vec<_> = (0..7).map(any_route).collect();
     (dataplanes, routes, 0..8usize).prop_map(|(dataplanes, mut routes, keep)| {
         routes.truncate(keep);
-        in_own_texts(set(dataplanes, routes))
+        in_own_documents(set(dataplanes, routes))
     })
 }
 
-/// Every resource in a text of its own, so that a finding concerns few of them.
-fn in_own_texts(mut set: PolicySet) -> PolicySet {
+/// Every resource in a document of its own, so that a finding concerns few of them.
+fn in_own_documents(mut set: PolicySet) -> PolicySet {
     let dataplanes = set.dataplanes.iter_mut().map(|one| &mut Arc::make_mut(one).meta);
     let routes = set.traffic_routes.iter_mut().map(|one| &mut Arc::make_mut(one).meta);
-    for (meta, text) in dataplanes.chain(routes).zip(0..) {
-        meta.span.text = text;
+    for (meta, document) in dataplanes.chain(routes).zip(0..) {
+        meta.span.document = document;
     }
     set
 }
@@ -301,14 +301,14 @@ fn what_changes_more_than_endpoints_is_resolved_as_a_whole() {
 }
 
 #[test]
-fn a_finding_in_an_edited_text_is_found_again() {
+fn a_finding_in_an_edited_document_is_found_again() {
     let mut before = shop();
     let lost = "service=api,version=v9";
     Arc::make_mut(&mut before.traffic_routes[0]).conf.split[1].destination =
         super::world::tags(lost);
     let mut after = before.clone();
     after.dataplanes.retain(|one| one.meta.name != "api-2");
-    // All stand in one text, and lines may have moved in it.
+    // All stand in one document, and lines may have moved in it.
     assert_eq!(followed(&before, &after).0, Change::Whole);
 }
 

@@ -3,6 +3,7 @@
 mod beside;
 mod change;
 mod change_http;
+mod change_moved;
 mod classes;
 mod dialled;
 mod examples;

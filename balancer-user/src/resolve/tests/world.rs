@@ -7,9 +7,9 @@ use std::{
 
 use crate::{
     policy::{
-        self, Dataplane, Host, HttpEntry, HttpMatch, HttpModify, Inbound, LoadBalancer, Mesh, Meta,
-        Outbound, PolicySet, ReadOptions, SourceText, Span, SplitEntry, Tags, Texts, TrafficRoute,
-        TrafficRouteConf,
+        self, Dataplane, Documents, Host, HttpEntry, HttpMatch, HttpModify, Inbound, LoadBalancer,
+        Mesh, Meta, Outbound, PolicySet, ReadOptions, SourceText, Span, SplitEntry, Tags, Texts,
+        TrafficRoute, TrafficRouteConf,
     },
     resolve::{
         GATEWAY_CONTROLLER, Names, NoRoute, ResolveSettings, Resolved, Route, Vip, VipAssignments,
@@ -64,21 +64,20 @@ fn meta(kind: &'static str, name: &str) -> Meta {
         display_name: name.to_owned(),
         labels: Tags::new(),
         created: None,
-        document: 0,
         item: 0,
         span: line(1),
     }
 }
 
 fn line(line: u32) -> Span {
-    Span { text: 0, line, column: 1, len: 1 }
+    Span { document: 0, line, column: 1, len: 1 }
 }
 
 /// A set with these resources.
 pub(crate) fn set(dataplanes: Vec<Dataplane>, traffic_routes: Vec<TrafficRoute>) -> PolicySet {
     let text = SourceText { name: "world.yaml".to_owned(), text: "".into() };
     PolicySet {
-        texts: Texts::unit(text),
+        documents: Documents::whole(Texts::unit(text)),
         dataplanes: dataplanes.into_iter().map(Arc::new).collect(),
         traffic_routes: traffic_routes.into_iter().map(Arc::new).collect(),
         ..PolicySet::default()
