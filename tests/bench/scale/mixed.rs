@@ -155,11 +155,10 @@ fn made(node: &mut Node, change: &Change, n: usize) -> Result<[Took; 2]> {
             format!("{}{to}{}", &before[..place], &before[place + from.len()..])
         }
         None => {
-            // Where it was stays empty, so that nothing else moves.
+            // All that stand below it move.
             let begin = before[..place].rfind("---\n").map_or(0, |at| at + 4);
             let end = before[place..].find("---\n").map_or(before.len(), |end| place + end);
-            let lines = before[begin..end].lines().count();
-            format!("{}{}{}", &before[..begin], "#\n".repeat(lines), &before[end..])
+            format!("{}{}", &before[..begin], &before[end..])
         }
     };
     Ok([node.turn(at, after.into(), false)?, node.turn(at, before, false)?])
