@@ -66,6 +66,7 @@ pub(super) fn changes(old: &Settings, new: &Settings) -> Vec<Change> {
         "l7_fallback", true, l7_fallback;
         "proxy.shards", false, proxy_shards;
         "proxy.forwarded", false, proxy_added;
+        "proxy.limits", false, proxy_limits;
         "proxy.mark", false, proxy_mark;
         "proxy.table", false, proxy_table;
         "limits", false, limits;
@@ -86,6 +87,7 @@ pub(super) fn apply(settings: &mut Settings, new: Settings) {
     *settings = Settings {
         proxy_shards: old.proxy_shards,
         proxy_added: old.proxy_added,
+        proxy_limits: old.proxy_limits,
         proxy_mark: old.proxy_mark,
         proxy_table: old.proxy_table,
         limits: old.limits,

@@ -98,9 +98,9 @@ fn begin(node: &mut Node, settings: &Settings) -> Result<Proxy, String> {
         list.push(listener);
     }
     let options = Options {
+        limits: settings.proxy_limits,
         added: settings.proxy_added,
         mark: Some(settings.proxy_mark.own),
-        ..Options::default()
     };
     let started = Proxy::start(lists, options).map_err(|error: io::Error| error.to_string());
     if started.is_ok() {

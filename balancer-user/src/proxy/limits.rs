@@ -1,4 +1,4 @@
-//! What clients and backends may take.
+//! What clients and backends may take: `proxy.limits` of the configuration.
 
 use std::time::Duration;
 

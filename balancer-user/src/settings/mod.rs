@@ -74,6 +74,8 @@ pub struct Settings {
     pub proxy_shards: Option<NonZeroU32>,
     /// `proxy.forwarded` and `proxy.via`: what it adds to headers.
     pub proxy_added: Added,
+    /// `proxy.limits`: what clients and backends may take of each of its threads.
+    pub proxy_limits: crate::proxy::Limits,
     /// `proxy.table`: the routing table that delivers packets to it.
     pub proxy_table: u32,
     /// `limits`: sizes of the maps; `None` where the file does not have the key.
@@ -278,6 +280,7 @@ impl Default for Settings {
             proxy_mark: ProxyMark::default(),
             proxy_shards: None,
             proxy_added: Added::default(),
+            proxy_limits: crate::proxy::Limits::default(),
             proxy_table: 2977,
             limits: None,
             new_flows: NewFlows::default(),

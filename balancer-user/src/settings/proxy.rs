@@ -1,8 +1,17 @@
 //! `proxy`: how connections come to the proxy.
 
-use std::num::NonZeroU32;
+use std::{num::NonZeroU32, ops::RangeInclusive, time::Duration};
 
 use balancer_ebpf::abi::SHARDS_MAX;
+
+use super::{
+    read::{Reader, number, what},
+    values,
+};
+use crate::{
+    policy::yaml::{Entry, Node},
+    proxy::Limits,
+};
 
 /// `proxy.mark`: two bits of packets' marks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,6 +84,83 @@ pub(super) fn table(text: &str) -> Result<u32, String> {
             "`{text}` is no routing table; write a number from 1 to {} that nobody uses",
             u32::MAX
         )),
+    }
+}
+
+const LIMITS: &[&str] = &[
+    "connections",
+    "connections_of_one",
+    "head_bytes",
+    "head_fields",
+    "head_within",
+    "idle",
+    "stalled",
+    "streams",
+    "connect",
+    "real_idle",
+    "real_kept",
+];
+
+impl Reader {
+    /// `proxy.limits`.
+    pub(super) fn proxy_limits(&mut self, node: &Node, path: &str, limits: &mut Limits) {
+        for Entry { key, value, .. } in self.mapping(node, path, LIMITS) {
+            let path = &format!("{path}.{key}");
+            let any = 1..=u32::MAX;
+            match key.as_str() {
+                "connections" => self.count(value, path, &mut limits.connections, any),
+                "connections_of_one" => {
+                    self.count(value, path, &mut limits.connections_of_one, any)
+                }
+                // What the library reads at least at once, and more than anybody's head has.
+                "head_bytes" => {
+                    self.count(value, path, &mut limits.head_bytes, 8192..=16 * 1024 * 1024)
+                }
+                // Each has room while a head is read, whether it is there or not.
+                "head_fields" => self.count(value, path, &mut limits.head_fields, 1..=1000),
+                "head_within" => self.text(value, path, &mut limits.head_within, lasting),
+                "idle" => self.text(value, path, &mut limits.idle, lasting),
+                "stalled" => self.text(value, path, &mut limits.stalled, lasting),
+                "streams" => self.count(value, path, &mut limits.streams, any),
+                "connect" => self.text(value, path, &mut limits.connect, lasting),
+                "real_idle" => self.text(value, path, &mut limits.real_idle, lasting),
+                _ => self.count(value, path, &mut limits.real_kept, 0..=u32::MAX),
+            }
+        }
+    }
+
+    /// A whole number within bounds.
+    fn count<T: TryFrom<u32>>(
+        &mut self,
+        node: &Node,
+        path: &str,
+        field: &mut T,
+        within: RangeInclusive<u32>,
+    ) {
+        let count = number(node).filter(|number| within.contains(number));
+        match count.and_then(|count| T::try_from(count).ok()) {
+            Some(count) => *field = count,
+            None => {
+                let (least, most) = (within.start(), within.end());
+                let what = what(node);
+                self.wrong(
+                    node.span,
+                    path,
+                    format!("{what} is no whole number from {least} to {most}"),
+                );
+            }
+        }
+    }
+}
+
+/// A time that the proxy's clock can tell.
+fn lasting(text: &str) -> Result<Duration, String> {
+    const LEAST: Duration = Duration::from_millis(100);
+    const MOST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+    match values::duration(text)? {
+        short if short < LEAST => Err(format!("`{text}` is too short; the least is `100ms`")),
+        long if long > MOST => Err(format!("`{text}` is too long; the most is `365d`")),
+        lasting => Ok(lasting),
     }
 }
 

@@ -138,7 +138,8 @@ impl Reader {
                     &[("l4", L7Fallback::L4), ("reset", L7Fallback::Reset)],
                 ),
                 "proxy" => {
-                    const KEYS: &[&str] = &["shards", "forwarded", "via", "mark", "table"];
+                    const KEYS: &[&str] =
+                        &["shards", "forwarded", "via", "mark", "table", "limits"];
                     for Entry { key, value, .. } in self.mapping(value, key, KEYS) {
                         self.proxy(key, value, settings);
                     }
@@ -193,6 +194,7 @@ impl Reader {
                 &[("false", false), ("true", true)],
             ),
             "mark" => self.text(value, path, &mut settings.proxy_mark, ProxyMark::parse),
+            "limits" => self.proxy_limits(value, path, &mut settings.proxy_limits),
             _ => self.text(value, path, &mut settings.proxy_table, proxy::table),
         }
     }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::proxy::Added;
+use crate::proxy::{self, Added};
 
 use super::{
     super::{AttachRule, Hook, Mode},
@@ -39,7 +39,7 @@ gateway_controller: example.com/node
 allow_plain: true
 drain: {deadline: 10m, on_gone: keep, previous_for: 5s}
 l7_fallback: reset
-proxy: {shards: 3, forwarded: replace, via: true, mark: 0x00000011, table: 7}
+proxy: {shards: 3, forwarded: replace, via: true, mark: 0x00000011, table: 7, limits: {connections: 11, connections_of_one: 12, head_bytes: 16_384, head_fields: 13, head_within: 1s, idle: 2m, stalled: 3h, streams: 14, connect: 100ms, real_idle: 4s, real_kept: 0}}
 limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304, new_flows: 9_000}
 metrics: 127.0.0.1:9901
 api: {socket: /run/x.sock}
@@ -82,6 +82,22 @@ fn every_key_is_read() {
     assert_eq!(settings.proxy_mark, ProxyMark { handed: 1, own: 16 });
     assert_eq!(settings.proxy_table, 7);
     assert_eq!(settings.proxy_shards.map(|shards| shards.get()), Some(3));
+    assert_eq!(
+        settings.proxy_limits,
+        proxy::Limits {
+            connections: 11,
+            connections_of_one: 12,
+            head_bytes: 16_384,
+            head_fields: 13,
+            head_within: Duration::from_secs(1),
+            idle: Duration::from_secs(120),
+            stalled: Duration::from_secs(3 * 3600),
+            streams: 14,
+            connect: Duration::from_millis(100),
+            real_idle: Duration::from_secs(4),
+            real_kept: 0,
+        }
+    );
     assert_eq!(settings.proxy_added, Added { forwarded: Forwarded::Replace, via: true });
     assert_eq!(
         settings.limits,
@@ -144,6 +160,30 @@ fn wrong_types_and_values_are_refused_where_they_stand() {
     refused("- zone\n", "1:3", "", "a list where keys belong");
     refused("zone: a\nzone: b\n", "2:1", "zone", "twice");
     refused("zone: a\n---\nzone: b\n", "3:1", "", "a second one");
+}
+
+#[test]
+fn limits_of_the_proxy_are_refused_where_they_stand_with_their_bounds() {
+    let wrong = [
+        ("connections: 0", "1:31", "connections", "`0` is no whole number from 1 to 4294967295"),
+        ("head_bytes: 8191", "1:30", "head_bytes", "from 8192 to 16777216"),
+        ("head_fields: 1001", "1:31", "head_fields", "from 1 to 1000"),
+        ("streams: many", "1:27", "streams", "`many` is no whole number"),
+        ("real_kept: -1", "1:29", "real_kept", "from 0 to"),
+        ("head_within: 15", "1:31", "head_within", "`15s` for seconds"),
+        ("idle: 99ms", "1:24", "idle", "the least is `100ms`"),
+        ("stalled: 366d", "1:27", "stalled", "the most is `365d`"),
+        ("head: 1", "1:18", "head", "did you mean `head_bytes`?"),
+    ];
+    for (text, place, field, part) in wrong {
+        refused(
+            &format!("proxy: {{limits: {{{text}}}}}\n"),
+            place,
+            &format!("proxy.limits.{field}"),
+            part,
+        );
+    }
+    refused("proxy: {limits: 7}\n", "1:17", "proxy.limits", "write it like `connections: …`");
 }
 
 #[test]
