@@ -9,7 +9,7 @@ use super::{problems::Broken, state::Problem};
 use crate::{
     kernel::Listeners,
     node::Node,
-    proxy::{Live, Options, Proxy},
+    proxy::{Counters, Live, Options, Proxy},
     resolve::Resolved,
     settings::Settings,
 };
@@ -72,6 +72,11 @@ impl Requests {
         if let (Some(proxy), Before(Some(live))) = (&self.proxy, before) {
             proxy.publish(live);
         }
+    }
+
+    /// What the proxy counts; `None`: there is none.
+    pub(super) fn counters(&self) -> Option<Counters> {
+        self.proxy.as_ref().map(Proxy::counters)
     }
 
     /// Ends the proxy once what is under way has ended.

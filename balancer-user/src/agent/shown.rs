@@ -1,7 +1,7 @@
 //! What the agent shows to Prometheus of itself (docs/metrics.md).
 
 use std::{
-    sync::Arc,
+    sync::{Arc, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -11,15 +11,20 @@ use tracing::warn;
 use super::{AgentError, state::AgentState, system};
 use crate::{
     compile::Tables,
-    metrics::{BACKENDS_MAX, CARRIED_FILE, Exporter, Health, Outcome},
+    metrics::{BACKENDS_MAX, CARRIED_FILE, Exporter, Health, Outcome, Proxied},
     node::Node,
     policy::PolicySet,
+    proxy::{Counted, Counters},
     resolve::Resolved,
 };
 
 /// The exporter, where the configuration asks for one.
 #[derive(Clone, Default)]
-pub(super) struct Shown(Option<Exporter>);
+pub(super) struct Shown {
+    exporter: Option<Exporter>,
+    /// Of the HTTP proxy, once there is one.
+    counters: Arc<OnceLock<Counters>>,
+}
 
 impl Shown {
     /// Shows what `shared` says. `adopted`: a set is live already.
@@ -28,26 +33,37 @@ impl Shown {
         adopted: bool,
     ) -> Result<Self, AgentError> {
         let state = shared.subscribe();
-        let exporter = Exporter::new(BACKENDS_MAX, move || health(&state.borrow(), adopted))
+        let counters = Arc::new(OnceLock::<Counters>::new());
+        let proxy = Arc::clone(&counters);
+        let health = move || Health {
+            proxy: proxy.get().map(|counters| proxied(counters.read())),
+            ..health(&state.borrow(), adopted)
+        };
+        let exporter = Exporter::new(BACKENDS_MAX, health)
             .map_err(|error| system("cannot prepare metrics")(std::io::Error::other(error)))?;
-        Ok(Self(Some(exporter)))
+        Ok(Self { exporter: Some(exporter), counters })
     }
 
     /// For the server.
     pub(super) fn exporter(&self) -> Option<&Exporter> {
-        self.0.as_ref()
+        self.exporter.as_ref()
     }
 
     /// The maps were opened, or made.
     pub(super) fn maps(&self, node: &Node) {
-        if let (Some(exporter), Some(datapath)) = (&self.0, node.datapath_if_open()) {
+        if let (Some(exporter), Some(datapath)) = (&self.exporter, node.datapath_if_open()) {
             exporter.maps(datapath.shared_view());
         }
     }
 
+    /// The proxy has begun, or has before.
+    pub(super) fn proxy(&self, counters: Counters) {
+        self.counters.get_or_init(|| counters);
+    }
+
     /// Takes over the counts of an earlier agent.
     pub(super) fn restore(&self, node: &Node) {
-        let Some(exporter) = &self.0 else { return };
+        let Some(exporter) = &self.exporter else { return };
         let restored = match node.kept(CARRIED_FILE) {
             Ok(Some(bytes)) => exporter.restore(&bytes).map_err(|error| error.to_string()),
             Ok(None) => Ok(()),
@@ -61,7 +77,7 @@ impl Shown {
     /// Keeps what the next agent takes over; without `wait` the next time, if a page is just
     /// being made.
     pub(super) fn keep(&self, node: &Node, wait: bool) {
-        let Some(exporter) = &self.0 else { return };
+        let Some(exporter) = &self.exporter else { return };
         let kept = match exporter.carried(wait) {
             Ok(Some(bytes)) => node.keep(CARRIED_FILE, &bytes).map_err(|error| error.to_string()),
             Ok(None) => Ok(()),
@@ -80,7 +96,7 @@ impl Shown {
         resolved: &Resolved,
         tables: &Tables,
     ) {
-        let Some(exporter) = &self.0 else { return };
+        let Some(exporter) = &self.exporter else { return };
         let Ended { before, now, times, since } = ended;
         let flipped = before != now;
         exporter.published(match times {
@@ -111,6 +127,12 @@ pub(super) struct Ended {
     pub(super) since: Option<Instant>,
 }
 
+fn proxied(counted: Counted) -> Proxied {
+    let Counted { refused, connections, requests, reals_used, reals_idle } = counted;
+    let refused = refused.into_iter().map(|(cause, number)| (cause.name(), number)).collect();
+    Proxied { refused, connections, requests, reals_used, reals_idle }
+}
+
 fn health(state: &AgentState, adopted: bool) -> Health {
     let unreadable = state.paths.iter().filter(|path| path.problem.is_some()).count();
     let unresolved = state.names.iter().filter(|name| name.problem.is_some()).count();
@@ -131,6 +153,7 @@ fn health(state: &AgentState, adopted: bool) -> Health {
         links_wanted: 2 * (attached + refusing),
         links_attached: 2 * attached,
         restart_needed: state.restart_for.len(),
+        proxy: None,
     }
 }
 

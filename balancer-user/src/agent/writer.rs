@@ -344,6 +344,9 @@ impl Writer {
         let deadline = self.settings.drain.deadline;
         self.draining.expire(&mut self.node, &mut tables, patch, inventory, deadline);
         let followed = self.requests.follow(&mut self.node, &settings, resolved)?;
+        if let Some(counters) = self.requests.counters() {
+            self.shown.proxy(counters);
+        }
         let prepared = begun.elapsed();
         let before = self.node.epoch();
         let published = self.node.publish(&tables, patch, &wanted);

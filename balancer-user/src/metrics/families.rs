@@ -50,6 +50,7 @@ pub const LABELS: &[(&str, &str)] = &[
         "slots",
         "size of the table: a rung of the ladder, or `other` where a policy asks for its own size",
     ),
+    ("cause", "see [security.md](security.md#hostile-clients-of-the-http-proxy)"),
     ("state", "says itself"),
     ("version", "of the program"),
     ("abi", "version of the maps' layout"),
@@ -153,6 +154,18 @@ families! {
     RESTART = "balancer_restart_needed", Gauge, "keys",
         [],
         "Keys of the configuration whose change waits for a restart of the agent.";
+    PROXY_REFUSED = "balancer_proxy_refused_total", Counter, "requests or connections",
+        ["cause"],
+        "Requests that the HTTP proxy answered with an error of its own, and connections of clients that it ended, since it began.";
+    PROXY_CONNECTIONS = "balancer_proxy_connections", Gauge, "connections",
+        [],
+        "Connections that clients have to the HTTP proxy.";
+    PROXY_REQUESTS = "balancer_proxy_requests", Gauge, "requests",
+        [],
+        "Requests that the HTTP proxy has under way.";
+    PROXY_REALS = "balancer_proxy_real_connections", Gauge, "connections",
+        ["state"],
+        "Connections that the HTTP proxy has to reals: used by a request, or idle and kept for the next.";
     STARTED = "balancer_start_timestamp_seconds", Gauge, "seconds since 1970",
         [],
         "When the agent started.";

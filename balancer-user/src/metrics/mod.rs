@@ -34,7 +34,7 @@ mod state;
 pub use carried::CARRIED_FILE;
 pub use ledger::{BACKENDS_MAX, RETIRED_FOR};
 pub use serve::serve;
-pub use state::{Health, Outcome};
+pub use state::{Health, Outcome, Proxied};
 
 use ledger::{Change, Ledger, Roll};
 use page::{Maps, Shown};

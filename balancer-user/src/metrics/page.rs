@@ -15,7 +15,7 @@ use prometheus::{
 use super::{
     families::{self, Family, Kind},
     ledger::{Ledger, Name},
-    state::{Health, Publishes},
+    state::{Health, Proxied, Publishes},
 };
 use crate::{compile::RUNGS, kernel::MapFill};
 
@@ -200,6 +200,18 @@ impl Page {
             self.values(family, states.map(|(state, number)| (state, number as f64)));
         }
         self.value(&families::RESTART, health.restart_needed as f64);
+        if let Some(proxy) = &health.proxy {
+            self.proxy(proxy);
+        }
+    }
+
+    fn proxy(&mut self, proxy: &Proxied) {
+        let refused = proxy.refused.iter().map(|(cause, number)| (*cause, *number as f64));
+        self.values(&families::PROXY_REFUSED, refused);
+        self.value(&families::PROXY_CONNECTIONS, proxy.connections as f64);
+        self.value(&families::PROXY_REQUESTS, proxy.requests as f64);
+        let reals = [("used", proxy.reals_used as f64), ("idle", proxy.reals_idle as f64)];
+        self.values(&families::PROXY_REALS, reals);
     }
 }
 

@@ -48,6 +48,13 @@ fn page(names: Vec<Name>) -> String {
         refused: 2,
         links_wanted: 4,
         links_attached: 2,
+        proxy: Some(Proxied {
+            refused: vec![("idle", 3), ("flood", 0)],
+            connections: 20,
+            requests: 21,
+            reals_used: 22,
+            reals_idle: 23,
+        }),
         ..Health::default()
     };
     text(&Shown {
@@ -103,6 +110,12 @@ fn page_says_what_was_counted() {
         "balancer_set_valid 0".into(),
         "balancer_set_invalid_since_timestamp_seconds 90.5".into(),
         "balancer_links{state=\"wanted\"} 4".into(),
+        "balancer_proxy_refused_total{cause=\"idle\"} 3".into(),
+        "balancer_proxy_refused_total{cause=\"flood\"} 0".into(),
+        "balancer_proxy_connections 20".into(),
+        "balancer_proxy_requests 21".into(),
+        "balancer_proxy_real_connections{state=\"used\"} 22".into(),
+        "balancer_proxy_real_connections{state=\"idle\"} 23".into(),
     ] {
         assert!(text.lines().any(|found| found == line), "{line} is not in\n{text}");
     }

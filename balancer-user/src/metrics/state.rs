@@ -34,6 +34,23 @@ pub struct Health {
     pub links_attached: usize,
     /// Keys of the configuration whose change waits for a restart.
     pub restart_needed: usize,
+    /// Of the HTTP proxy; `None`: there is none.
+    pub proxy: Option<Proxied>,
+}
+
+/// What the HTTP proxy counts.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Proxied {
+    /// What it refused since it began, by cause.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Connections of clients.
+    pub connections: u64,
+    /// Requests under way.
+    pub requests: u64,
+    /// Connections to reals that carry a request.
+    pub reals_used: u64,
+    /// Connections to reals that are kept for the next one.
+    pub reals_idle: u64,
 }
 
 /// How a publish ended.

@@ -6,7 +6,10 @@ use ::http::{
 };
 use hyper::body::Bytes;
 
-use super::body::{Download, Underway};
+use super::{
+    body::{Download, Underway},
+    counts::Cause,
+};
 use crate::http::{Answer, Language};
 
 /// Why the proxy, and no backend, answers.
@@ -14,8 +17,12 @@ use crate::http::{Answer, Language};
 pub(super) enum Own {
     /// The request contradicts itself.
     Bad,
+    /// A head of HTTP/2 with too many fields. Of HTTP/1 hyper says so.
+    TooManyFields,
     /// A method that only proxies carry out that clients know of.
     NotImplemented,
+    /// Somebody dialled the listener itself, which is no VIP (RFC 9110, 15.5.20).
+    Misdirected,
     /// The backend cannot be reached.
     Unreachable,
     /// The backend broke off before it answered, or answered with what is no HTTP.
@@ -28,7 +35,9 @@ impl Own {
     fn status(self) -> StatusCode {
         match self {
             Self::Bad => StatusCode::BAD_REQUEST,
+            Self::TooManyFields => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::Misdirected => StatusCode::MISDIRECTED_REQUEST,
             Self::Unreachable => StatusCode::SERVICE_UNAVAILABLE,
             Self::Broken => StatusCode::BAD_GATEWAY,
             Self::TooLate => StatusCode::GATEWAY_TIMEOUT,
@@ -38,7 +47,9 @@ impl Own {
     fn text(self) -> &'static str {
         match self {
             Self::Bad => "the request contradicts itself\n",
+            Self::TooManyFields => "the request has too many header fields\n",
             Self::NotImplemented => "this method is not carried out\n",
+            Self::Misdirected => "no service has this address\n",
             Self::Unreachable => "the backend cannot be reached\n",
             Self::Broken => "the backend broke off\n",
             Self::TooLate => "the backend did not answer in time\n",
@@ -49,14 +60,28 @@ impl Own {
     fn code(self) -> &'static str {
         match self {
             Self::Bad => "13",
-            Self::NotImplemented => "12",
+            Self::TooManyFields => "8",
+            Self::NotImplemented | Self::Misdirected => "12",
             Self::Unreachable | Self::Broken => "14",
             Self::TooLate => "4",
         }
     }
 
-    /// The answer.
+    fn cause(self) -> Cause {
+        match self {
+            Self::Bad => Cause::Malformed,
+            Self::TooManyFields => Cause::HeadSize,
+            Self::NotImplemented => Cause::NotImplemented,
+            Self::Misdirected => Cause::Misdirected,
+            Self::Unreachable => Cause::Unreachable,
+            Self::Broken => Cause::Broken,
+            Self::TooLate => Cause::TooLate,
+        }
+    }
+
+    /// The answer, which is counted.
     pub(super) fn answer(self, language: Language, request: Underway) -> Response<Download> {
+        request.refused(self.cause());
         match language {
             Language::Http => {
                 let mut answer = Response::new(text(self.text(), request));

@@ -10,7 +10,7 @@ use std::{
 use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
 use tokio::{sync::mpsc, time::Sleep};
 
-use super::{reals::Lease, vigil::Pulse};
+use super::{connection::stream, counts::Cause, reals::Lease, vigil::Pulse};
 
 type Failure = Box<dyn Error + Send + Sync>;
 
@@ -20,11 +20,44 @@ pub(super) enum Upload {
     /// Nothing.
     Empty,
     /// What the client sends.
-    Streamed(Incoming),
+    Streamed(Inflow),
     /// The same, of which others get a copy.
-    Copied(Incoming, Vec<mpsc::Sender<Piece>>),
+    Copied(Inflow, Vec<mpsc::Sender<Piece>>),
     /// Such a copy.
     Copy(mpsc::Receiver<Piece>),
+}
+
+/// What a client sends, felt by the pulse of its request.
+#[derive(Debug)]
+pub(super) struct Inflow {
+    pub(super) body: Incoming,
+    pub(super) pulse: Arc<Pulse>,
+}
+
+/// What hyper makes of line ends that are none behind the last chunk.
+#[derive(Debug, thiserror::Error)]
+#[error("trailers without a field")]
+struct NoTrailers;
+
+impl Inflow {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
+        let polled = Pin::new(&mut self.body).poll_frame(cx).map_err(Failure::from);
+        if polled.is_ready() {
+            self.pulse.has_moved();
+        }
+        if let Poll::Ready(Some(Ok(frame))) = &polled
+            && let Some(trailers) = frame.trailers_ref()
+        {
+            // Among trailers hyper takes a bare LF for a line end and passes over what follows an
+            // empty line, which others may take for requests: none is answered out of turn where
+            // nothing is read after them. A stream of HTTP/2 ends here anyway.
+            self.pulse.end();
+            if trailers.is_empty() {
+                return Poll::Ready(Some(Err(NoTrailers.into())));
+            }
+        }
+        polled
+    }
 }
 
 /// A piece of a body that is copied.
@@ -42,6 +75,14 @@ pub(super) const COPY_BEHIND: usize = 16;
 #[error("the copy of a request is not complete")]
 struct Incomplete;
 
+impl Upload {
+    /// Whether HTTP/1 has to send it in chunks. Of methods that seldom have a body, such as GET,
+    /// hyper sends none otherwise.
+    pub(super) fn is_of_unknown_length(&self) -> bool {
+        !self.is_end_stream() && self.size_hint().exact().is_none()
+    }
+}
+
 impl Body for Upload {
     type Data = Bytes;
     type Error = Failure;
@@ -52,14 +93,14 @@ impl Body for Upload {
     ) -> Poll<Option<Result<Frame<Bytes>, Failure>>> {
         match &mut *self {
             Self::Empty => Poll::Ready(None),
-            Self::Streamed(body) => Pin::new(body).poll_frame(cx).map_err(Into::into),
-            Self::Copied(body, copies) => {
-                let polled = Pin::new(&mut *body).poll_frame(cx).map_err(Failure::from);
+            Self::Streamed(inflow) => inflow.poll_frame(cx),
+            Self::Copied(inflow, copies) => {
+                let polled = inflow.poll_frame(cx);
                 if let Poll::Ready(Some(Ok(frame))) = &polled {
                     copies.retain(|copy| copy.try_send(Piece::Frame(same(frame))).is_ok());
                 }
                 // Who knows the length does not ask once more.
-                if matches!(polled, Poll::Ready(None)) || body.is_end_stream() {
+                if matches!(polled, Poll::Ready(None)) || inflow.body.is_end_stream() {
                     copies.drain(..).for_each(|copy| drop(copy.try_send(Piece::End)));
                 }
                 polled
@@ -75,7 +116,7 @@ impl Body for Upload {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Streamed(body) | Self::Copied(body, _) => body.is_end_stream(),
+            Self::Streamed(inflow) | Self::Copied(inflow, _) => inflow.body.is_end_stream(),
             Self::Copy(_) => false,
         }
     }
@@ -83,7 +124,7 @@ impl Body for Upload {
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Streamed(body) | Self::Copied(body, _) => body.size_hint(),
+            Self::Streamed(inflow) | Self::Copied(inflow, _) => inflow.body.size_hint(),
             Self::Copy(_) => SizeHint::default(),
         }
     }
@@ -102,7 +143,7 @@ pub(super) struct Download {
     from: From,
     /// Until when all of it has to be there.
     until: Option<Pin<Box<Sleep>>>,
-    _request: Underway,
+    request: Underway,
 }
 
 enum From {
@@ -113,18 +154,36 @@ enum From {
 }
 
 /// A request that has begun; it ends when this is dropped.
-pub(super) struct Underway(Arc<Pulse>);
+pub(super) struct Underway {
+    connection: Arc<Pulse>,
+    /// Of HTTP/2.
+    stream: Option<Arc<Pulse>>,
+}
 
 impl Underway {
-    pub(super) fn new(pulse: &Arc<Pulse>) -> Self {
-        pulse.begin();
-        Self(Arc::clone(pulse))
+    pub(super) fn new(connection: &Arc<Pulse>) -> Self {
+        connection.begin();
+        Self { connection: Arc::clone(connection), stream: stream() }
+    }
+}
+
+impl Underway {
+    /// The proxy answers it with an error.
+    pub(super) fn refused(&self, cause: Cause) {
+        self.connection.refused(cause);
+    }
+
+    /// A piece of the answer has moved on. Of HTTP/1 the connection feels it.
+    fn has_moved(&self) {
+        if let Some(stream) = &self.stream {
+            stream.has_moved();
+        }
     }
 }
 
 impl Drop for Underway {
     fn drop(&mut self) {
-        self.0.done();
+        self.connection.done();
     }
 }
 
@@ -136,7 +195,7 @@ struct TooLate;
 impl Download {
     /// An answer of the proxy's own.
     pub(super) fn text(text: Bytes, request: Underway) -> Self {
-        Self { from: From::Text(text), until: None, _request: request }
+        Self { from: From::Text(text), until: None, request }
     }
 
     /// A backend's answer.
@@ -148,7 +207,7 @@ impl Download {
     ) -> Self {
         let mut from = From::Backend(body, Some(lease));
         from.give_back();
-        Self { from, until, _request: request }
+        Self { from, until, request }
     }
 }
 
@@ -192,6 +251,9 @@ impl Body for Download {
             }
         };
         self.from.give_back();
+        if polled.is_ready() {
+            self.request.has_moved();
+        }
         polled
     }
 

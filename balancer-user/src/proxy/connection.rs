@@ -3,15 +3,17 @@
 use std::{
     cell::RefCell,
     convert::Infallible,
+    error::Error,
     future::{Future, poll_fn},
     net::{IpAddr, SocketAddr},
-    pin::Pin,
+    pin::{Pin, pin},
     rc::Rc,
     sync::Arc,
     task::Poll,
 };
 
 use ::http::{HeaderValue, Response};
+use h2::Reason;
 use hyper::{
     Request,
     body::Incoming,
@@ -24,15 +26,16 @@ use tokio::{net::TcpStream, task::spawn_local};
 
 use super::{
     body::Download,
+    counts::Cause,
     forward,
     limits::Limits,
     live::Live,
     ruled::Ruled,
     shard::{Place, Shard},
-    vigil::{Begins, Felt, Pulse, Told},
+    vigil::{Begins, Felt, Pulse, Told, Vigil},
 };
 
-/// Runs what hyper hands over on this thread.
+/// Runs what hyper hands over on this thread: connections to reals.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Local;
 
@@ -42,21 +45,65 @@ impl<F: Future<Output = ()> + 'static> Executor<F> for Local {
     }
 }
 
+/// Runs requests of HTTP/2, of which hyper makes a task each. One of them may stand still while
+/// others of its connection go on, so each has a pulse of its own; what is done for a request finds
+/// it by [`stream`].
+#[derive(Clone)]
+pub(super) struct Streams {
+    pub(super) vigil: Rc<Vigil>,
+    pub(super) limits: Limits,
+}
+
+tokio::task_local! {
+    static STREAM: Arc<Pulse>;
+}
+
+/// The pulse of the stream of HTTP/2 whose task this is.
+pub(super) fn stream() -> Option<Arc<Pulse>> {
+    STREAM.try_with(Arc::clone).ok()
+}
+
+impl<F: Future<Output = ()> + 'static> Executor<F> for Streams {
+    fn execute(&self, future: F) {
+        let vigil = Rc::clone(&self.vigil);
+        let (number, pulse) = vigil.watch_stream(&self.limits);
+        spawn_local(async move {
+            {
+                let mut running = pin!(STREAM.scope(Arc::clone(&pulse), future));
+                loop {
+                    let told = poll_fn(|cx| match running.as_mut().poll(cx) {
+                        Poll::Ready(()) => Poll::Ready(None),
+                        Poll::Pending => pulse.poll_told(cx, false).map(Some),
+                    });
+                    match told.await {
+                        // What is dropped is reset.
+                        Some(Told::Over) | None => break,
+                        // The connection ends once its streams have.
+                        Some(Told::End | Told::Rest) => {}
+                    }
+                }
+            }
+            vigil.leave(number);
+        });
+    }
+}
+
 /// How requests are read.
 pub(super) struct Servers {
     http1: http1::Builder,
-    http2: http2::Builder<Local>,
+    http2: http2::Builder<Streams>,
 }
 
 impl Servers {
-    pub(super) fn new(limits: &Limits) -> Self {
+    pub(super) fn new(streams: Streams) -> Self {
+        let limits = streams.limits;
         let mut http1 = http1::Builder::new();
         http1
             .max_headers(limits.head_fields)
             .max_buf_size(limits.head_bytes.max(8192))
-            // Some say all that they have to say and listen: their answer comes nevertheless.
-            .half_close(true);
-        let mut http2 = http2::Builder::new(Local);
+            // Whoever ends its side has gone, as far as anybody can tell: its request is ended too.
+            .half_close(false);
+        let mut http2 = http2::Builder::new(streams);
         http2
             .max_concurrent_streams(limits.streams)
             .max_header_list_size(u32::try_from(limits.head_bytes).unwrap_or(u32::MAX));
@@ -107,10 +154,34 @@ impl Connection {
         asked.rules.clone()
     }
 
+    /// The pulse of the request whose task this is.
+    pub(super) fn of_request(&self) -> Arc<Pulse> {
+        stream().unwrap_or_else(|| Arc::clone(&self.pulse))
+    }
+
     /// Whether this is the last answer.
     pub(super) fn is_last(&self) -> bool {
-        self.shard.is_stopping() || self.asked.borrow().leaves
+        self.shard.is_stopping() || self.asked.borrow().leaves || self.pulse.is_ending()
     }
+}
+
+/// Why hyper ended a connection, where it was for what the client sent. Requests that it refuses
+/// are among these, since none is read after them.
+fn refusal(error: &hyper::Error) -> Option<Cause> {
+    if error.is_parse_too_large() {
+        return Some(Cause::HeadSize);
+    }
+    if error.is_parse() {
+        return Some(Cause::Malformed);
+    }
+    let http2 = error.source()?.downcast_ref::<h2::Error>()?;
+    if !http2.is_library() {
+        return None;
+    }
+    Some(match http2.reason()? {
+        Reason::ENHANCE_YOUR_CALM => Cause::Flood,
+        _ => Cause::Frames,
+    })
 }
 
 /// Serves a connection until it ends.
@@ -178,7 +249,12 @@ async fn turn(
     may_rest: bool,
 ) -> Turn {
     poll_fn(|cx| match Pin::new(&mut *served).poll(cx) {
-        Poll::Ready(_) => Poll::Ready(Turn::Over),
+        Poll::Ready(ended) => {
+            if let Some(cause) = ended.err().as_ref().and_then(refusal) {
+                on.pulse.refused(cause);
+            }
+            Poll::Ready(Turn::Over)
+        }
         Poll::Pending => on.pulse.poll_told(cx, may_rest).map(Turn::Told),
     })
     .await
@@ -190,7 +266,7 @@ async fn http1(on: &Rc<Connection>, felt: Felt) -> Option<Felt> {
     let mut served = Box::new(served.with_upgrades());
     loop {
         match turn(on, &mut served, true).await {
-            Turn::Over | Turn::Told(Told::Over(_)) => return None,
+            Turn::Over | Turn::Told(Told::Over) => return None,
             Turn::Told(Told::End) => Pin::new(&mut *served).graceful_shutdown(),
             Turn::Told(Told::Rest) => {
                 let parts = served.into_parts()?;
@@ -206,7 +282,7 @@ async fn http2(on: &Rc<Connection>, felt: Felt) {
         Box::new(on.shard.servers.http2.serve_connection(TokioIo::new(felt), service(on)));
     loop {
         match turn(on, &mut served, false).await {
-            Turn::Over | Turn::Told(Told::Over(_)) => return,
+            Turn::Over | Turn::Told(Told::Over) => return,
             Turn::Told(Told::End) => Pin::new(&mut *served).graceful_shutdown(),
             Turn::Told(Told::Rest) => {}
         }

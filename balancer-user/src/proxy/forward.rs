@@ -8,34 +8,33 @@ use std::{
 };
 
 use ::http::{
-    HeaderValue, Method, Request, Response, Uri, Version,
-    header::{CONNECTION, HOST, UPGRADE},
+    HeaderValue, Method, Request, Response, Version,
+    header::{CONNECTION, UPGRADE},
     request, response,
-    uri::{Authority, PathAndQuery},
 };
 use hyper::{
-    body::{Body, Incoming},
+    body::{Body, Bytes, Incoming},
     upgrade::OnUpgrade,
 };
 use hyper_util::rt::TokioIo;
 use tokio::{
     sync::mpsc,
     task::spawn_local,
-    time::{Instant, sleep, sleep_until, timeout_at},
+    time::{Instant, sleep, sleep_until, timeout, timeout_at},
 };
 use tracing::debug;
 
 use super::{
-    Spoken,
     answer::{self, Own},
-    body::{COPY_BEHIND, Download, Underway, Upload},
+    body::{COPY_BEHIND, Download, Inflow, Underway, Upload},
     connection::Connection,
-    headers::{self, Wrong},
+    headers::{self, Hop, Wrong},
     reals::{Lease, Unanswered, Why},
     ruled::Ruled,
+    target::{Target, has_form, own_name},
 };
 use crate::http::{
-    self, BackendId, Chance, Choice, Decision, Forward, HostOf, Language, Retry, Scheme, Tried,
+    self, BackendId, Chance, Choice, Decision, Forward, Language, Retry, Scheme, Tried,
 };
 
 /// Endpoints that are tried where connections cannot be made at all.
@@ -44,11 +43,19 @@ const REALS_TRIED: u32 = 3;
 /// Answers a request.
 pub(super) async fn answer(on: &Rc<Connection>, request: Request<Incoming>) -> Response<Download> {
     let version = request.version();
-    let wrong = headers::wrong(request.headers(), version);
+    let most = on.shard.options.limits.head_fields;
+    let wrong = match has_form(request.method(), request.uri()) {
+        true => headers::wrong(request.headers(), version, most),
+        false => Some(Wrong::Contradiction),
+    };
     let mut answer = match wrong {
         None => answered(on, request).await,
         Some(wrong) => {
-            let own = if wrong == Wrong::Coding { Own::NotImplemented } else { Own::Bad };
+            let own = match wrong {
+                Wrong::Contradiction => Own::Bad,
+                Wrong::Coding => Own::NotImplemented,
+                Wrong::TooMany => Own::TooManyFields,
+            };
             own.answer(Language::of(request.headers()), Underway::new(&on.pulse))
         }
     };
@@ -68,7 +75,7 @@ async fn answered(on: &Rc<Connection>, request: Request<Incoming>) -> Response<D
     }
     let Some(rules) = on.rules() else {
         // Nobody hands over what has no rules: somebody dialled the listener itself.
-        return Own::NotImplemented.answer(language, underway);
+        return last(Own::Misdirected.answer(language, underway), request.version());
     };
     let (mut parts, body) = request.into_parts();
     let connection =
@@ -95,6 +102,15 @@ async fn answered(on: &Rc<Connection>, request: Request<Incoming>) -> Response<D
         return Own::Bad.answer(language, underway);
     };
     drop(view);
+    match headers::hop(&parts.method, &mut parts.headers) {
+        Hop::On => {}
+        Hop::Last if parts.method == Method::OPTIONS => {
+            return Response::new(Download::text(Bytes::new(), underway));
+        }
+        // What came would go back with whatever was added on the way.
+        Hop::Last => return last(Own::NotImplemented.answer(language, underway), parts.version),
+        Hop::Unknown => return last(Own::Bad.answer(language, underway), parts.version),
+    }
     let upgrade = Upgrade::taken(&mut parts);
     let mirrors: Vec<_> = forward
         .mirrors
@@ -144,23 +160,30 @@ fn upload(
             Upload::Copy(pieces)
         };
         let mut request = Request::from_parts(parts.clone(), body);
-        let named = target.shadowed(*shadow);
-        if named.write(&mut request, spoken, None).is_err() {
+        let own = if target.host.is_none() { own_name(rules, real) } else { None };
+        if target.shadowed(*shadow).write(&mut request, spoken, own.as_ref()).is_err() {
             continue;
         }
         let peer = on.shard.pool.peer((real, spoken));
+        let within = on.shard.options.limits.stalled;
         spawn_local(async move {
-            match peer.send(request).await {
-                // What comes back is thrown away; reading it keeps the connection usable.
-                Ok((answer, lease)) => drain(answer.into_body(), lease).await,
-                Err(Unanswered { why, .. }) => debug!(%real, %why, "a copy was not answered"),
+            let copied = async {
+                match peer.send(request).await {
+                    // What comes back is thrown away; reading it keeps the connection usable.
+                    Ok((answer, lease)) => drain(answer.into_body(), lease).await,
+                    Err(Unanswered { why, .. }) => debug!(%real, %why, "a copy was not answered"),
+                }
+            };
+            if timeout(within, copied).await.is_err() {
+                debug!(%real, "a copy was not answered in time");
             }
         });
     }
+    let inflow = Inflow { body, pulse: on.of_request() };
     match (empty, copies.is_empty()) {
         (true, _) => Upload::Empty,
-        (false, true) => Upload::Streamed(body),
-        (false, false) => Upload::Copied(body, copies),
+        (false, true) => Upload::Streamed(inflow),
+        (false, false) => Upload::Copied(inflow, copies),
     }
 }
 
@@ -169,82 +192,6 @@ async fn drain(mut body: Incoming, lease: Lease) {
     while let Some(Ok(_)) = body.frame().await {}
     if body.is_end_stream() {
         lease.finish();
-    }
-}
-
-/// What a backend is asked for.
-#[derive(Clone, Debug)]
-struct Target {
-    path: PathAndQuery,
-    /// `None`: that of the endpoint.
-    host: Option<HeaderValue>,
-}
-
-/// It cannot be written as a request.
-#[derive(Debug)]
-struct Unwritable;
-
-impl Target {
-    fn of(forward: &Forward<'_>, view: &http::Request<'_>, uri: &Uri) -> Result<Self, Unwritable> {
-        let as_it_came = forward.path.is_none()
-            && forward.query.is_none()
-            && matches!(view.path, std::borrow::Cow::Borrowed(_));
-        let path = match uri.path_and_query() {
-            Some(path) if as_it_came => path.clone(),
-            _ => forward.path_and_query(view).parse().map_err(|_| Unwritable)?,
-        };
-        let as_it_came =
-            view.headers.get(HOST).filter(|host| host.as_bytes() == view.authority.as_bytes());
-        let host = match (&forward.host, as_it_came) {
-            (HostOf::Request, Some(host)) => Some(host.clone()),
-            _ => match forward.host(view) {
-                Some(host) => Some(HeaderValue::from_str(host).map_err(|_| Unwritable)?),
-                None => None,
-            },
-        };
-        Ok(Self { path, host })
-    }
-
-    /// The same for a copy whose host says that it is one.
-    fn shadowed(&self, shadow: bool) -> Self {
-        let mut named = self.clone();
-        if shadow {
-            let host = named.host.as_ref().and_then(|host| host.to_str().ok());
-            named.host = host.and_then(|host| HeaderValue::try_from(http::shadow(host)).ok());
-        }
-        named
-    }
-
-    /// Writes it into a request. `own`: the endpoint's name.
-    fn write<B>(
-        &self,
-        request: &mut Request<B>,
-        spoken: Spoken,
-        own: Option<&HeaderValue>,
-    ) -> Result<(), Unwritable> {
-        let host = self.host.as_ref().or(own);
-        match spoken {
-            Spoken::Http1 => {
-                *request.version_mut() = Version::HTTP_11;
-                *request.uri_mut() = Uri::from(self.path.clone());
-                // One of HTTP/1.0 may have none; one of HTTP/1.1 has to (RFC 9112, 3.2).
-                let host = host.cloned().unwrap_or(const { HeaderValue::from_static("") });
-                request.headers_mut().insert(HOST, host);
-            }
-            Spoken::Http2 => {
-                *request.version_mut() = Version::HTTP_2;
-                request.headers_mut().remove(HOST);
-                let authority = host.filter(|host| !host.is_empty());
-                let authority = authority.map(|host| Authority::try_from(host.as_bytes()));
-                let mut uri = Uri::builder().scheme("http").path_and_query(self.path.clone());
-                uri = match authority.transpose().map_err(|_| Unwritable)? {
-                    Some(authority) => uri.authority(authority),
-                    None => uri.authority("localhost"),
-                };
-                *request.uri_mut() = uri.build().map_err(|_| Unwritable)?;
-            }
-        }
-        Ok(())
     }
 }
 
@@ -395,11 +342,7 @@ impl Tries<'_> {
         let refused = |own, tried| Failed { own, tried, back: None, kept: false, unsent: true };
         let Some(real) = real else { return Err(refused(Own::Unreachable, Tried::NoAnswer)) };
         let spoken = self.rules.spoken(id, self.language == Language::Grpc);
-        let own = || match self.rules.outside_name(real) {
-            Some(name) => HeaderValue::from_str(name).ok(),
-            None => HeaderValue::try_from(real.to_string()).ok(),
-        };
-        let own = if self.target.host.is_none() { own() } else { None };
+        let own = if self.target.host.is_none() { own_name(self.rules, real) } else { None };
         if self.target.write(&mut request, spoken, own.as_ref()).is_err() {
             return Err(refused(Own::Bad, Tried::NoAnswer));
         }
@@ -411,6 +354,8 @@ impl Tries<'_> {
                 debug!(%real, %why, "a request was not answered");
                 let own = match &why {
                     Why::Connect(_) | Why::ConnectTimedOut | Why::Handshake(_) => Own::Unreachable,
+                    // Of what the client sent last: no chunk, or not all that it said would come.
+                    Why::Kept(error) | Why::Fresh(error) if error.is_user() => Own::Bad,
                     Why::Kept(_) | Why::Fresh(_) => Own::Broken,
                 };
                 Err(Failed {
@@ -433,9 +378,10 @@ impl Tries<'_> {
         until: Option<Instant>,
     ) -> Result<T, TooLate> {
         let of_try = self.forward.timeouts.backend_request;
-        let pulse = &self.on.pulse;
-        if of_try.is_none() && until.is_none() && pulse.is_of_one() {
-            // No timer: the connection's task, of which this is a part, is woken in time.
+        if of_try.is_none() && until.is_none() {
+            // No timer: the task of the connection or stream, of which this is a part, is woken in
+            // time.
+            let pulse = self.on.of_request();
             return poll_fn(|cx| match pulse.stands_still() {
                 true => Poll::Ready(Err(TooLate)),
                 false => sending.as_mut().poll(cx).map(Ok),
@@ -478,5 +424,5 @@ fn changed(
     parts.extensions.clear();
     parts.headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
     parts.headers.extend(to.map(|to| (UPGRADE, to)));
-    Response::from_parts(parts, Download::text(hyper::body::Bytes::new(), underway))
+    Response::from_parts(parts, Download::text(Bytes::new(), underway))
 }

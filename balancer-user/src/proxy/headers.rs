@@ -1,8 +1,10 @@
 //! Headers that are between two neighbours, and those that whoever forwards adds.
 
 use ::http::{
-    HeaderMap, HeaderName, HeaderValue, Version,
-    header::{CONNECTION, HOST, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE, VIA},
+    HeaderMap, HeaderName, HeaderValue, Method, Version,
+    header::{
+        CONNECTION, HOST, MAX_FORWARDS, PROXY_AUTHENTICATE, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    },
 };
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -34,12 +36,17 @@ pub enum Forwarded {
 pub(super) enum Wrong {
     /// One of HTTP/1.1 without a host (RFC 9112, 3.2), or with a coding that is given twice.
     Contradiction,
+    /// More fields than one may have.
+    TooMany,
     /// A transfer coding other than `chunked` (RFC 9112, 6.1), which would be lost on the way.
     Coding,
 }
 
-/// Looks for what hyper lets through.
-pub(super) fn wrong(headers: &HeaderMap, version: Version) -> Option<Wrong> {
+/// Looks for what hyper lets through; `most`: how many fields there may be.
+pub(super) fn wrong(headers: &HeaderMap, version: Version, most: usize) -> Option<Wrong> {
+    if headers.len() > most {
+        return Some(Wrong::TooMany);
+    }
     if version == Version::HTTP_11 && !headers.contains_key(HOST) {
         return Some(Wrong::Contradiction);
     }
@@ -51,6 +58,35 @@ pub(super) fn wrong(headers: &HeaderMap, version: Version) -> Option<Wrong> {
             let chunked = coding.as_bytes().trim_ascii().eq_ignore_ascii_case(b"chunked");
             (!chunked).then_some(Wrong::Coding)
         }
+    }
+}
+
+/// How far a request may go.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Hop {
+    /// To the next one.
+    On,
+    /// No further: it is for whoever has it now.
+    Last,
+    /// What it says is no number.
+    Unknown,
+}
+
+/// Counts one hop in `Max-Forwards` of TRACE and OPTIONS; those of other methods go on as they are
+/// (RFC 9110, 7.6.2).
+pub(super) fn hop(method: &Method, headers: &mut HeaderMap) -> Hop {
+    if !matches!(*method, Method::TRACE | Method::OPTIONS) {
+        return Hop::On;
+    }
+    let Some(left) = headers.get(MAX_FORWARDS) else { return Hop::On };
+    let digits = left.to_str().ok().filter(|left| left.bytes().all(|byte| byte.is_ascii_digit()));
+    match digits.and_then(|digits| digits.parse::<u64>().ok()) {
+        Some(0) => Hop::Last,
+        Some(left) => {
+            headers.insert(MAX_FORWARDS, HeaderValue::from(left - 1));
+            Hop::On
+        }
+        None => Hop::Unknown,
     }
 }
 
@@ -250,6 +286,23 @@ mod tests {
         assert_eq!(said(Forwarded::Replace, &before), own);
         assert_eq!(said(Forwarded::Append, &[]), own);
         assert_eq!(said(Forwarded::Keep, &before).len(), 3);
+    }
+
+    #[test]
+    fn hops_of_trace_and_options_are_counted_and_of_others_are_not() {
+        for (method, sent, on, left) in [
+            (Method::TRACE, "2", Hop::On, "1"),
+            (Method::OPTIONS, "1", Hop::On, "0"),
+            (Method::OPTIONS, "0", Hop::Last, "0"),
+            (Method::TRACE, "-1", Hop::Unknown, "-1"),
+            (Method::TRACE, "", Hop::Unknown, ""),
+            (Method::GET, "0", Hop::On, "0"),
+        ] {
+            let mut map = headers(&[("max-forwards", sent)]);
+            assert_eq!(hop(&method, &mut map), on, "{method} {sent}");
+            assert_eq!(text(&map), [format!("max-forwards: {left}")]);
+        }
+        assert_eq!(hop(&Method::TRACE, &mut HeaderMap::new()), Hop::On);
     }
 
     #[test]

@@ -27,6 +27,7 @@ use tokio::sync::watch;
 mod answer;
 mod body;
 mod connection;
+mod counts;
 mod forward;
 mod headers;
 mod limits;
@@ -34,10 +35,12 @@ mod live;
 mod reals;
 mod ruled;
 mod shard;
+mod target;
 #[cfg(test)]
 mod tests;
 mod vigil;
 
+pub use counts::{Cause, Counted, Counters};
 pub use headers::{Added, Forwarded};
 pub use limits::Limits;
 pub use live::Live;
@@ -62,6 +65,7 @@ pub struct Proxy {
     /// Falls to the shards' ears: how long what is begun may take.
     stop: watch::Sender<Option<Duration>>,
     shards: Vec<thread::JoinHandle<()>>,
+    counters: Counters,
 }
 
 impl Proxy {
@@ -72,10 +76,13 @@ impl Proxy {
     pub fn start(shards: Vec<Vec<TcpListener>>, options: Options) -> io::Result<Self> {
         let live = Arc::new(ArcSwap::from_pointee(Live::default()));
         let (stop, stopped) = watch::channel(None);
-        let mut proxy = Self { live: Arc::clone(&live), stop, shards: Vec::new() };
-        for (number, listeners) in shards.into_iter().enumerate() {
+        let counters = Counters(shards.iter().map(|_| Arc::default()).collect());
+        let mut proxy =
+            Self { live: Arc::clone(&live), stop, shards: Vec::new(), counters: counters.clone() };
+        for (number, (listeners, counts)) in shards.into_iter().zip(&*counters.0).enumerate() {
             let shard = shard::Beginning {
                 live: Arc::clone(&live),
+                counts: Arc::clone(counts),
                 options: options.clone(),
                 stop: stopped.clone(),
             };
@@ -87,6 +94,11 @@ impl Proxy {
     /// The rules by which requests go.
     pub fn live(&self) -> Arc<Live> {
         self.live.load_full()
+    }
+
+    /// What it counts.
+    pub fn counters(&self) -> Counters {
+        self.counters.clone()
     }
 
     /// Every request that begins from now on goes by these rules.

@@ -23,7 +23,8 @@ use tracing::warn;
 
 use super::{
     Live, Options,
-    connection::{self, Servers},
+    connection::{self, Servers, Streams},
+    counts::{Cause, Counts},
     reals::Pool,
     vigil::{TICK, Vigil},
 };
@@ -32,7 +33,8 @@ use super::{
 pub(super) struct Shard {
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) options: Options,
-    pub(super) vigil: Vigil,
+    pub(super) counts: Arc<Counts>,
+    pub(super) vigil: Rc<Vigil>,
     pub(super) pool: Pool,
     pub(super) servers: Servers,
     pub(super) random: RefCell<fastrand::Rng>,
@@ -44,6 +46,7 @@ pub(super) struct Shard {
 pub(super) struct Beginning {
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) options: Options,
+    pub(super) counts: Arc<Counts>,
     pub(super) stop: watch::Receiver<Option<Duration>>,
 }
 
@@ -82,12 +85,15 @@ impl Beginning {
     }
 
     async fn run(self, listeners: Vec<TcpListener>) {
-        let Self { live, options, mut stop } = self;
+        let Self { live, options, counts, mut stop } = self;
+        let vigil = Rc::new(Vigil::new(Arc::clone(&counts)));
+        let streams = Streams { vigil: Rc::clone(&vigil), limits: options.limits };
         let shard = Rc::new(Shard {
             live,
-            vigil: Vigil::default(),
+            counts,
+            vigil,
             pool: Pool::new(options.mark, options.limits),
-            servers: Servers::new(&options.limits),
+            servers: Servers::new(streams),
             random: RefCell::new(fastrand::Rng::new()),
             places: Places::new(options.limits.connections, options.limits.connections_of_one),
             stopping: Cell::new(false),
@@ -118,7 +124,8 @@ async fn tick(shard: Rc<Shard>) {
     let mut ticks = 0u64;
     loop {
         interval.tick().await;
-        shard.vigil.tick();
+        let requests = shard.vigil.tick();
+        shard.counts.has(shard.places.taken.get() as u64, requests, shard.pool.connections());
         ticks += 1;
         if ticks.is_multiple_of(10) {
             shard.pool.sweep();
@@ -139,7 +146,10 @@ async fn accept(shard: Rc<Shard>, listener: TcpListener) {
         Err(error) => return warn!(%error, "a listener of the proxy cannot be used"),
     };
     loop {
-        shard.places.some().await;
+        if shard.places.are_taken() {
+            shard.counts.add(Cause::Connections);
+            shard.places.some().await;
+        }
         let (stream, client) = match listener.accept().await {
             Ok(accepted) => accepted,
             // Of the connection, which is gone (accept(2)).
@@ -150,8 +160,11 @@ async fn accept(shard: Rc<Shard>, listener: TcpListener) {
                 continue;
             }
         };
-        if let Some(place) = Place::take(&shard, client.ip()) {
-            spawn_local(connection::serve(Rc::clone(&shard), stream, client, place));
+        match Place::take(&shard, client.ip()) {
+            Some(place) => {
+                spawn_local(connection::serve(Rc::clone(&shard), stream, client, place));
+            }
+            None => shard.counts.add(Cause::ConnectionsOfOne),
         }
     }
 }
@@ -163,7 +176,7 @@ fn is_of_connection(error: &io::Error) -> bool {
 
 /// Room for connections.
 struct Places {
-    left: Cell<usize>,
+    taken: Cell<usize>,
     all: usize,
     of_one: usize,
     by_client: RefCell<HashMap<IpAddr, usize>>,
@@ -179,7 +192,7 @@ pub(super) struct Place {
 impl Places {
     fn new(all: usize, of_one: usize) -> Self {
         Self {
-            left: Cell::new(all),
+            taken: Cell::new(0),
             all,
             of_one,
             by_client: RefCell::new(HashMap::new()),
@@ -187,16 +200,20 @@ impl Places {
         }
     }
 
+    fn are_taken(&self) -> bool {
+        self.taken.get() >= self.all
+    }
+
     /// Waits until there is room.
     async fn some(&self) {
-        while self.left.get() == 0 {
+        while self.are_taken() {
             self.changed.notified().await;
         }
     }
 
     /// Waits until nobody has any.
     async fn empty(&self) {
-        while self.left.get() < self.all {
+        while self.taken.get() > 0 {
             self.changed.notified().await;
         }
     }
@@ -213,7 +230,7 @@ impl Place {
         }
         *has += 1;
         // Listeners of two families may find the last place at once: then there is one more.
-        places.left.set(places.left.get().saturating_sub(1));
+        places.taken.set(places.taken.get() + 1);
         Some(Self { shard: Rc::clone(shard), client })
     }
 }
@@ -228,7 +245,7 @@ impl Drop for Place {
                 by_client.remove(&self.client);
             }
         }
-        places.left.set(places.left.get() + 1);
+        places.taken.set(places.taken.get() - 1);
         places.changed.notify_waiters();
     }
 }

@@ -23,7 +23,10 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::limits::Limits;
+use super::{
+    counts::{Cause, Counts},
+    limits::Limits,
+};
 
 /// How often it is looked.
 pub(super) const TICK: Duration = Duration::from_millis(100);
@@ -34,9 +37,10 @@ const TO_TELL: u32 = 20;
 const TO_REST: u32 = 10;
 
 /// The clock of a shard and all that it looks after.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Vigil {
     clock: Arc<AtomicU32>,
+    counts: Arc<Counts>,
     watched: RefCell<Vec<Option<Arc<Pulse>>>>,
     free: RefCell<Vec<usize>>,
 }
@@ -45,6 +49,7 @@ pub(super) struct Vigil {
 #[derive(Debug)]
 pub(super) struct Pulse {
     clock: Arc<AtomicU32>,
+    counts: Arc<Counts>,
     times: Times,
     phase: AtomicU8,
     /// How many of the first bytes were those of [`PREFACE`], after which frames come without a
@@ -55,6 +60,8 @@ pub(super) struct Pulse {
     /// The tick from which on it is over.
     due: AtomicU32,
     asked_to_end: AtomicBool,
+    /// It was asked once.
+    ending: AtomicBool,
     /// The client takes no more, and something is still to be written.
     blocked: AtomicBool,
     waker: Mutex<Option<Waker>>,
@@ -86,8 +93,8 @@ pub(super) enum Phase {
 /// What became of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Told {
-    /// It stood still for too long, at this.
-    Over(Phase),
+    /// It stood still for too long.
+    Over,
     /// It is to end once what is under way has ended.
     End,
     /// It is of HTTP/1.1 and has had nothing to do for a while.
@@ -99,24 +106,53 @@ fn ticks(duration: Duration) -> u32 {
 }
 
 impl Vigil {
+    /// Looks after nothing yet; `counts`: the shard's.
+    pub(super) fn new(counts: Arc<Counts>) -> Self {
+        Self {
+            clock: Arc::default(),
+            counts,
+            watched: RefCell::default(),
+            free: RefCell::default(),
+        }
+    }
+
     /// Looks after a connection from now on, until [`Self::leave`].
     pub(super) fn watch(&self, limits: &Limits) -> (usize, Arc<Pulse>) {
+        let pulse = self.pulse(limits);
+        pulse.enter(Phase::Head, pulse.times.head);
+        self.add(pulse)
+    }
+
+    /// Looks after one request of a connection that carries many.
+    pub(super) fn watch_stream(&self, limits: &Limits) -> (usize, Arc<Pulse>) {
+        let pulse = self.pulse(limits);
+        pulse.enter(Phase::Busy, pulse.times.stalled);
+        self.add(pulse)
+    }
+
+    fn pulse(&self, limits: &Limits) -> Pulse {
         let times = Times {
             head: ticks(limits.head_within),
             idle: ticks(limits.idle),
             stalled: ticks(limits.stalled),
         };
-        let pulse = Arc::new(Pulse {
+        Pulse {
             clock: Arc::clone(&self.clock),
+            counts: Arc::clone(&self.counts),
             times,
             phase: AtomicU8::new(Phase::Head as u8),
             preface: AtomicU8::new(0),
             requests: AtomicU32::new(0),
-            due: AtomicU32::new(self.clock.load(Relaxed).wrapping_add(times.head)),
+            due: AtomicU32::new(0),
             asked_to_end: AtomicBool::new(false),
+            ending: AtomicBool::new(false),
             blocked: AtomicBool::new(false),
             waker: Mutex::new(None),
-        });
+        }
+    }
+
+    fn add(&self, pulse: Pulse) -> (usize, Arc<Pulse>) {
+        let pulse = Arc::new(pulse);
         let mut watched = self.watched.borrow_mut();
         let place = self.free.borrow_mut().pop().unwrap_or_else(|| {
             watched.push(None);
@@ -132,14 +168,17 @@ impl Vigil {
         self.free.borrow_mut().push(place);
     }
 
-    /// A tick has passed.
-    pub(super) fn tick(&self) {
+    /// A tick has passed. Gives the number of requests under way.
+    pub(super) fn tick(&self) -> u64 {
         let now = self.clock.fetch_add(1, Relaxed).wrapping_add(1);
+        let mut requests = 0;
         for pulse in self.watched.borrow().iter().flatten() {
+            requests += u64::from(pulse.requests.load(Relaxed));
             if pulse.is_over(now) || pulse.begins_to_rest(now) {
                 pulse.wake();
             }
         }
+        requests
     }
 
     /// Asks all connections to end.
@@ -149,10 +188,21 @@ impl Vigil {
 }
 
 impl Pulse {
+    /// The connection, or a request of it, is refused.
+    pub(super) fn refused(&self, cause: Cause) {
+        self.counts.add(cause);
+    }
+
     /// The connection is to end once what is under way has ended.
     pub(super) fn end(&self) {
         self.asked_to_end.store(true, Relaxed);
+        self.ending.store(true, Relaxed);
         self.wake();
+    }
+
+    /// Whether it is to end once what is under way has ended.
+    pub(super) fn is_ending(&self) -> bool {
+        self.ending.load(Relaxed)
     }
 
     /// A request has begun.
@@ -180,7 +230,8 @@ impl Pulse {
         usize::from(self.preface.load(Relaxed)) < PREFACE.len()
     }
 
-    /// Ready as soon as there is something to tell. `End` is told once; `Rest` to who may.
+    /// Ready as soon as there is something to tell. `End` is told once, and `Over`, which is counted;
+    /// `Rest` to who may.
     pub(super) fn poll_told(&self, cx: &Context<'_>, may_rest: bool) -> Poll<Told> {
         if self.asked_to_end.swap(false, Relaxed) {
             return Poll::Ready(Told::End);
@@ -189,7 +240,12 @@ impl Pulse {
         let phase = self.phase();
         let to_tell = if phase == Phase::Busy { TO_TELL } else { 0 };
         if self.is_over(now.wrapping_sub(to_tell)) {
-            return Poll::Ready(Told::Over(phase));
+            self.refused(match phase {
+                Phase::Idle => Cause::Idle,
+                Phase::Head => Cause::HeadWithin,
+                Phase::Busy => Cause::Stalled,
+            });
+            return Poll::Ready(Told::Over);
         }
         if may_rest && self.silent_for(now).is_some_and(|ticks| ticks >= TO_REST) {
             return Poll::Ready(Told::Rest);
@@ -260,7 +316,14 @@ impl Pulse {
     /// What came of writing.
     fn has_written(&self, written: &Poll<io::Result<usize>>) {
         self.blocked.store(written.is_pending(), Relaxed);
-        if matches!(written, Poll::Ready(Ok(1..))) && self.phase() == Phase::Busy {
+        if matches!(written, Poll::Ready(Ok(1..))) {
+            self.has_moved();
+        }
+    }
+
+    /// A piece of the request or of its answer has moved on.
+    pub(super) fn has_moved(&self) {
+        if self.phase() == Phase::Busy {
             self.enter(Phase::Busy, self.times.stalled);
         }
     }

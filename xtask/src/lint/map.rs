@@ -22,7 +22,9 @@ fn check_page(page: &str, sources: &[Source]) -> Vec<Finding> {
     for (index, line) in map.text.lines().enumerate() {
         for name in line.split('`').skip(1).step_by(2).filter(|quoted| is_sentence(quoted)) {
             let stands = |line: &str| {
-                let Some(rest) = line.trim().strip_prefix("fn ") else { return false };
+                let line = line.trim();
+                let line = line.strip_prefix("async ").unwrap_or(line);
+                let Some(rest) = line.strip_prefix("fn ") else { return false };
                 rest.split_once('(').is_some_and(|(found, _)| has_form(found, name))
             };
             if !sources.iter().any(|s| s.is_rust() && s.text.lines().any(stands)) {
@@ -61,7 +63,7 @@ mod tests {
 
     fn findings(map: &str) -> usize {
         let source = |path: &str, text: &str| Source { path: path.into(), text: text.into() };
-        let tests = "    fn a_test_that_stands() {\n    fn too_many_cats_name_limits_cats() {";
+        let tests = "    async fn a_test_that_waits() {\n    fn a_test_that_stands() {\n    fn too_many_cats_name_limits_cats() {";
         let mut sources = vec![source("tests/a.rs", tests), source(PAGES[0], map)];
         sources.extend(PAGES[1..].iter().map(|page| source(page, "")));
         check(&sources).len()
@@ -70,6 +72,7 @@ mod tests {
     #[test]
     fn a_test_that_is_gone_is_found() {
         assert_eq!(findings("held by `a_test_that_stands` and `kernel`, `a_b`"), 0);
+        assert_eq!(findings("held by `a_test_that_waits`"), 0);
         assert_eq!(findings("held by `a_test_that_fell`"), 1);
         assert_eq!(findings("`too_many_…_name_limits_…` of each"), 0);
         assert_eq!(findings("`too_few_…_name_limits_…` of each"), 1);

@@ -62,6 +62,14 @@ impl Pool {
         of(Spoken::Http1) + of(Spoken::Http2)
     }
 
+    /// Connections that carry a request, and those that are kept for the next.
+    #[expect(clippy::disallowed_methods, reason = "a sum is the same in any order")]
+    pub(super) fn connections(&self) -> (u64, u64) {
+        let peers = self.peers.borrow();
+        let each = peers.values().map(|peer| peer.connections());
+        each.fold((0, 0), |all, of| (all.0 + of.0, all.1 + of.1))
+    }
+
     /// Closes connections that are more than is needed. To be called every few seconds.
     pub(super) fn trim(&self) {
         self.peers.borrow().values().for_each(|peer| peer.trim());

@@ -93,6 +93,17 @@ impl Peer {
         self.live.get()
     }
 
+    /// Connections that carry a request, and those that are kept for the next. One that is being
+    /// made counts as the former.
+    pub(super) fn connections(&self) -> (u64, u64) {
+        let live = u64::from(self.live());
+        match self.spoken {
+            Spoken::Http1 => (live, self.idle.borrow().len() as u64),
+            Spoken::Http2 if self.shared.borrow().is_none() => (live.min(1), 0),
+            Spoken::Http2 => (live.min(1), 1 - live.min(1)),
+        }
+    }
+
     /// Sends a request and waits for the head of its answer.
     pub(in crate::proxy) async fn send(
         self: &Rc<Self>,

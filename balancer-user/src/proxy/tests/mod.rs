@@ -1,6 +1,8 @@
 //! The proxy with real sockets on loopback.
 
 mod failures;
+mod floods;
+mod frames;
 mod hostile;
 mod requests;
 mod world;

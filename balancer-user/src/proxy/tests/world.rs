@@ -21,10 +21,11 @@ use hyper_util::{
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
 };
 
 use crate::{
-    proxy::{Live, Options, Proxy},
+    proxy::{Counted, Live, Options, Proxy},
     resolve::{
         VipKey, resolve,
         tests::world::{documents, settings},
@@ -177,6 +178,31 @@ impl World {
             vip.key = VipKey::tcp(self.at);
         }
         self.proxy().publish(Live::new(&resolved, &self.proxy().live()).unwrap());
+    }
+
+    /// What the proxy has counted.
+    pub(super) fn counted(&self) -> Counted {
+        self.proxy().counters().read()
+    }
+
+    /// Waits until it has counted so.
+    pub(super) async fn until(&self, is: impl Fn(&Counted) -> bool) {
+        let waits = async {
+            while !is(&self.counted()) {
+                sleep(Duration::from_millis(20)).await;
+            }
+        };
+        if timeout(Duration::from_secs(20), waits).await.is_err() {
+            panic!("it is not so: {:?}", self.counted());
+        }
+    }
+
+    /// Waits until the proxy has nothing under way: no client, no request, no real that has one.
+    pub(super) async fn is_at_rest(&self) {
+        // What is shown may be of before.
+        sleep(Duration::from_millis(300)).await;
+        let busy = |counted: &Counted| counted.connections + counted.requests + counted.reals_used;
+        self.until(|counted| busy(counted) == 0).await;
     }
 
     pub(super) async fn stop(mut self, within: Duration) {
