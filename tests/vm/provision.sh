@@ -16,7 +16,7 @@ END
 # The list of what is needed, and the only one: `cargo xtask setup` reads it by --list.
 # Groups: `build` the objects and programs, `run` tests and demo, `vm` tests in guests, `loaders`
 # the tests of other BPF loaders, `metrics` the test of what the agent shows to Prometheus, `quic`
-# the test of QUIC through UDP, `bench` what `cargo xtask bench l4` measures balancer beside,
+# the test of QUIC through UDP, `proxies` what our HTTP proxy is compared with, `bench` what `cargo xtask bench l4` measures balancer beside,
 # `fuzz` fuzzing, `provision` the test of this script, `bare` what every machine with rustup on it has anyway.
 # The third column says how setup sees that it is there: `toolchain` (a Rust toolchain for BPF),
 # `program:NAME` (on PATH or in /usr/sbin), `header:NAME` (the C compiler finds it), `path:FILE`
@@ -46,6 +46,9 @@ metrics    prometheus                program:prometheus          tests let it an
 quic       ngtcp2-client             program:gtlsclient          tests fetch a file over QUIC with it
 quic       ngtcp2-server             program:gtlsserver          tests serve a file over QUIC with it
 quic       openssl                   program:openssl             tests make its certificate with it
+
+proxies    haproxy                   program:haproxy             tests send it the malformed requests that our proxy gets
+proxies    nginx                     program:nginx               tests send it the malformed requests that our proxy gets
 
 bench      nftables                  program:nft                 `bench l4` measures DNAT by a hash map of it
 bench      iptables                  program:iptables-restore    `bench l4` measures DNAT by random rules of it

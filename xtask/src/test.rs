@@ -31,6 +31,8 @@ pub(crate) enum Suite {
     Conformance,
     /// Transcripts of commands, help texts
     Cli,
+    /// Malformed requests at our proxy, nginx and HAProxy
+    Differential,
     /// Maps, pins, publishing, refusals (root)
     Kernel,
     /// The object in libbpf and bpftool, the debug object's log (root)
@@ -48,6 +50,7 @@ impl Suite {
             Self::Unit | Self::Conformance => &[Group::Build],
             Self::Datapath | Self::Cli | Self::Kernel => &[Group::Build, Group::Run],
             Self::E2e => &[Group::Build, Group::Run, Group::Metrics, Group::Quic],
+            Self::Differential => &[Group::Build, Group::Proxies],
             Self::Loaders => &[Group::Build, Group::Run, Group::Loaders],
             Self::Vm => &[Group::Build, Group::Run, Group::Vm],
             Self::Provision => &[Group::Provision],

@@ -27,6 +27,8 @@ pub(crate) enum Group {
     Bench,
     /// The test of QUIC through UDP.
     Quic,
+    /// What our proxy is compared with.
+    Proxies,
     /// Fuzzing.
     Fuzz,
     /// The test of the provision script.
@@ -37,8 +39,15 @@ pub(crate) enum Group {
 
 impl Group {
     /// What `cargo xtask setup` and CI want: everything that the default suites use.
-    pub(crate) const ALL: &[Self] =
-        &[Self::Build, Self::Run, Self::Vm, Self::Loaders, Self::Metrics, Self::Quic];
+    pub(crate) const ALL: &[Self] = &[
+        Self::Build,
+        Self::Run,
+        Self::Vm,
+        Self::Loaders,
+        Self::Metrics,
+        Self::Quic,
+        Self::Proxies,
+    ];
 
     fn named(name: &str) -> Option<Self> {
         Some(match name {
@@ -49,6 +58,7 @@ impl Group {
             "metrics" => Self::Metrics,
             "bench" => Self::Bench,
             "quic" => Self::Quic,
+            "proxies" => Self::Proxies,
             "fuzz" => Self::Fuzz,
             "provision" => Self::Provision,
             "bare" => Self::Bare,
@@ -179,9 +189,10 @@ mod tests {
         assert!(!all.contains(&"debootstrap".into()), "{all:?}");
         let peers = packages(&[Group::Bench]);
         assert!(peers.contains(&"nftables".into()));
+        let proxies = packages(&[Group::Proxies]);
         for service in ["haproxy", "nginx"] {
             assert!(peers.contains(&service.into()), "{peers:?}");
-            assert!(!all.contains(&service.into()), "a service comes along: {all:?}");
+            assert!(proxies.contains(&service.into()), "{proxies:?}");
         }
         assert_eq!(packages(&[Group::Provision]), ["debootstrap"]);
     }
