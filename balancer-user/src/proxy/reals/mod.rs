@@ -71,6 +71,7 @@ impl Pool {
     }
 
     /// Closes connections that are more than is needed. To be called every few seconds.
+    #[expect(clippy::disallowed_methods, reason = "each is trimmed for itself, in any order")]
     pub(super) fn trim(&self) {
         self.peers.borrow().values().for_each(|peer| peer.trim());
     }
