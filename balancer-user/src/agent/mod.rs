@@ -256,7 +256,9 @@ async fn serve(
     }
     if let Some(mut writer) = idle {
         writer.shown.keep(&writer.node, true);
-        tokio::task::spawn_blocking(move || writer.requests.stop()).await.map_err(ended)?;
+        tokio::task::spawn_blocking(move || writer.requests.stop(&mut writer.node))
+            .await
+            .map_err(ended)?;
     }
     Ok(())
 }

@@ -9,7 +9,7 @@ use super::{problems::Broken, state::Problem};
 use crate::{
     kernel::Listeners,
     node::Node,
-    proxy::{Counters, Live, Options, Proxy},
+    proxy::{Counters, End, Live, Options, Proxy, Taking},
     resolve::Resolved,
     settings::Settings,
 };
@@ -42,12 +42,13 @@ impl Requests {
         settings: &Settings,
         resolved: &Resolved,
     ) -> Result<Before, Broken> {
-        let before = self.proxy.as_ref().map(Proxy::live).unwrap_or_default();
-        let live = Live::new(resolved, &before).map_err(|error| {
+        let before = self.proxy.as_ref().map(Proxy::live);
+        let live = Live::new(resolved, before.as_deref().unwrap_or(&Live::default()));
+        let live = Arc::new(live.map_err(|error| {
             Broken::one(Problem { message: error.to_string(), ..Problem::default() })
-        })?;
+        })?);
         if self.proxy.is_none() && resolved.routes.iter().any(|route| route.http.is_some()) {
-            match begin(node, settings) {
+            match begin(node, settings, Arc::clone(&live)) {
                 Ok(proxy) => {
                     self.said = None;
                     self.proxy = Some(proxy);
@@ -62,9 +63,10 @@ impl Requests {
         }
         if let Some(proxy) = &self.proxy {
             proxy.publish(live);
-            return Ok(Before(Some(before)));
         }
-        Ok(Before(None))
+        // One that has just begun has no other rules: for connections of the set before, those of
+        // this one are better than none.
+        Ok(Before(before))
     }
 
     /// The set did not become live.
@@ -80,16 +82,20 @@ impl Requests {
     }
 
     /// Ends the proxy once what is under way has ended.
-    pub(super) fn stop(&mut self) {
+    pub(super) fn stop(&mut self, node: &mut Node) {
         if let Some(proxy) = self.proxy.take() {
             info!("the proxy stops; `l7_fallback` holds from now on");
-            proxy.stop(STOP_WITHIN);
+            // Where that fails, the end of the listeners has it happen.
+            if let Err(error) = node.unlisten() {
+                warn!(%error, "connections are handed to the proxy until it has ended");
+            }
+            proxy.stop(End { within: STOP_WITHIN, taking: Taking::OnTheWay });
         }
     }
 }
 
 /// Starts a proxy, then has connections handed to it.
-fn begin(node: &mut Node, settings: &Settings) -> Result<Proxy, String> {
+fn begin(node: &mut Node, settings: &Settings, live: Arc<Live>) -> Result<Proxy, String> {
     let shards = settings.proxy_shards.unwrap_or_else(|| {
         let processors = std::thread::available_parallelism();
         let processors = processors.map_or(1, std::num::NonZeroUsize::get);
@@ -107,7 +113,7 @@ fn begin(node: &mut Node, settings: &Settings) -> Result<Proxy, String> {
         added: settings.proxy_added,
         mark: Some(settings.proxy_mark.own),
     };
-    let started = Proxy::start(lists, options).map_err(|error: io::Error| error.to_string());
+    let started = Proxy::start(lists, live, options).map_err(|error: io::Error| error.to_string());
     if started.is_ok() {
         info!(shards, "the proxy begins");
     }

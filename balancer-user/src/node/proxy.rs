@@ -23,4 +23,13 @@ impl Node {
         let delivery = Delivery { handed, own, table: settings.proxy_table };
         self.loaded()?.listen(shards, &delivery)
     }
+
+    /// Has connections handed to the proxy no more: see
+    /// [`Datapath::unlisten`](crate::kernel::Datapath::unlisten).
+    ///
+    /// # Errors
+    /// As there, or nothing is loaded.
+    pub fn unlisten(&mut self) -> Result<(), KernelError> {
+        self.loaded()?.unlisten()
+    }
 }

@@ -148,7 +148,7 @@ impl Connection {
             }
             asked.live = Some(Arc::clone(&live));
         }
-        if asked.leaves {
+        if asked.leaves || self.shard.is_stopping() {
             self.pulse.end();
         }
         asked.rules.clone()

@@ -17,6 +17,8 @@ pub struct Limits {
     pub head_within: Duration,
     /// A client connection without a request.
     pub idle: Duration,
+    /// The same while the proxy ends: for requests that were sent before their client knew.
+    pub idle_at_end: Duration,
     /// A request or answer of which not a byte moves.
     pub stalled: Duration,
     /// Requests at once on one connection of HTTP/2.
@@ -38,6 +40,7 @@ impl Default for Limits {
             head_fields: 100,
             head_within: Duration::from_secs(15),
             idle: Duration::from_secs(300),
+            idle_at_end: Duration::from_secs(5),
             stalled: Duration::from_secs(300),
             streams: 128,
             connect: Duration::from_secs(5),

@@ -58,23 +58,48 @@ pub struct Options {
     pub mark: Option<u32>,
 }
 
+/// How a proxy ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct End {
+    /// What takes longer is cut.
+    pub within: Duration,
+    /// What becomes of connections that come meanwhile.
+    pub taking: Taking,
+}
+
+/// Which connections a proxy takes that has begun to end. Each has one answer of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Taking {
+    /// Those that are on their way. Nobody hands over others, or another proxy takes them.
+    #[default]
+    OnTheWay,
+    /// All, as long as there are connections from before, for half of the time at most: nobody
+    /// else takes any before this process has ended.
+    WhileOthersLast,
+}
+
 /// A proxy that runs.
 #[derive(Debug)]
 pub struct Proxy {
     live: Arc<ArcSwap<Live>>,
-    /// Falls to the shards' ears: how long what is begun may take.
-    stop: watch::Sender<Option<Duration>>,
+    /// Falls to the shards' ears.
+    stop: watch::Sender<Option<End>>,
     shards: Vec<thread::JoinHandle<()>>,
     counters: Counters,
 }
 
 impl Proxy {
-    /// Starts a thread for each list of listeners, which are non-blocking.
+    /// Starts a thread for each list of listeners, which are non-blocking. Requests go by `live` from
+    /// the first on: connections may be waiting.
     ///
     /// # Errors
     /// A thread or its runtime cannot be had.
-    pub fn start(shards: Vec<Vec<TcpListener>>, options: Options) -> io::Result<Self> {
-        let live = Arc::new(ArcSwap::from_pointee(Live::default()));
+    pub fn start(
+        shards: Vec<Vec<TcpListener>>,
+        live: impl Into<Arc<Live>>,
+        options: Options,
+    ) -> io::Result<Self> {
+        let live = Arc::new(ArcSwap::new(live.into()));
         let (stop, stopped) = watch::channel(None);
         let counters = Counters(shards.iter().map(|_| Arc::default()).collect());
         let mut proxy =
@@ -106,10 +131,10 @@ impl Proxy {
         self.live.store(live.into());
     }
 
-    /// Takes no more connections, lets what is begun come to its end, and ends. What takes longer
-    /// than `within` is cut.
-    pub fn stop(self, within: Duration) {
-        self.stop.send_replace(Some(within));
+    /// Answers once more on each connection, and ends. A connection of HTTP/1 on which nothing is
+    /// asked is closed after [`Limits::idle_at_end`], since a request may be on its way.
+    pub fn stop(self, end: End) {
+        self.stop.send_replace(Some(end));
         for shard in self.shards {
             if shard.join().is_err() {
                 tracing::error!("a shard of the proxy has panicked");

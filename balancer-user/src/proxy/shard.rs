@@ -4,7 +4,7 @@ use std::{
     cell::{Cell, RefCell},
     collections::HashMap,
     io,
-    net::{IpAddr, TcpListener},
+    net::{IpAddr, SocketAddr, TcpListener},
     rc::Rc,
     sync::{Arc, mpsc},
     thread,
@@ -14,20 +14,24 @@ use std::{
 use arc_swap::ArcSwap;
 use nix::sys::socket::{setsockopt, sockopt};
 use tokio::{
+    net::TcpStream,
     runtime::{Builder, LocalOptions},
     sync::{Notify, watch},
     task::spawn_local,
-    time::{MissedTickBehavior, interval, sleep, timeout},
+    time::{Instant, MissedTickBehavior, interval, sleep, timeout_at},
 };
 use tracing::warn;
 
 use super::{
-    Live, Options,
+    End, Live, Options, Taking,
     connection::{self, Servers, Streams},
     counts::{Cause, Counts},
     reals::Pool,
     vigil::{TICK, Vigil},
 };
+
+/// How long connections come in after they are handed over no more: handshakes under way end.
+const ON_THE_WAY: Duration = Duration::from_millis(500);
 
 /// What the tasks of one thread share.
 pub(super) struct Shard {
@@ -47,7 +51,7 @@ pub(super) struct Beginning {
     pub(super) live: Arc<ArcSwap<Live>>,
     pub(super) options: Options,
     pub(super) counts: Arc<Counts>,
-    pub(super) stop: watch::Receiver<Option<Duration>>,
+    pub(super) stop: watch::Receiver<Option<End>>,
 }
 
 impl Shard {
@@ -99,21 +103,34 @@ impl Beginning {
             stopping: Cell::new(false),
             options,
         });
+        let (open, closed) = watch::channel(());
         let accepting: Vec<_> = listeners
             .into_iter()
-            .map(|listener| spawn_local(accept(Rc::clone(&shard), listener)))
+            .map(|listener| spawn_local(accept(Rc::clone(&shard), listener, closed.clone())))
             .collect();
         let ticking = spawn_local(tick(Rc::clone(&shard)));
-        let within = match stop.wait_for(Option::is_some).await {
-            Ok(within) => within.unwrap_or_default(),
+        let End { within, taking } = match stop.wait_for(Option::is_some).await {
+            Ok(end) => end.unwrap_or_default(),
             // Whoever started it is gone.
-            Err(_) => Duration::ZERO,
+            Err(_) => End::default(),
         };
-        accepting.iter().for_each(tokio::task::JoinHandle::abort);
+        let begun = Instant::now();
         shard.stopping.set(true);
-        shard.vigil.end_all();
+        shard.vigil.end_all(shard.options.limits.idle_at_end);
+        // Whoever comes last has as long again to be answered.
+        let half = begun + within / 2;
+        sleep(ON_THE_WAY.min(within / 2)).await;
+        if taking == Taking::WhileOthersLast {
+            let _none_left = timeout_at(half, shard.places.no_early()).await;
+        }
+        drop(open);
+        for task in accepting {
+            if task.await.is_err() {
+                warn!("a listener of the proxy was not closed in order");
+            }
+        }
         // What takes longer is cut by the end of the runtime.
-        let _all_ended = timeout(within, shard.places.empty()).await;
+        let _all_ended = timeout_at(begun + within, shard.places.empty()).await;
         ticking.abort();
     }
 }
@@ -136,7 +153,8 @@ async fn tick(shard: Rc<Shard>) {
     }
 }
 
-async fn accept(shard: Rc<Shard>, listener: TcpListener) {
+/// Accepts until the sender of `closed` is gone.
+async fn accept(shard: Rc<Shard>, listener: TcpListener, mut closed: watch::Receiver<()>) {
     // What it accepts inherits that. Answers are written whole: waiting for more would delay them.
     if let Err(error) = setsockopt(&listener, sockopt::TcpNoDelay, &true) {
         warn!(%error, "answers of the proxy may be delayed");
@@ -145,27 +163,55 @@ async fn accept(shard: Rc<Shard>, listener: TcpListener) {
         Ok(listener) => listener,
         Err(error) => return warn!(%error, "a listener of the proxy cannot be used"),
     };
-    loop {
-        if shard.places.are_taken() {
-            shard.counts.add(Cause::Connections);
-            shard.places.some().await;
-        }
-        let (stream, client) = match listener.accept().await {
-            Ok(accepted) => accepted,
-            // Of the connection, which is gone (accept(2)).
-            Err(error) if is_of_connection(&error) => continue,
-            Err(error) => {
-                warn!(%error, "the proxy cannot accept a connection");
-                sleep(Duration::from_millis(100)).await;
-                continue;
+    let accepting = async {
+        loop {
+            if shard.places.are_taken() {
+                shard.counts.add(Cause::Connections);
+                shard.places.some().await;
             }
-        };
-        match Place::take(&shard, client.ip()) {
-            Some(place) => {
-                spawn_local(connection::serve(Rc::clone(&shard), stream, client, place));
+            match listener.accept().await {
+                Ok((stream, client)) => begin(&shard, stream, client),
+                // Of the connection, which is gone (accept(2)).
+                Err(error) if is_of_connection(&error) => {}
+                Err(error) => {
+                    warn!(%error, "the proxy cannot accept a connection");
+                    sleep(Duration::from_millis(100)).await;
+                }
             }
-            None => shard.counts.add(Cause::ConnectionsOfOne),
         }
+    };
+    tokio::select! {
+        _gone = closed.changed() => {}
+        () = accepting => {}
+    }
+    if let Err(error) = accept_rest(&shard, listener) {
+        warn!(%error, "the proxy cannot accept the last connections");
+    }
+}
+
+/// Takes what waits in the queue of a listener, whose end would reset it.
+fn accept_rest(shard: &Rc<Shard>, listener: tokio::net::TcpListener) -> io::Result<()> {
+    let listener = listener.into_std()?;
+    while !shard.places.are_taken() {
+        match listener.accept() {
+            Ok((stream, client)) => {
+                stream.set_nonblocking(true)?;
+                begin(shard, TcpStream::from_std(stream)?, client);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+            Err(error) if is_of_connection(&error) => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn begin(shard: &Rc<Shard>, stream: TcpStream, client: SocketAddr) {
+    match Place::take(shard, client.ip()) {
+        Some(place) => {
+            spawn_local(connection::serve(Rc::clone(shard), stream, client, place));
+        }
+        None => shard.counts.add(Cause::ConnectionsOfOne),
     }
 }
 
@@ -177,6 +223,8 @@ fn is_of_connection(error: &io::Error) -> bool {
 /// Room for connections.
 struct Places {
     taken: Cell<usize>,
+    /// Taken before the end of the proxy began.
+    early: Cell<usize>,
     all: usize,
     of_one: usize,
     by_client: RefCell<HashMap<IpAddr, usize>>,
@@ -187,12 +235,14 @@ struct Places {
 pub(super) struct Place {
     shard: Rc<Shard>,
     client: IpAddr,
+    early: bool,
 }
 
 impl Places {
     fn new(all: usize, of_one: usize) -> Self {
         Self {
             taken: Cell::new(0),
+            early: Cell::new(0),
             all,
             of_one,
             by_client: RefCell::new(HashMap::new()),
@@ -207,6 +257,13 @@ impl Places {
     /// Waits until there is room.
     async fn some(&self) {
         while self.are_taken() {
+            self.changed.notified().await;
+        }
+    }
+
+    /// Waits until nobody has one from before the end began.
+    async fn no_early(&self) {
+        while self.early.get() > 0 {
             self.changed.notified().await;
         }
     }
@@ -230,8 +287,10 @@ impl Place {
         }
         *has += 1;
         // Listeners of two families may find the last place at once: then there is one more.
-        places.taken.set(places.taken.get() + 1);
-        Some(Self { shard: Rc::clone(shard), client })
+        places.taken.update(|number| number + 1);
+        let early = !shard.is_stopping();
+        places.early.update(|number| number + usize::from(early));
+        Some(Self { shard: Rc::clone(shard), client, early })
     }
 }
 
@@ -245,7 +304,8 @@ impl Drop for Place {
                 by_client.remove(&self.client);
             }
         }
-        places.taken.set(places.taken.get() - 1);
+        places.taken.update(|number| number - 1);
+        places.early.update(|number| number - usize::from(self.early));
         places.changed.notify_waiters();
     }
 }

@@ -39,16 +39,41 @@ const TO_REST: u32 = 10;
 /// The clock of a shard and all that it looks after.
 #[derive(Debug)]
 pub(super) struct Vigil {
-    clock: Arc<AtomicU32>,
+    clock: Arc<Clock>,
     counts: Arc<Counts>,
     watched: RefCell<Vec<Option<Arc<Pulse>>>>,
     free: RefCell<Vec<usize>>,
 }
 
+/// What all connections of a shard go by.
+#[derive(Debug)]
+struct Clock {
+    /// Ticks so far.
+    now: AtomicU32,
+    /// Ticks that a connection may be without a request, whatever its limits say.
+    idle_at_most: AtomicU32,
+}
+
+impl Default for Clock {
+    fn default() -> Self {
+        Self { now: AtomicU32::new(0), idle_at_most: AtomicU32::new(u32::MAX) }
+    }
+}
+
+impl Clock {
+    fn after(&self, ticks: u32) -> u32 {
+        self.now.load(Relaxed).wrapping_add(ticks)
+    }
+
+    fn idle(&self, ticks: u32) -> u32 {
+        ticks.min(self.idle_at_most.load(Relaxed))
+    }
+}
+
 /// One connection of a client, seen from outside.
 #[derive(Debug)]
 pub(super) struct Pulse {
-    clock: Arc<AtomicU32>,
+    clock: Arc<Clock>,
     counts: Arc<Counts>,
     times: Times,
     phase: AtomicU8,
@@ -119,7 +144,7 @@ impl Vigil {
     /// Looks after a connection from now on, until [`Self::leave`].
     pub(super) fn watch(&self, limits: &Limits) -> (usize, Arc<Pulse>) {
         let pulse = self.pulse(limits);
-        pulse.enter(Phase::Head, pulse.times.head);
+        pulse.enter(Phase::Head, self.clock.idle(pulse.times.head));
         self.add(pulse)
     }
 
@@ -170,7 +195,7 @@ impl Vigil {
 
     /// A tick has passed. Gives the number of requests under way.
     pub(super) fn tick(&self) -> u64 {
-        let now = self.clock.fetch_add(1, Relaxed).wrapping_add(1);
+        let now = self.clock.now.fetch_add(1, Relaxed).wrapping_add(1);
         let mut requests = 0;
         for pulse in self.watched.borrow().iter().flatten() {
             requests += u64::from(pulse.requests.load(Relaxed));
@@ -181,9 +206,18 @@ impl Vigil {
         requests
     }
 
-    /// Asks all connections to end.
-    pub(super) fn end_all(&self) {
-        self.watched.borrow().iter().flatten().for_each(|pulse| pulse.end());
+    /// Asks all connections to end, those of HTTP/1 that wait for a request once none has come for
+    /// `grace`: it may be on its way, and would meet a reset. Others are told and end by themselves.
+    pub(super) fn end_all(&self, grace: Duration) {
+        let grace = ticks(grace);
+        self.clock.idle_at_most.store(grace, Relaxed);
+        for pulse in self.watched.borrow().iter().flatten() {
+            if pulse.is_of_one() && pulse.phase() != Phase::Busy {
+                pulse.is_due_within(grace);
+            } else {
+                pulse.end();
+            }
+        }
     }
 }
 
@@ -214,14 +248,14 @@ impl Pulse {
     /// A request has ended, its answer included.
     pub(super) fn done(&self) {
         if self.requests.fetch_sub(1, Relaxed) == 1 {
-            self.enter(Phase::Idle, self.times.idle);
+            self.enter(Phase::Idle, self.clock.idle(self.times.idle));
         }
     }
 
     /// Whether not a byte has moved for as long as one request may stand still. The connection's
     /// task is woken then.
     pub(super) fn stands_still(&self) -> bool {
-        self.phase() == Phase::Busy && self.is_over(self.clock.load(Relaxed))
+        self.phase() == Phase::Busy && self.is_over(self.clock.now.load(Relaxed))
     }
 
     /// Whether the connection carries one request at a time, so that what is true of it is true of
@@ -236,7 +270,7 @@ impl Pulse {
         if self.asked_to_end.swap(false, Relaxed) {
             return Poll::Ready(Told::End);
         }
-        let now = self.clock.load(Relaxed);
+        let now = self.clock.now.load(Relaxed);
         let phase = self.phase();
         let to_tell = if phase == Phase::Busy { TO_TELL } else { 0 };
         if self.is_over(now.wrapping_sub(to_tell)) {
@@ -261,7 +295,7 @@ impl Pulse {
     /// For how many ticks a connection of HTTP/1.1 has had nothing to do.
     fn silent_for(&self, now: u32) -> Option<u32> {
         let idle = self.phase() == Phase::Idle && self.is_of_one() && !self.blocked.load(Relaxed);
-        let since = self.due.load(Relaxed).wrapping_sub(self.times.idle);
+        let since = self.due.load(Relaxed).wrapping_sub(self.clock.idle(self.times.idle));
         idle.then(|| now.wrapping_sub(since))
     }
 
@@ -282,7 +316,14 @@ impl Pulse {
 
     fn enter(&self, phase: Phase, within: u32) {
         self.phase.store(phase as u8, Relaxed);
-        self.due.store(self.clock.load(Relaxed).wrapping_add(within), Relaxed);
+        self.due.store(self.clock.after(within), Relaxed);
+    }
+
+    fn is_due_within(&self, ticks: u32) {
+        let latest = self.clock.after(ticks);
+        if !self.is_over(latest) {
+            self.due.store(latest, Relaxed);
+        }
     }
 
     fn phase(&self) -> Phase {
@@ -306,7 +347,7 @@ impl Pulse {
                 if left.starts_with(read) && self.is_of_one() {
                     self.preface.store(known + read.len() as u8, Relaxed);
                     if !self.is_of_one() {
-                        self.enter(Phase::Idle, self.times.idle);
+                        self.enter(Phase::Idle, self.clock.idle(self.times.idle));
                     }
                 }
             }

@@ -162,6 +162,22 @@ impl Datapath {
     }
 }
 
+impl Datapath {
+    /// Has the programs hand over nothing more; connections that were handed over stay, and so do
+    /// handshakes under way. What a publish said of `l7_reset` holds then.
+    ///
+    /// # Errors
+    /// What the kernel says.
+    pub fn unlisten(&mut self) -> Result<(), KernelError> {
+        let mut map = self.view.listeners()?;
+        for shard in 0..SHARDS_MAX {
+            clear(&mut map, listener(shard, false))?;
+            clear(&mut map, listener(shard, true))?;
+        }
+        Ok(())
+    }
+}
+
 /// Nobody listens there; whether somebody did.
 fn clear(map: &mut SockMap<aya::maps::MapData>, index: u32) -> Result<(), KernelError> {
     match map.clear_index(&index) {

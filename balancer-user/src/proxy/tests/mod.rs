@@ -1,5 +1,6 @@
 //! The proxy with real sockets on loopback.
 
+mod ends;
 mod failures;
 mod floods;
 mod frames;

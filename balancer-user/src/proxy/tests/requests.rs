@@ -1,7 +1,5 @@
 //! What backends and clients see of an ordinary request.
 
-use std::time::Duration;
-
 use ::http::{Request, StatusCode, Version};
 use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
@@ -128,16 +126,4 @@ async fn head_and_no_content_have_no_body_and_keep_the_connection() {
         assert_eq!(answer.into_body().collect().await.unwrap().to_bytes().len(), 0);
         sender.ready().await.unwrap();
     }
-}
-
-#[tokio::test]
-async fn an_idle_proxy_ends_at_once_and_a_busy_one_when_it_has_answered() {
-    let (world, _saw) = world("http").await;
-    let mut idle = world.connect().await;
-    world.get("/", &[]).await;
-    tokio::time::timeout(Duration::from_secs(5), world.stop(Duration::from_secs(60)))
-        .await
-        .expect("nothing is left to wait for");
-    let mut byte = [0];
-    assert_eq!(tokio::io::AsyncReadExt::read(&mut idle, &mut byte).await.unwrap(), 0);
 }

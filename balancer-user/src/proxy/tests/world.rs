@@ -5,7 +5,6 @@ use std::{
     future::Future,
     net::{SocketAddr, TcpListener as StdListener},
     sync::{Arc, Mutex},
-    time::Duration,
 };
 
 use ::http::{Request, Response};
@@ -25,7 +24,7 @@ use tokio::{
 };
 
 use crate::{
-    proxy::{Counted, Live, Options, Proxy},
+    proxy::{Counted, End, Live, Options, Proxy},
     resolve::{
         VipKey, resolve,
         tests::world::{documents, settings},
@@ -159,7 +158,7 @@ impl World {
         let listener = StdListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();
         let at = listener.local_addr().unwrap();
-        let proxy = Proxy::start(vec![vec![listener]], options).unwrap();
+        let proxy = Proxy::start(vec![vec![listener]], Live::default(), options).unwrap();
         let world = Self { proxy: Some(proxy), at };
         world.publish(policies);
         world
@@ -205,9 +204,9 @@ impl World {
         self.until(|counted| busy(counted) == 0).await;
     }
 
-    pub(super) async fn stop(mut self, within: Duration) {
+    pub(super) async fn stop(mut self, end: End) {
         let proxy = self.proxy.take().unwrap();
-        tokio::task::spawn_blocking(move || proxy.stop(within)).await.unwrap();
+        tokio::task::spawn_blocking(move || proxy.stop(end)).await.unwrap();
     }
 
     pub(super) async fn connect(&self) -> TcpStream {
@@ -243,7 +242,7 @@ impl World {
 impl Drop for World {
     fn drop(&mut self) {
         if let Some(proxy) = self.proxy.take() {
-            proxy.stop(Duration::ZERO);
+            proxy.stop(End::default());
         }
     }
 }
