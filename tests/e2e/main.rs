@@ -22,6 +22,7 @@ mod paths;
 mod proxy;
 mod quic;
 mod requests;
+mod restart;
 mod shares;
 mod snat;
 mod trace;

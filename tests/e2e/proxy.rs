@@ -62,13 +62,13 @@ fn listen(bed: &Bed, instance: &Instance<'_>, shards: u32) -> Listeners {
         let lock = kernel::lock(&bpffs).expect("nobody else writes");
         let mut datapath = Datapath::open(&lock).expect("loaded");
         let shards = NonZeroU32::new(shards).expect("some");
-        datapath.listen(shards, &DELIVERY).expect("listeners")
+        datapath.listen(shards, &DELIVERY, Vec::new()).expect("listeners")
     })
 }
 
 impl Proxy {
     fn start(bed: &Bed, instance: &Instance<'_>, shards: u32) -> Self {
-        let Listeners { ipv4, ipv6, upstream } = listen(bed, instance, shards);
+        let Listeners { ipv4, ipv6, upstream, .. } = listen(bed, instance, shards);
         assert_eq!((ipv4.len(), ipv6.len()), (shards as usize, shards as usize));
         let start = |listener| EchoServer::on(listener, "proxy").expect("a server");
         Self { servers: ipv4.into_iter().chain(ipv6).map(start).collect(), upstream }
@@ -382,7 +382,7 @@ fn a_namespace_without_the_interfaces_hands_nothing_over() {
     let elsewhere: Vec<TcpListener> = bed.topology.host("guest").ns.run(|| {
         let lock = kernel::lock(&instance.bpffs()).expect("nobody else writes");
         let mut datapath = Datapath::open(&lock).expect("loaded");
-        datapath.listen(NonZeroU32::MIN, &DELIVERY).expect("listeners").ipv4
+        datapath.listen(NonZeroU32::MIN, &DELIVERY, Vec::new()).expect("listeners").ipv4
     });
     assert_eq!(answers(&bed, "web-1", VIP4), "c", "as if nobody listened");
     drop(elsewhere);

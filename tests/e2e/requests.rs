@@ -16,8 +16,8 @@ use harness::{
 
 use crate::bed::{Bed, LIMITS, vip};
 
-const VIP4: &str = "10.99.0.3:80";
-const VIP6: &str = "[fd99::3]:80";
+pub(crate) const VIP4: &str = "10.99.0.3:80";
+pub(crate) const VIP6: &str = "[fd99::3]:80";
 /// Where the servers listen.
 const PORT: u16 = 8080;
 
@@ -58,11 +58,11 @@ fn read_head(from: &mut impl io::BufRead) -> io::Result<String> {
 
 /// An answer of one of these servers.
 #[derive(Debug)]
-struct Answer {
-    head: String,
-    name: String,
+pub(crate) struct Answer {
+    pub(crate) head: String,
+    pub(crate) name: String,
     peer: IpAddr,
-    seen: String,
+    pub(crate) seen: String,
 }
 
 impl Answer {
@@ -73,21 +73,21 @@ impl Answer {
 }
 
 /// A client's connection.
-struct Client(BufReader<TcpStream>);
+pub(crate) struct Client(BufReader<TcpStream>);
 
 impl Client {
-    fn new(bed: &Bed, host: &str, to: &str) -> Self {
+    pub(crate) fn new(bed: &Bed, host: &str, to: &str) -> Self {
         let to = vip(to);
         let stream = bed.topology.host(host).ns.run(|| backends::dial(anywhere(to), to));
         Self(BufReader::new(stream.expect("a connection")))
     }
 
-    fn ask(&mut self, path: &str) {
+    pub(crate) fn ask(&mut self, path: &str) {
         let request = format!("GET {path} HTTP/1.1\r\nhost: web.test\r\n\r\n");
         self.0.get_mut().write_all(request.as_bytes()).expect("a request");
     }
 
-    fn hear(&mut self) -> Answer {
+    pub(crate) fn hear(&mut self) -> Answer {
         let head = read_head(&mut self.0).expect("an answer");
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: "));
         let length = length.unwrap_or_else(|| panic!("a length in {head:?}"));
@@ -100,19 +100,19 @@ impl Client {
         Answer { head, name, peer: peer.parse().expect("an address"), seen }
     }
 
-    fn get(&mut self, path: &str) -> Answer {
+    pub(crate) fn get(&mut self, path: &str) -> Answer {
         self.ask(path);
         self.hear()
     }
 }
 
-struct World {
-    bed: Bed,
+pub(crate) struct World {
+    pub(crate) bed: Bed,
     home: tempfile::TempDir,
 }
 
 impl World {
-    fn new(root: harness::Root) -> Self {
+    pub(crate) fn new(root: harness::Root) -> Self {
         let bed = Bed::new(root);
         for name in ["a", "c"] {
             let host = bed.topology.host(name);
@@ -121,12 +121,12 @@ impl World {
         Self { bed, home: tempfile::tempdir().expect("a directory") }
     }
 
-    fn policies(&self) -> PathBuf {
+    pub(crate) fn policies(&self) -> PathBuf {
         self.home.path().join("policies.yaml")
     }
 
     /// The service `web`, one version on each server, with a route of this conf.
-    fn write(&self, conf: &str) {
+    pub(crate) fn write(&self, conf: &str) {
         let mut text = "type: Mesh\nname: default\n".to_owned();
         let mut plane = |name: &str, address: IpAddr, rest: &str| {
             let family = if address.is_ipv4() { 4 } else { 6 };
@@ -163,20 +163,24 @@ impl World {
         std::fs::rename(beside, self.policies()).expect("renamed");
     }
 
-    fn agent(&self, instance: &Instance<'_>) -> Agent {
+    /// A configuration with this `proxy`.
+    pub(crate) fn config(&self, proxy: &str) -> PathBuf {
         let config = self.home.path().join("config.yaml");
         let text = format!(
-            "policies: ['{}']\nattach: [{{interface: 'v-*', hook: tc}}]\n{LIMITS}proxy: {{shards: \
-             2}}\n",
+            "policies: ['{}']\nattach: [{{interface: 'v-*', hook: tc}}]\n{LIMITS}proxy: {proxy}\n",
             self.policies().display()
         );
         std::fs::write(&config, text).expect("a configuration");
-        Agent::start(instance, &config, &[]).expect("an agent")
+        config
+    }
+
+    pub(crate) fn agent(&self, instance: &Instance<'_>) -> Agent {
+        Agent::start(instance, &self.config("{shards: 2}"), &[]).expect("an agent")
     }
 }
 
 /// Below /api to v2, as /v2; the rest to v1.
-const RULES: &str = "  http:
+pub(crate) const RULES: &str = "  http:
   - match: {path: {prefix: /api}}
     modify:
       path: {rewritePrefix: /v2}
@@ -186,7 +190,7 @@ const RULES: &str = "  http:
 ";
 
 /// All to v2, by connection.
-const PLAIN: &str = "  destination: {kuma.io/service: web, version: v2}\n";
+pub(crate) const PLAIN: &str = "  destination: {kuma.io/service: web, version: v2}\n";
 
 fn epoch(instance: &Instance<'_>) -> u64 {
     let status = instance.json(&["status"]).expect("a status");

@@ -15,7 +15,7 @@ use nix::{
     unistd::Pid,
 };
 
-use crate::{instance::Instance, scale::patience};
+use crate::{instance::Instance, kept::Kept, scale::patience};
 
 /// How long anything may take that the agent is expected to do.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -32,6 +32,8 @@ pub struct Agent {
     log: PathBuf,
     /// Messages of sd_notify(3) that have arrived.
     told: Vec<String>,
+    /// Files that it has the service manager keep.
+    kept: Kept,
 }
 
 impl Agent {
@@ -42,12 +44,34 @@ impl Agent {
         Ok(agent)
     }
 
+    /// Starts an agent with the files that one before it had the service manager keep.
+    pub fn restart(
+        instance: &Instance<'_>,
+        config: &Path,
+        args: &[&str],
+        kept: Kept,
+    ) -> Result<Self> {
+        let mut agent = Self::begin(instance, config, args, &[], kept)?;
+        agent.wait_told("READY=1")?;
+        Ok(agent)
+    }
+
     /// Starts an agent with more environment, and does not wait.
     pub fn start_unready(
         instance: &Instance<'_>,
         config: &Path,
         args: &[&str],
         environment: &[(&str, &str)],
+    ) -> Result<Self> {
+        Self::begin(instance, config, args, environment, Kept::default())
+    }
+
+    fn begin(
+        instance: &Instance<'_>,
+        config: &Path,
+        args: &[&str],
+        environment: &[(&str, &str)],
+        kept: Kept,
     ) -> Result<Self> {
         let home = config.parent().context("a configuration in a directory")?;
         let number = crate::netns::next_number();
@@ -60,15 +84,21 @@ impl Agent {
         let mut words = vec!["agent", "--config", &config];
         words.extend(args);
         let file = fs::File::create(&log)?;
-        let child = instance
-            .command(&words)
+        let mut command = if kept.is_empty() {
+            instance.command(&words)
+        } else {
+            let mut command = instance.command_by("LISTEN_PID=$$ exec \"$@\"", &words);
+            kept.pass(&mut command)?;
+            command
+        };
+        let child = command
             .env("NOTIFY_SOCKET", &socket_path)
             .envs(environment.iter().copied())
             .stdout(Stdio::null())
             .stderr(file)
             .spawn()
             .context("cannot start the agent")?;
-        Ok(Self { child, socket, socket_path, log, told: Vec::new() })
+        Ok(Self { child, socket, socket_path, log, told: Vec::new(), kept })
     }
 
     /// Its process.
@@ -83,11 +113,16 @@ impl Agent {
 
     /// Everything it has told the service manager: one element a message.
     pub fn told(&mut self) -> &[String] {
-        let mut buffer = [0; 4096];
-        while let Ok(length) = self.socket.recv(&mut buffer) {
-            self.told.push(String::from_utf8_lossy(&buffer[..length]).into_owned());
+        while let Ok(message) = self.kept.receive(&self.socket) {
+            self.told.push(message);
         }
         &self.told
+    }
+
+    /// Names of the files that the service manager keeps for it.
+    pub fn kept(&mut self) -> Vec<&str> {
+        self.told();
+        self.kept.names()
     }
 
     /// Waits until a message to the service manager has the line `line`, and returns it.
@@ -151,6 +186,18 @@ impl Agent {
             bail!("the agent ended with {status}\n{}", self.log());
         }
         Ok(self.log())
+    }
+
+    /// What the service manager keeps for the next one.
+    pub fn take_kept(&mut self) -> Kept {
+        self.told();
+        std::mem::take(&mut self.kept)
+    }
+
+    /// [`Agent::stop`], and what the service manager keeps for the next one.
+    pub fn stop_keeping(mut self) -> Result<Kept> {
+        let kept = self.take_kept();
+        self.stop().map(|_| kept)
     }
 
     /// Waits until it ends by itself.

@@ -64,9 +64,21 @@ impl<'a> Instance<'a> {
     /// `balancer ARGS --bpffs … --state …` inside the node's namespace, not yet started.
     pub fn command(&self, args: &[&str]) -> Command {
         let mut command = self.node.command(balancer_binary());
+        self.complete(&mut command, args);
+        command
+    }
+
+    /// The same, begun by a shell as the last word of `script`, which ends with `exec "$@"`.
+    pub fn command_by(&self, script: &str, args: &[&str]) -> Command {
+        let mut command = self.node.command("sh");
+        command.args(["-c", script, "sh"]).arg(balancer_binary());
+        self.complete(&mut command, args);
+        command
+    }
+
+    fn complete(&self, command: &mut Command, args: &[&str]) {
         command.args(args).arg("--bpffs").arg(self.bpffs()).arg("--state").arg(self.state());
         command.stdin(Stdio::null()).env("NO_COLOR", "1");
-        command
     }
 
     /// The same as something to paste into a shell.

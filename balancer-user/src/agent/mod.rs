@@ -34,11 +34,13 @@ use self::{
     bell::{Bell, Cause, Causes},
     due::Due,
     files::Files,
+    requests::Requests,
     shown::Shown,
     supervisor::Supervisor,
     writer::{Job, Writer},
 };
 use crate::{
+    kernel::passed::{self, Named},
     metrics,
     node::{Node, NodeError},
     settings::Settings,
@@ -114,6 +116,7 @@ fn system(doing: &'static str) -> impl FnOnce(io::Error) -> AgentError {
 /// It cannot begin; once it has, it goes on whatever happens.
 pub fn run(start: Start) -> Result<(), AgentError> {
     log::begin(start.settings.log, start.colours);
+    let given = passed::inherited().map_err(system("cannot take what the service manager kept"))?;
     let mut node = Node::open(&start.bpffs, &start.state)?;
     // Open what is pinned while that is still allowed; see `privileges`.
     let adopted = node.datapath()?.map(|datapath| datapath.epoch());
@@ -150,12 +153,13 @@ pub fn run(start: Start) -> Result<(), AgentError> {
         .thread_name("balancer-writer")
         .build()
         .map_err(system("cannot start the agent's runtime"))?;
-    runtime.block_on(serve(start, node, shared, shown))
+    runtime.block_on(serve(start, node, given, shared, shown))
 }
 
 async fn serve(
     start: Start,
     node: Node,
+    given: Named,
     shared: Arc<watch::Sender<state::AgentState>>,
     shown: Shown,
 ) -> Result<(), AgentError> {
@@ -187,11 +191,13 @@ async fn serve(
     tasks.spawn(resolver.follow(Arc::clone(&bell)));
 
     let mut supervisor = Supervisor::new();
-    let writer =
+    let mut writer =
         Writer::new(node, start.settings, start.config, files, asker, Arc::clone(&shared), shown);
+    writer.requests = Requests::new(given);
     tasks.spawn(hops::follow(writer.maps()));
     let first = Job { causes: Causes::of(&[Cause::Files, Cause::Links]), since: None };
-    let (writer, begun) = spawn(writer, first).await.map_err(ended)?;
+    let (mut writer, begun) = spawn(writer, first).await.map_err(ended)?;
+    writer.requests.close_unused();
     match begun {
         // Other policies may fit; the rest is for a person to mend.
         Err(error) if !matches!(error, NodeError::Capacity { .. } | NodeError::OneWay { .. }) => {

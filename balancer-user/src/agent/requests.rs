@@ -5,9 +5,9 @@ use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
 
 use tracing::{error, info, warn};
 
-use super::{problems::Broken, state::Problem};
+use super::{problems::Broken, state::Problem, supervisor};
 use crate::{
-    kernel::Listeners,
+    kernel::{Listeners, passed::Named},
     node::Node,
     proxy::{Counters, End, Live, Options, Proxy, Taking},
     resolve::Resolved,
@@ -21,6 +21,10 @@ const STOP_WITHIN: Duration = Duration::from_secs(30);
 #[derive(Default)]
 pub(super) struct Requests {
     proxy: Option<Proxy>,
+    /// Listeners of the process before, until the first set has said whether there is a proxy.
+    given: Named,
+    /// The service manager has the listeners too.
+    kept: bool,
     /// Why there is none, as said last.
     said: Option<String>,
 }
@@ -29,6 +33,20 @@ pub(super) struct Requests {
 pub(super) struct Before(Option<Arc<Live>>);
 
 impl Requests {
+    /// With listeners that another process had.
+    pub(super) fn new(given: Named) -> Self {
+        Self { given, ..Self::default() }
+    }
+
+    /// Closes listeners of another process that the first set had no use for: what would wait in
+    /// their queues goes by `l7_fallback`.
+    pub(super) fn close_unused(&mut self) {
+        for (name, _listener) in self.given.drain(..) {
+            info!(name, "a listener of the agent before is closed: no proxy has begun");
+            supervisor::forget(&name);
+        }
+    }
+
     /// Has requests go by the rules of a set, and connections come to the proxy where they do not
     /// yet. To be called before the set is published: a connection that follows it is met by its
     /// rules. Where there can be no proxy, `l7_fallback` holds, and it is tried again with the
@@ -48,9 +66,10 @@ impl Requests {
             Broken::one(Problem { message: error.to_string(), ..Problem::default() })
         })?);
         if self.proxy.is_none() && resolved.routes.iter().any(|route| route.http.is_some()) {
-            match begin(node, settings, Arc::clone(&live)) {
-                Ok(proxy) => {
+            match begin(node, settings, Arc::clone(&live), std::mem::take(&mut self.given)) {
+                Ok((proxy, kept)) => {
                     self.said = None;
+                    self.kept = kept;
                     self.proxy = Some(proxy);
                 }
                 Err(why) => {
@@ -83,27 +102,45 @@ impl Requests {
 
     /// Ends the proxy once what is under way has ended.
     pub(super) fn stop(&mut self, node: &mut Node) {
-        if let Some(proxy) = self.proxy.take() {
+        let Some(proxy) = self.proxy.take() else { return };
+        let taking = if self.kept {
+            info!("the proxy stops; connections wait for the next one where there is to be one");
+            Taking::WhileOthersLast
+        } else {
             info!("the proxy stops; `l7_fallback` holds from now on");
             // Where that fails, the end of the listeners has it happen.
             if let Err(error) = node.unlisten() {
                 warn!(%error, "connections are handed to the proxy until it has ended");
             }
-            proxy.stop(End { within: STOP_WITHIN, taking: Taking::OnTheWay });
-        }
+            Taking::OnTheWay
+        };
+        proxy.stop(End { within: STOP_WITHIN, taking });
     }
 }
 
-/// Starts a proxy, then has connections handed to it.
-fn begin(node: &mut Node, settings: &Settings, live: Arc<Live>) -> Result<Proxy, String> {
+/// Has connections handed to a new proxy. True: the service manager keeps its listeners.
+fn begin(
+    node: &mut Node,
+    settings: &Settings,
+    live: Arc<Live>,
+    given: Named,
+) -> Result<(Proxy, bool), String> {
     let shards = settings.proxy_shards.unwrap_or_else(|| {
         let processors = std::thread::available_parallelism();
         let processors = processors.map_or(1, std::num::NonZeroUsize::get);
         NonZeroU32::new(processors.min(16) as u32).unwrap_or(NonZeroU32::MIN)
     });
     raise_files();
-    let Listeners { ipv4, ipv6, .. } =
-        node.listen(shards, settings).map_err(|error| error.to_string())?;
+    let listeners = node.listen(shards, settings, given).map_err(|error| error.to_string())?;
+    for (name, why) in &listeners.refused {
+        warn!(name, "a listener of the agent before is closed: {why}");
+        supervisor::forget(name);
+    }
+    let kept = supervisor::keep(listeners.named()).unwrap_or_else(|error| {
+        warn!(%error, "the service manager cannot be given the listeners: a restart closes them");
+        false
+    });
+    let Listeners { ipv4, ipv6, taken, .. } = listeners;
     let mut lists: Vec<Vec<_>> = ipv4.into_iter().map(|listener| vec![listener]).collect();
     for (list, listener) in lists.iter_mut().zip(ipv6) {
         list.push(listener);
@@ -113,11 +150,9 @@ fn begin(node: &mut Node, settings: &Settings, live: Arc<Live>) -> Result<Proxy,
         added: settings.proxy_added,
         mark: Some(settings.proxy_mark.own),
     };
-    let started = Proxy::start(lists, live, options).map_err(|error: io::Error| error.to_string());
-    if started.is_ok() {
-        info!(shards, "the proxy begins");
-    }
-    started
+    let proxy = Proxy::start(lists, live, options).map_err(|error: io::Error| error.to_string())?;
+    info!(shards, taken = taken.len(), "the proxy begins");
+    Ok((proxy, kept))
 }
 
 /// Every connection is a file: as many as the process may have.

@@ -1,10 +1,31 @@
-//! The service manager (sd_notify(3)): ready, reloading, stopping, alive. Without one nothing of
-//! this does anything.
+//! The service manager (sd_notify(3)): ready, reloading, stopping, alive, and the files that it
+//! keeps from one process to the next. Without one nothing of this does anything.
 
-use std::time::Duration;
+use std::{io, os::fd::BorrowedFd, time::Duration};
 
 use sd_notify::NotifyState;
 use tracing::warn;
+
+/// Has the service manager keep files, each by its name, for the process that follows. What it has
+/// already it has once. False: there is no service manager.
+///
+/// # Errors
+/// It cannot be told.
+pub(super) fn keep<'a>(files: impl Iterator<Item = (String, BorrowedFd<'a>)>) -> io::Result<bool> {
+    for (name, file) in files {
+        let states = [NotifyState::FdStore, NotifyState::FdName(&name)];
+        sd_notify::notify_with_fds(&states, &[file])?;
+    }
+    Ok(std::env::var_os("NOTIFY_SOCKET").is_some())
+}
+
+/// Has the service manager close what it keeps by a name.
+pub(super) fn forget(name: &str) {
+    let states = [NotifyState::FdStoreRemove, NotifyState::FdName(name)];
+    if let Err(error) = sd_notify::notify(&states) {
+        warn!(%error, name, "the service manager cannot be told to close a listener");
+    }
+}
 
 /// How to reach the service manager.
 #[derive(Debug)]

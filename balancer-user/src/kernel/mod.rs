@@ -34,6 +34,7 @@ mod mapped;
 mod neighbours;
 mod netlink;
 pub mod object;
+pub mod passed;
 mod proxy;
 mod publish;
 mod raw;

@@ -4,7 +4,7 @@ use std::num::NonZeroU32;
 
 use super::Node;
 use crate::{
-    kernel::{Delivery, KernelError, Listeners},
+    kernel::{Delivery, KernelError, Listeners, passed::Named},
     settings::{ProxyMark, Settings},
 };
 
@@ -18,10 +18,11 @@ impl Node {
         &mut self,
         shards: NonZeroU32,
         settings: &Settings,
+        given: Named,
     ) -> Result<Listeners, KernelError> {
         let ProxyMark { handed, own } = settings.proxy_mark;
         let delivery = Delivery { handed, own, table: settings.proxy_table };
-        self.loaded()?.listen(shards, &delivery)
+        self.loaded()?.listen(shards, &delivery, given)
     }
 
     /// Has connections handed to the proxy no more: see

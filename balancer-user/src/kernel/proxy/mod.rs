@@ -12,7 +12,7 @@ use std::{
     io,
     net::{Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener},
     num::NonZeroU32,
-    os::fd::{AsFd, AsRawFd as _},
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd, OwnedFd},
 };
 
 use aya::maps::{Map, MapError, SockMap};
@@ -20,12 +20,12 @@ use balancer_ebpf::abi::{SHARDS_MAX, Settings, listener, map_names};
 use nix::{
     errno::Errno,
     sys::socket::{
-        AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, listen, setsockopt,
-        socket, sockopt,
+        AddressFamily, Backlog, SockFlag, SockType, SockaddrStorage, bind, getsockopt, listen,
+        setsockopt, socket, sockopt,
     },
 };
 
-use super::{Datapath, KernelError, View};
+use super::{Datapath, KernelError, View, passed::Named};
 
 /// How packets come to the proxy.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,6 +48,10 @@ pub struct Listeners {
     pub ipv6: Vec<TcpListener>,
     /// For sockets that the proxy opens.
     pub upstream: UpstreamMark,
+    /// Names of those that were given and go on.
+    pub taken: Vec<String>,
+    /// Names of those that were given and closed, and why.
+    pub refused: Vec<(String, String)>,
 }
 
 /// Marks the proxy's own connections.
@@ -66,14 +70,40 @@ impl UpstreamMark {
 }
 
 impl Listeners {
+    /// Each with the name by which another process is given it.
+    pub fn named<'a>(&'a self) -> impl Iterator<Item = (String, BorrowedFd<'a>)> {
+        let of = |(ipv6, sockets): (bool, &'a Vec<TcpListener>)| {
+            (0..).zip(sockets).map(move |(shard, socket)| (name(shard, ipv6), socket.as_fd()))
+        };
+        [(false, &self.ipv4), (true, &self.ipv6)].into_iter().flat_map(of)
+    }
+
     /// Opens nonblocking listeners that nobody is handed to yet, in the calling thread's network
-    /// namespace. Connections that they accept inherit that they are transparent, and the mark.
+    /// namespace, but for those that are `given` and fit. Connections that they accept inherit that
+    /// they are transparent, and the mark.
     ///
     /// # Errors
     /// A socket cannot be opened; that there is no IPv6 is none.
-    fn open(shards: u32, delivery: &Delivery) -> Result<Self, KernelError> {
-        let open = |address: SocketAddr| {
-            (0..shards).map(|_| transparent(address, delivery.own)).collect::<Result<_, _>>()
+    fn open(shards: u32, delivery: &Delivery, mut given: Named) -> Result<Self, KernelError> {
+        let (mut taken, mut refused) = (Vec::new(), Vec::new());
+        let mut open = |address: SocketAddr| {
+            let one = |shard| {
+                let name = name(shard, address.is_ipv6());
+                let Some(at) = given.iter().position(|(known, _)| *known == name) else {
+                    return transparent(address, delivery.own);
+                };
+                match fitting(given.swap_remove(at).1, address, delivery.own) {
+                    Ok(listener) => {
+                        taken.push(name);
+                        Ok(listener)
+                    }
+                    Err(why) => {
+                        refused.push((name, why));
+                        transparent(address, delivery.own)
+                    }
+                }
+            };
+            (0..shards).map(one).collect::<Result<_, _>>()
         };
         let failed = |e: Errno| KernelError::system("opening a listener for the proxy", e.into());
         let ipv4 = open((Ipv4Addr::LOCALHOST, 0).into()).map_err(failed)?;
@@ -81,8 +111,35 @@ impl Listeners {
             Err(Errno::EAFNOSUPPORT | Errno::EADDRNOTAVAIL) => Vec::new(),
             opened => opened.map_err(failed)?,
         };
-        Ok(Self { ipv4, ipv6, upstream: UpstreamMark(delivery.own) })
+        let more = |(name, _)| (name, format!("there are {shards} shards"));
+        refused.extend(given.into_iter().map(more));
+        Ok(Self { ipv4, ipv6, upstream: UpstreamMark(delivery.own), taken, refused })
     }
+}
+
+fn name(shard: u32, ipv6: bool) -> String {
+    format!("balancer-http{}-{shard}", if ipv6 { 6 } else { 4 })
+}
+
+/// A listener of another process, where it is as [`transparent`] makes them; else what differs.
+fn fitting(socket: OwnedFd, like: SocketAddr, mark: u32) -> Result<TcpListener, String> {
+    let not_asked = |error: Errno| format!("it cannot be asked: {}", error.desc());
+    let listens = getsockopt(&socket, sockopt::AcceptConn).map_err(not_asked)?;
+    let kind = getsockopt(&socket, sockopt::SockType).map_err(not_asked)?;
+    let listener = TcpListener::from(socket);
+    let at = listener.local_addr().map_err(|error| format!("it has no address of IP: {error}"))?;
+    if !listens || kind != SockType::Stream || at.ip() != like.ip() {
+        return Err(format!("it does not listen at {} for TCP, but is at {at}", like.ip()));
+    }
+    if !getsockopt(&listener, sockopt::IpTransparent).map_err(not_asked)? {
+        return Err("it is not transparent".to_owned());
+    }
+    let has = getsockopt(&listener, sockopt::Mark).map_err(not_asked)?;
+    if has != mark {
+        return Err(format!("its mark is {has:#x}, which was to be {mark:#x}"));
+    }
+    listener.set_nonblocking(true).map_err(|error| format!("it blocks: {error}"))?;
+    Ok(listener)
 }
 
 /// A listener that takes packets for any address. No port is shared: Linux before 6.6 assigns no
@@ -109,6 +166,9 @@ impl Datapath {
     /// Opens listeners and has the programs hand them the connections that are the proxy's. Those
     /// of an earlier call, or of another process, get no more; what they have they keep.
     ///
+    /// `given`: listeners of an earlier call, which go on with whatever waits in their queues;
+    /// those that do not fit are closed.
+    ///
     /// Rules and routes are made in the calling thread's network namespace, which must be that of
     /// the interfaces attached to: elsewhere nothing is handed over.
     ///
@@ -119,6 +179,7 @@ impl Datapath {
         &mut self,
         shards: NonZeroU32,
         delivery: &Delivery,
+        given: Named,
     ) -> Result<Listeners, KernelError> {
         let shards = shards.get();
         if shards > SHARDS_MAX {
@@ -128,11 +189,10 @@ impl Datapath {
                 why: format!("it may be at most {SHARDS_MAX}"),
             });
         }
-        let listeners = Listeners::open(shards, delivery)?;
+        let listeners = Listeners::open(shards, delivery, given)?;
         rules::make(delivery, !listeners.ipv6.is_empty())?;
         let before: Settings = self.view.settings_words.read(0);
         let mut map = self.view.listeners()?;
-        let failed = |e| super::map_failed(map_names::PROXY_LISTENERS, e);
         let write = |shards: u32| {
             let Delivery { handed: mark_handed, own: mark_own, table: proxy_table } = *delivery;
             let settings: Settings = self.view.settings_words.read(0);
@@ -143,9 +203,12 @@ impl Datapath {
         write(before.shards);
         for shard in 0..shards {
             let at = shard as usize;
-            for (ipv6, listeners) in [(false, &listeners.ipv4), (true, &listeners.ipv6)] {
-                match listeners.get(at) {
-                    Some(socket) => map.set(listener(shard, ipv6), socket, 0).map_err(failed)?,
+            for (ipv6, sockets) in [(false, &listeners.ipv4), (true, &listeners.ipv6)] {
+                match sockets.get(at) {
+                    Some(socket) => {
+                        let taken = listeners.taken.contains(&name(shard, ipv6));
+                        put(&mut map, listener(shard, ipv6), socket, taken)?;
+                    }
                     None => clear(&mut map, listener(shard, ipv6))?,
                 }
             }
@@ -156,7 +219,7 @@ impl Datapath {
             clear(&mut map, listener(shard, true))?;
         }
         if let Some(old) = Delivery::of(&before).filter(|old| old != delivery) {
-            rules::remove(&old)?;
+            rules::remove(&old, Some(delivery))?;
         }
         Ok(listeners)
     }
@@ -175,6 +238,31 @@ impl Datapath {
             clear(&mut map, listener(shard, true))?;
         }
         Ok(())
+    }
+}
+
+/// Of `bpf(2)`: what is there stays.
+const BPF_NOEXIST: u64 = 1;
+
+/// Puts a listener in its place. One that was `taken` over from another process is there, unless the
+/// map is another than it was: nobody but a holder of the right to write puts others there. It must
+/// not take its own place: a kernel without 75e072a390da (Linux 6.13, and 6.1.121, 6.6.67, 6.12.6)
+/// would not notice its end any more.
+fn put(
+    map: &mut SockMap<aya::maps::MapData>,
+    index: u32,
+    socket: &TcpListener,
+    taken: bool,
+) -> Result<(), KernelError> {
+    let flags = if taken { BPF_NOEXIST } else { 0 };
+    match map.set(index, socket, flags) {
+        Ok(()) => Ok(()),
+        Err(MapError::SyscallError(e))
+            if taken && e.io_error.kind() == io::ErrorKind::AlreadyExists =>
+        {
+            Ok(())
+        }
+        Err(e) => Err(super::map_failed(map_names::PROXY_LISTENERS, e)),
     }
 }
 
@@ -211,6 +299,6 @@ impl View {
     /// # Errors
     /// rtnetlink refuses.
     pub(super) fn undeliver(&self) -> Result<Vec<String>, KernelError> {
-        self.delivery().map_or(Ok(Vec::new()), |delivery| rules::remove(&delivery))
+        self.delivery().map_or(Ok(Vec::new()), |delivery| rules::remove(&delivery, None))
     }
 }

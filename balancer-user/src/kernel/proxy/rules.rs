@@ -41,8 +41,12 @@ pub(super) fn make(delivery: &Delivery, ipv6: bool) -> Result<(), KernelError> {
     Ok(())
 }
 
-/// Removes them; what was there, as `ip` writes it.
-pub(super) fn remove(delivery: &Delivery) -> Result<Vec<String>, KernelError> {
+/// Removes them, but for the routes where another delivery uses the table; what was there, as `ip`
+/// writes it.
+pub(super) fn remove(
+    delivery: &Delivery,
+    other: Option<&Delivery>,
+) -> Result<Vec<String>, KernelError> {
     let mut connection = open()?;
     let mut removed = Vec::new();
     for family in families(true) {
@@ -57,6 +61,9 @@ pub(super) fn remove(delivery: &Delivery) -> Result<Vec<String>, KernelError> {
             let Delivery { handed, own, table } = delivery;
             let mask = handed | own;
             removed.push(format!("rule fwmark {handed:#x}/{mask:#x} lookup {table}"));
+        }
+        if other.is_some_and(|other| other.table == delivery.table) {
+            continue;
         }
         let routes =
             routes(&mut connection, family, delivery.table).map_err(failed("listing routes"))?;
