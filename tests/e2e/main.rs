@@ -25,6 +25,7 @@ mod requests;
 mod restart;
 mod shares;
 mod snat;
+mod take_over;
 mod trace;
 mod udp;
 mod unload;

@@ -20,7 +20,7 @@ const PAUSE: Duration = Duration::from_millis(5);
 
 /// Has clients ask without end while `during` runs. Each answer must be by the rules, of a real that
 /// the outer split never chooses; a connection ends only where its last answer has said so.
-fn asked_all_the_while<T>(world: &World, during: impl FnOnce() -> T) -> T {
+pub(crate) fn asked_all_the_while<T>(world: &World, during: impl FnOnce() -> T) -> T {
     let over = AtomicBool::new(false);
     let asked = AtomicUsize::new(0);
     let ask = |client: &mut Client| {

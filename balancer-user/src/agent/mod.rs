@@ -17,6 +17,7 @@
 
 use std::{
     io,
+    net::Shutdown,
     path::PathBuf,
     sync::Arc,
     time::{Duration, Instant},
@@ -37,6 +38,7 @@ use self::{
     requests::Requests,
     shown::Shown,
     supervisor::Supervisor,
+    take_over::{Door, Predecessor},
     writer::{Job, Writer},
 };
 use crate::{
@@ -64,6 +66,7 @@ mod shown;
 mod stamp;
 pub mod state;
 mod supervisor;
+mod take_over;
 mod writer;
 
 /// What looks for changes of files that no event told of.
@@ -88,6 +91,8 @@ pub struct Start {
     pub state: PathBuf,
     /// Colours in the log.
     pub colours: bool,
+    /// The place of an agent that runs is taken.
+    pub take_over: bool,
 }
 
 /// Why an agent does not begin.
@@ -96,6 +101,14 @@ pub enum AgentError {
     /// The right to write, the state directory, or the kernel.
     #[error(transparent)]
     Node(#[from] NodeError),
+    /// Another agent keeps its place.
+    #[error("cannot take over from the agent that runs ({agent})")]
+    TakeOver {
+        /// Its process, or its socket.
+        agent: String,
+        /// Why not.
+        source: io::Error,
+    },
     /// A system call.
     #[error("{doing}")]
     System {
@@ -116,8 +129,20 @@ fn system(doing: &'static str) -> impl FnOnce(io::Error) -> AgentError {
 /// It cannot begin; once it has, it goes on whatever happens.
 pub fn run(start: Start) -> Result<(), AgentError> {
     log::begin(start.settings.log, start.colours);
-    let given = passed::inherited().map_err(system("cannot take what the service manager kept"))?;
-    let mut node = Node::open(&start.bpffs, &start.state)?;
+    let mut given =
+        passed::inherited().map_err(system("cannot take what the service manager kept"))?;
+    let mut predecessor = None;
+    if start.take_over {
+        match take_over::ask(&start.state, &start.bpffs)? {
+            // What it uses is what counts.
+            Some((agent, listeners)) => (predecessor, given) = (Some(agent), listeners),
+            None => info!("no agent is there to take over from"),
+        }
+    }
+    let mut node = match &predecessor {
+        Some(agent) => agent.open(&start.bpffs, &start.state)?,
+        None => Node::open(&start.bpffs, &start.state)?,
+    };
     // Open what is pinned while that is still allowed; see `privileges`.
     let adopted = node.datapath()?.map(|datapath| datapath.epoch());
     let reduced = privileges::reduce();
@@ -153,13 +178,13 @@ pub fn run(start: Start) -> Result<(), AgentError> {
         .thread_name("balancer-writer")
         .build()
         .map_err(system("cannot start the agent's runtime"))?;
-    runtime.block_on(serve(start, node, given, shared, shown))
+    runtime.block_on(serve(start, node, (given, predecessor), shared, shown))
 }
 
 async fn serve(
     start: Start,
     node: Node,
-    given: Named,
+    (given, predecessor): (Named, Option<Predecessor>),
     shared: Arc<watch::Sender<state::AgentState>>,
     shown: Shown,
 ) -> Result<(), AgentError> {
@@ -207,13 +232,19 @@ async fn serve(
     }
     let mut told = status(&shared);
     supervisor.ready(&told);
+    if let Some(agent) = predecessor {
+        agent.serves();
+    }
+    let mut door = Door::open(&start.state, &start.bpffs)
+        .inspect_err(|error| warn!(%error, "no other agent can take over from this one"))
+        .ok();
 
     let mut due = Due::default();
     let mut idle = Some(writer);
     let mut busy: Option<(Instant, JoinHandle<Done>)> = None;
     let mut reloading = false;
     let mut alive = supervisor.alive_every().map(interval);
-    let stopped_by = loop {
+    let (stopped_by, successor) = loop {
         let at = due.at().filter(|_| idle.is_some());
         tokio::select! {
             causes = bell.wait() => {
@@ -250,23 +281,43 @@ async fn serve(
                 }
             }
             _ = hangup.recv() => bell.ring(Cause::Configuration),
-            _ = terminate.recv() => break "SIGTERM",
-            _ = interrupt.recv() => break "SIGINT",
+            successor = Door::successor(&mut door) => break ("a successor", Some(successor)),
+            _ = terminate.recv() => break ("SIGTERM", None),
+            _ = interrupt.recv() => break ("SIGINT", None),
         }
     };
-    info!(signal = stopped_by, "the agent stops; the datapath goes on");
+    info!(by = stopped_by, "the agent stops; the datapath goes on");
     supervisor.stopping();
     // A publish under way comes to its end: half of one would be left to the next writer.
     if let Some((_, work)) = busy {
         idle = Some(work.await.map_err(ended)?.0);
     }
-    if let Some(mut writer) = idle {
-        writer.shown.keep(&writer.node, true);
-        tokio::task::spawn_blocking(move || writer.requests.stop(&mut writer.node))
-            .await
-            .map_err(ended)?;
+    let Some(mut writer) = idle else { return Ok(()) };
+    writer.shown.keep(&writer.node, true);
+    // While nobody else has made one in its place.
+    drop(door);
+    let Some(successor) = successor else {
+        let stop = move || writer.requests.stop(&mut writer.node);
+        return tokio::task::spawn_blocking(stop).await.map_err(ended);
+    };
+    // The port of metrics is free, and the right to write nobody's, before it is told.
+    tasks.shutdown().await;
+    let mut requests = std::mem::take(&mut writer.requests);
+    drop(writer);
+    let end = successor.end().map_err(system("cannot hold on to the successor"))?;
+    let mut leave = tokio::task::spawn_blocking(move || {
+        if let Err(error) = successor.give(requests.listeners()) {
+            error!(%error, "the agent that was to take over does not; `l7_fallback` holds");
+        }
+        requests.leave();
+    });
+    tokio::select! {
+        left = &mut leave => left.map_err(ended),
+        _ = terminate.recv() => {
+            end.shutdown(Shutdown::Both).map_err(system("cannot part with the successor"))?;
+            leave.await.map_err(ended)
+        }
     }
-    Ok(())
 }
 
 type Done = (Writer, Result<(), NodeError>);

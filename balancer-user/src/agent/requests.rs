@@ -1,7 +1,7 @@
 //! The proxy beside the datapath: started when a set has HTTP rules for the first time, and told
 //! of each set before packets follow it.
 
-use std::{io, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{io, num::NonZeroU32, os::fd::BorrowedFd, sync::Arc, time::Duration};
 
 use tracing::{error, info, warn};
 
@@ -25,6 +25,8 @@ pub(super) struct Requests {
     given: Named,
     /// The service manager has the listeners too.
     kept: bool,
+    /// The proxy's listeners once more, for a successor.
+    listeners: Named,
     /// Why there is none, as said last.
     said: Option<String>,
 }
@@ -67,9 +69,9 @@ impl Requests {
         })?);
         if self.proxy.is_none() && resolved.routes.iter().any(|route| route.http.is_some()) {
             match begin(node, settings, Arc::clone(&live), std::mem::take(&mut self.given)) {
-                Ok((proxy, kept)) => {
+                Ok(Begun { proxy, kept, listeners }) => {
                     self.said = None;
-                    self.kept = kept;
+                    (self.kept, self.listeners) = (kept, listeners);
                     self.proxy = Some(proxy);
                 }
                 Err(why) => {
@@ -100,9 +102,23 @@ impl Requests {
         self.proxy.as_ref().map(Proxy::counters)
     }
 
+    /// The listeners, for a successor.
+    pub(super) fn listeners(&mut self) -> Named {
+        std::mem::take(&mut self.listeners)
+    }
+
+    /// Ends the proxy once what is under way has ended, where another one serves.
+    pub(super) fn leave(&mut self) {
+        let Some(proxy) = self.proxy.take() else { return };
+        info!("the proxy stops");
+        self.listeners.clear();
+        proxy.stop(End { within: STOP_WITHIN, taking: Taking::OnTheWay });
+    }
+
     /// Ends the proxy once what is under way has ended.
     pub(super) fn stop(&mut self, node: &mut Node) {
         let Some(proxy) = self.proxy.take() else { return };
+        self.listeners.clear();
         let taking = if self.kept {
             info!("the proxy stops; connections wait for the next one where there is to be one");
             Taking::WhileOthersLast
@@ -118,13 +134,19 @@ impl Requests {
     }
 }
 
-/// Has connections handed to a new proxy. True: the service manager keeps its listeners.
+struct Begun {
+    proxy: Proxy,
+    kept: bool,
+    listeners: Named,
+}
+
+/// Has connections handed to a new proxy.
 fn begin(
     node: &mut Node,
     settings: &Settings,
     live: Arc<Live>,
     given: Named,
-) -> Result<(Proxy, bool), String> {
+) -> Result<Begun, String> {
     let shards = settings.proxy_shards.unwrap_or_else(|| {
         let processors = std::thread::available_parallelism();
         let processors = processors.map_or(1, std::num::NonZeroUsize::get);
@@ -140,6 +162,9 @@ fn begin(
         warn!(%error, "the service manager cannot be given the listeners: a restart closes them");
         false
     });
+    let again = |(name, file): (String, BorrowedFd<'_>)| Ok((name, file.try_clone_to_owned()?));
+    let once_more: io::Result<Named> = listeners.named().map(again).collect();
+    let once_more = once_more.map_err(|error| error.to_string())?;
     let Listeners { ipv4, ipv6, taken, .. } = listeners;
     let mut lists: Vec<Vec<_>> = ipv4.into_iter().map(|listener| vec![listener]).collect();
     for (list, listener) in lists.iter_mut().zip(ipv6) {
@@ -152,7 +177,7 @@ fn begin(
     };
     let proxy = Proxy::start(lists, live, options).map_err(|error: io::Error| error.to_string())?;
     info!(shards, taken = taken.len(), "the proxy begins");
-    Ok((proxy, kept))
+    Ok(Begun { proxy, kept, listeners: once_more })
 }
 
 /// Every connection is a file: as many as the process may have.

@@ -11,6 +11,7 @@ use super::{
 };
 use crate::{
     agent::{self, AgentError, Start},
+    policy::ReadOptions,
     settings::LogForm,
 };
 
@@ -52,6 +53,9 @@ pub(crate) struct Agent {
     /// Form of the log on standard error; `log.format` of the configuration otherwise
     #[arg(long, value_name = "text|json", hide_possible_values = true)]
     log_format: Option<LogFormat>,
+    /// Take the place of the agent that runs, if one does, without a failed request
+    #[arg(long)]
+    take_over: bool,
 }
 
 /// Form of the log.
@@ -77,10 +81,19 @@ pub(crate) fn run(args: &Agent, global: &Global) -> Result<(), Failure> {
         };
     }
     let (bpffs, state) = (global.bpffs(Some(&settings)), global.state(Some(&settings)));
-    let start =
-        Start { settings, config: Some(path), bpffs, state, colours: output::stderr_colours() };
+    if args.take_over && !settings.policies.is_empty() {
+        // Who cannot do better leaves the other one in its place.
+        let reading = inputs::read(&settings.policies, &ReadOptions::default())?;
+        inputs::accept(&reading.set.texts, &reading.report)?;
+    }
+    let (take_over, colours) = (args.take_over, output::stderr_colours());
+    let start = Start { settings, config: Some(path), bpffs, state, colours, take_over };
     agent::run(start).map_err(|error| match error {
         AgentError::Node(error) => inputs::node(error),
+        AgentError::TakeOver { agent, source } => {
+            Failure::system(source, format!("cannot take over from the agent that runs ({agent})"))
+                .hint("stop that agent, then start this one without --take-over")
+        }
         AgentError::System { doing, source } => Failure::system(source, doing),
     })
 }
