@@ -95,7 +95,7 @@ impl Proxy {
 impl Drop for Proxy {
     fn drop(&mut self) {
         if let Err(e) = self.child.kill().and_then(|()| self.child.wait()) {
-            eprintln!("warning: process {} is left behind: {e}", self.child.id());
+            eprintln!("warning: process {} is left behind: {e}", self.pid());
         }
     }
 }

@@ -67,8 +67,8 @@ pub(crate) fn balancer() -> Result<Server> {
     let mut resolved = resolve(&reading.set, &settings);
     let vip = resolved.vips.iter_mut().find(|vip| vip.destination.to_string() == "web");
     vip.context("no VIP for the service")?.key = VipKey::tcp(addr);
-    let proxy = Proxy::start(vec![vec![listener]], Options::default())?;
-    proxy.publish(Live::new(&resolved, &proxy.live())?);
+    let live = Live::new(&resolved, &Live::default())?;
+    let proxy = Proxy::start(vec![vec![listener]], live, Options::default())?;
     Ok(Server { name: "balancer", addr, backend, _runs: Runs::Ours(proxy) })
 }
 

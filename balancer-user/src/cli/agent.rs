@@ -84,7 +84,7 @@ pub(crate) fn run(args: &Agent, global: &Global) -> Result<(), Failure> {
     if args.take_over && !settings.policies.is_empty() {
         // Who cannot do better leaves the other one in its place.
         let reading = inputs::read(&settings.policies, &ReadOptions::default())?;
-        inputs::accept(&reading.set.texts, &reading.report)?;
+        inputs::accept(&reading.report)?;
     }
     let (take_over, colours) = (args.take_over, output::stderr_colours());
     let start = Start { settings, config: Some(path), bpffs, state, colours, take_over };

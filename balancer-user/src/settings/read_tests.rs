@@ -39,7 +39,7 @@ gateway_controller: example.com/node
 allow_plain: true
 drain: {deadline: 10m, on_gone: keep, previous_for: 5s}
 l7_fallback: reset
-proxy: {shards: 3, forwarded: replace, via: true, mark: 0x00000011, table: 7, limits: {connections: 11, connections_of_one: 12, head_bytes: 16_384, head_fields: 13, head_within: 1s, idle: 2m, stalled: 3h, streams: 14, connect: 100ms, real_idle: 4s, real_kept: 0}}
+proxy: {shards: 3, forwarded: replace, via: true, mark: 0x00000011, table: 7, limits: {connections: 11, connections_of_one: 12, head_bytes: 16_384, head_fields: 13, head_within: 1s, idle: 2m, idle_at_end: 5m, stalled: 3h, streams: 14, connect: 100ms, real_idle: 4s, real_kept: 0}}
 limits: {flows: 1, half_open: 2, services: 3, sources: 4, routes: 5, reals: 6, counters: 7, arena_slots: 4_194_304, new_flows: 9_000}
 metrics: 127.0.0.1:9901
 api: {socket: /run/x.sock}
@@ -91,6 +91,7 @@ fn every_key_is_read() {
             head_fields: 13,
             head_within: Duration::from_secs(1),
             idle: Duration::from_secs(120),
+            idle_at_end: Duration::from_secs(300),
             stalled: Duration::from_secs(3 * 3600),
             streams: 14,
             connect: Duration::from_millis(100),

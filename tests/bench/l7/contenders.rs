@@ -8,6 +8,7 @@ use harness::{Agent, Instance, Root};
 use crate::{
     bed::{CLIENT, Proxy, SERVER_PORT, SERVERS, VIP, VIP_PORT, program_named},
     proxies,
+    work::Work,
     world::World,
 };
 
@@ -59,6 +60,12 @@ impl Contender {
             Self::Haproxy => "haproxy",
             Self::Envoy => "envoy",
         }
+    }
+
+    /// Whether it can do that with so many files. HAProxy has room for as many connections as it has
+    /// pairs of files, each with a server.
+    pub(crate) fn can(self, work: Work, files: u64) -> bool {
+        self != Self::Haproxy || work != Work::Idle || files / 2 > Work::Idle.requests() + 100
     }
 
     /// Sets it up, does `work` with requests that go through it, and takes it away. Where it cannot

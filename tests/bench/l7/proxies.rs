@@ -50,7 +50,7 @@ pub(crate) fn haproxy(world: &World, home: &Path, program: &Path) -> Result<Prox
     };
     let (v1, v2) = SERVERS.split_at(FIRST);
     let config = format!(
-        "global\n  maxconn 20000\ndefaults\n  mode http\n  timeout connect 5s\n  timeout client \
+        "defaults\n  mode http\n  timeout connect 5s\n  timeout client \
          300s\n  timeout server 60s\n  option forwardfor\nfrontend vip\n  bind {VIP}:{VIP_PORT} \
          backlog 16384\n  acl api path_beg /api/\n  http-request return status 404 unless api\n  \
          http-request set-header X-Forwarded-Proto http\n  http-request set-header X-Bench 1\n  \

@@ -210,14 +210,13 @@ fn server(home: &Path, address: &str) -> Result<PathBuf> {
     Ok(file)
 }
 
-/// Ten thousand connections are as many files, for a proxy twice as many, here and in everything
-/// that is started from here.
-pub(crate) fn allow_many_files() -> Result<()> {
-    const ENOUGH: u64 = 65_536;
+/// Ten thousand connections are as many files, here and in everything that is started from here.
+/// Gives how many there may be.
+pub(crate) fn allow_many_files() -> Result<u64> {
     let (_, most) = getrlimit(Resource::RLIMIT_NOFILE)?;
-    let most = most.max(ENOUGH);
-    setrlimit(Resource::RLIMIT_NOFILE, most, most)
-        .with_context(|| format!("{most} files may not be open (ulimit -n)"))
+    ensure!(most > 11_000, "no more than {most} files may be open: raise the limit (ulimit -Hn)");
+    setrlimit(Resource::RLIMIT_NOFILE, most, most)?;
+    Ok(most)
 }
 
 /// A process and everything that it has started.

@@ -5,6 +5,7 @@ use std::{
     future::Future,
     net::{SocketAddr, TcpListener as StdListener},
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use ::http::{Request, Response};
