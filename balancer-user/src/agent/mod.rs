@@ -230,14 +230,15 @@ async fn serve(
         }
         _ => {}
     }
+    // Whoever is ready can be asked.
+    let mut door = Door::open(&start.state, &start.bpffs)
+        .inspect_err(|error| warn!(%error, "no other agent can take over from this one"))
+        .ok();
     let mut told = status(&shared);
     supervisor.ready(&told);
     if let Some(agent) = predecessor {
         agent.serves();
     }
-    let mut door = Door::open(&start.state, &start.bpffs)
-        .inspect_err(|error| warn!(%error, "no other agent can take over from this one"))
-        .ok();
 
     let mut due = Due::default();
     let mut idle = Some(writer);
