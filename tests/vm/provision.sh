@@ -16,8 +16,9 @@ END
 # The list of what is needed, and the only one: `cargo xtask setup` reads it by --list.
 # Groups: `build` the objects and programs, `run` tests and demo, `vm` tests in guests, `loaders`
 # the tests of other BPF loaders, `metrics` the test of what the agent shows to Prometheus, `quic`
-# the test of QUIC through UDP, `proxies` what our HTTP proxy is compared with, `bench` what `cargo xtask bench l4` measures balancer beside,
-# `fuzz` fuzzing, `provision` the test of this script, `bare` what every machine with rustup on it has anyway.
+# the test of QUIC through UDP, `proxies` what our HTTP proxy is compared with, `bench` what
+# `cargo xtask bench l4` and `l7` measure balancer beside, `fuzz` fuzzing, `provision` the
+# test of this script, `bare` what every machine with rustup on it has anyway.
 # The third column says how setup sees that it is there: `toolchain` (a Rust toolchain for BPF),
 # `program:NAME` (on PATH or in /usr/sbin), `header:NAME` (the C compiler finds it), `path:FILE`
 # (the file is there), `-` (not looked for).
