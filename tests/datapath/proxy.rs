@@ -102,7 +102,8 @@ fn a_socket_that_has_the_connection_keeps_it() {
     for (address, client) in [("10.255.0.1", "10.255.0.9"), ("fdff::1", "fdff::9")] {
         let Some(mut world) = World::new() else { return };
         let uplink = uplink(&mut world, false);
-        uplink.ip(&format!("addr add {client} dev lo"));
+        let nodad = if client.contains(':') { " nodad" } else { "" };
+        uplink.ip(&format!("addr add {client} dev lo{nodad}"));
         let end = |address: &str| SocketAddr::new(address.parse().expect("an address"), 0);
         let server = TcpListener::bind(end(address)).expect("a server");
         let vip = server.local_addr().expect("an address").to_string();

@@ -42,7 +42,8 @@ impl Uplink {
             format!("link set {name} up"),
             "link set up1 up".to_owned(),
             format!("addr add 10.255.0.1/24 dev {name}"),
-            format!("addr add fdff::1/64 dev {name}"),
+            // Without the flag a worker of the kernel makes it usable, some time later.
+            format!("addr add fdff::1/64 dev {name} nodad"),
             format!("route add default via {four}"),
             format!("route add default via {six}"),
         ])?;
